@@ -61,6 +61,14 @@ program = Program(
             ),
             "prune": Command(f"{_CARE}:prune", "Remove what began before a time; a summary stays."),
             "erase": Command("audit_svc.terminal.erase:erase", "Erase the texts of rows; all else of them stays."),
+            "hold": Group(
+                "Keep rows from being pruned and erased.",
+                {
+                    "place": Command("audit_svc.terminal.hold:place", "Place a hold."),
+                    "lift": Command("audit_svc.terminal.hold:lift", "Lift a hold."),
+                    "list": Command("audit_svc.terminal.hold:list_", "List the holds that are in place."),
+                },
+            ),
             "rebuild-rollups": Command(f"{_CARE}:rebuild_rollups", "Make the rollups again from the rows."),
             "rebuild-texts": Command(f"{_CARE}:rebuild_texts", "Make the index of texts again from the rows."),
             "vacuum": Command(f"{_CARE}:vacuum", "Write the file anew without the space of rows that are gone."),

@@ -14,6 +14,7 @@ from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 from audit_svc.errors import AuditError
 from audit_svc.ledger.erasing import ErasingProgress, Erasure, erasure_of
 from audit_svc.ledger.erasing import response_of as erased_response
+from audit_svc.ledger.holds import lifting_of, placing_of
 from audit_svc.ledger.protocol import Ledger, ReadableLedger
 from audit_svc.ledger.pruning import Progress, response_of, whole_hour
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
@@ -81,6 +82,29 @@ class AdministrationServicer(QueriesServicer):
             async for progress in progresses:
                 yield erased_response(progress)
 
+    async def PlaceHold(  # noqa: N802 - named by the proto
+        self, request: administration_pb2.PlaceHoldRequest, context: Context
+    ) -> administration_pb2.PlaceHoldResponse:
+        """Keeps rows from being pruned and erased."""
+        hold = await self._ledger.act_on_hold(placing_of(request, caller_name()))
+        log.info("hold.placed", by=hold.placed_by, hold=hold.name)
+        return administration_pb2.PlaceHoldResponse(hold=hold)
+
+    async def LiftHold(  # noqa: N802 - named by the proto
+        self, request: administration_pb2.LiftHoldRequest, context: Context
+    ) -> administration_pb2.LiftHoldResponse:
+        """Ends that."""
+        hold = await self._ledger.act_on_hold(lifting_of(request, caller_name()))
+        log.info("hold.lifted", by=hold.lifted_by, hold=hold.name)
+        return administration_pb2.LiftHoldResponse(hold=hold)
+
+    async def ListHolds(  # noqa: N802 - named by the proto
+        self, request: administration_pb2.ListHoldsRequest, context: Context
+    ) -> administration_pb2.ListHoldsResponse:
+        """The holds in place, or all."""
+        holds = await self._ledger.list_holds(with_lifted=request.with_lifted)
+        return administration_pb2.ListHoldsResponse(holds=holds)
+
     async def Backup(  # noqa: N802 - named by the proto
         self, request: administration_pb2.BackupRequest, context: Context
     ) -> AsyncIterator[administration_pb2.BackupResponse]:
@@ -133,7 +157,8 @@ async def _prune(
         async for progress in progresses:
             yield progress
     if progress is not None:
-        log.info("prune.finished", by=by, pruned_before=progress.pruned_before, **asdict(progress.removed))
+        counts = {"held": progress.held, **asdict(progress.removed)}
+        log.info("prune.finished", by=by, pruned_before=progress.pruned_before, **counts)
 
 
 async def _erase(ledger: Ledger, wanted: Erasure) -> AsyncGenerator[ErasingProgress, None]:

@@ -9,6 +9,8 @@ AuditError
 ├── RowVersionTooNew        the batch is of a newer version than this ledger knows   FAILED_PRECONDITION
 ├── AmbiguousId             the id is of rows that several callers recorded          FAILED_PRECONDITION
 ├── NotFound                what the request names is not in the ledger              NOT_FOUND
+├── AlreadyExists           something else has that name                             ALREADY_EXISTS
+├── Held                    a legal hold holds what would be erased                  FAILED_PRECONDITION
 ├── AlreadyRunning          an operation of this kind is running already, and only one may      ABORTED
 ├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
 ├── Unsupported             this store does not do it: the message says what does   UNIMPLEMENTED
@@ -79,6 +81,23 @@ class AmbiguousId(AuditError):
         self.resource = resource
         self.id = id_
         self.metadata = {"recorded_by": ", ".join(repr(name) for name in recorded_by)}
+
+
+class AlreadyExists(AuditError):
+    """Something else has that name: its kind, such as hold, and its name."""
+
+    def __init__(self, message: str, resource: str, id_: str) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.id = id_
+
+
+class Held(AuditError):
+    """A legal hold holds what would be erased. The message and `metadata` name it."""
+
+    def __init__(self, hold: str) -> None:
+        super().__init__(f"the legal hold {hold!r} holds what would be erased: `audit-svc hold list` tells of it")
+        self.metadata = {"hold": hold}
 
 
 class AlreadyRunning(AuditError):

@@ -16,11 +16,13 @@ from onrecord.audit.v1 import (
 
 from audit_svc.care import AdministrationServicer
 from audit_svc.errors import (
+    AlreadyExists,
     AlreadyRunning,
     AmbiguousId,
     ClockJumped,
     Damaged,
     DiskFull,
+    Held,
     InvalidRequest,
     NotFound,
     QueueFull,
@@ -69,6 +71,9 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "ListQueries": _ADMINS,
         "Prune": _ADMINS,
         "Erase": _ADMINS,
+        "PlaceHold": _ADMINS,
+        "LiftHold": _ADMINS,
+        "ListHolds": _ADMINS,
         "Backup": _ADMINS,
     },
     proof_pb2.DESCRIPTOR.services_by_name["ProofService"].full_name: {
@@ -92,6 +97,8 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     StoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     NotSealed: grpc.StatusCode.FAILED_PRECONDITION,
     ClockJumped: grpc.StatusCode.FAILED_PRECONDITION,
+    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    Held: grpc.StatusCode.FAILED_PRECONDITION,
     AlreadyRunning: grpc.StatusCode.ABORTED,
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Damaged: grpc.StatusCode.DATA_LOSS,

@@ -58,10 +58,10 @@ def erasure_of(request: administration_pb2.EraseRequest, by: str) -> Erasure:
     Raises:
         InvalidRequest: it names no rows, or gives no reason.
     """
-    reason = checked_reason(request.reason)
     target = request.WhichOneof("target")
     if target is None:
         raise InvalidRequest("target is not set: name a row, a session, or labels of sessions", "target")
+    reason = checked_reason(request.reason)
     if target == "labels":
         if not request.labels.labels:
             raise InvalidRequest("labels.labels is empty, and would be all sessions: name a label", "labels.labels")

@@ -8,6 +8,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.erasing import ErasingProgress, Erasure
+from audit_svc.ledger.holds import Act
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.query import Filter, Query
@@ -166,6 +167,7 @@ class Ledger(ReadableLedger, Protocol):
 
         Raises:
             NotFound, AmbiguousId: there is no such row or session, or several callers have one.
+            Held: a legal hold holds one of the rows. Nothing is erased, unless it was placed meanwhile.
             ClockJumped: the clock, by which rows are old enough, shows a time that must be confirmed.
             AlreadyRunning: another erasure is running.
             StoreClosed, DiskFull, StoreUnavailable: what was erased so far is, and asking again continues.
@@ -173,7 +175,22 @@ class Ledger(ReadableLedger, Protocol):
         ...
 
     async def count_erasable(self, wanted: Erasure) -> ErasingProgress:
-        """What erasing would erase now. Raises NotFound, AmbiguousId."""
+        """What erasing would erase now. Raises NotFound, AmbiguousId, Held."""
+        ...
+
+    async def act_on_hold(self, act: Act) -> administration_pb2.Hold:
+        """Places or lifts a hold, which keeps rows from being pruned and erased.
+
+        Raises:
+            AlreadyExists: a hold of that name is in place.
+            NotFound: none is.
+            InvalidRequest: as many are in place as may be.
+            StoreClosed, DiskFull, StoreUnavailable: nothing is changed.
+        """
+        ...
+
+    async def list_holds(self, *, with_lifted: bool) -> list[administration_pb2.Hold]:
+        """The holds in place, or the last that ever were, in the order in which they were placed."""
         ...
 
     async def back_up(self) -> tuple[BinaryIO, int]:

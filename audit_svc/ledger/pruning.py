@@ -28,6 +28,8 @@ class Progress:
     pruned_before: int
     removed: PrunedCounts
     done: bool
+    held: int = 0
+    """Tool calls, model requests and sessions that would have gone, and that legal holds kept."""
 
 
 def whole_hour(before_ms: int, now_ms: int) -> int:
@@ -55,4 +57,5 @@ def response_of(progress: Progress) -> administration_pb2.PruneResponse:
         model_requests=progress.removed.model_requests,
         sessions=progress.removed.sessions,
         done=progress.done,
+        held=progress.held,
     )

@@ -130,6 +130,7 @@ class SqliteLedger(ReadableSqlite):
         self.clock_jump_ms, self.why_clock_jumped = writer.clock.jump_ms, writer.clock.why_jumped
         self.reset_mark = care.reset_mark
         self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
+        self.act_on_hold, self.list_holds = care.act_on_hold, care.list_holds
         self.erase, self.count_erasable = care.erase, care.count_erasable
         self.back_up = care.back_up
 

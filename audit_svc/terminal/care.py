@@ -132,11 +132,14 @@ def prune(
                 f"{counted(last.sessions, 'session')} from before {show_time(last.pruned_before_ms)}"
             )
         )
+        if last.held:
+            said += f"; legal holds {'would keep' if dry_run else 'kept'} {counted(last.held, 'row')}"
         fields = {
             "pruned_before": show_time(last.pruned_before_ms),
             "tool_calls": last.tool_calls,
             "model_requests": last.model_requests,
             "sessions": last.sessions,
+            "held": last.held,
             "dry_run": dry_run,
         }
         say(said, fields, as_json=as_json)

@@ -4,12 +4,14 @@ import asyncio
 import operator
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any, BinaryIO
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.errors import AlreadyRunning, AmbiguousId, NotFound, StoreClosed, Unsupported
+from audit_svc.errors import AlreadyExists, AlreadyRunning, AmbiguousId, Held, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
 from audit_svc.ledger.batch import (
     CONTROL_COLUMNS,
@@ -24,6 +26,7 @@ from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS, Column, Problem
 from audit_svc.ledger.erased import ERASED
 from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
+from audit_svc.ledger.holds import Act, Scope
 from audit_svc.ledger.pages import (
     Page,
     call_key,
@@ -71,6 +74,8 @@ class ListLedger:
         self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
         self._erased: set[tuple[str, Key]] = set()
+        self._kept_by_holds = 0
+        self._holds: list[administration_pb2.Hold] = []
 
     def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
         if self._is_closed:
@@ -252,14 +257,55 @@ class ListLedger:
         await self.log_queries([row])
 
     async def count_prunable(self, before_ms: int) -> Progress:
+        self._kept_by_holds = 0
         calls, costs, sessions = self._kept(before_ms)
+        held = self._kept_by_holds
         old = [row_of(call) for row_id, call in self._calls.items() if row_id not in calls]
         spent = [row_of(cost) for row_id, cost in self._requests.items() if row_id not in costs]
         summed = ("input_tokens", "output_tokens", "cost_micros")
         sums = {name: sum(getattr(row, name) for row in spent) for name in summed}
         failed = sum(row.HasField("error") for row in old)
         removed = PrunedCounts(len(old), failed, len(spent), sessions=len(self._sessions) - len(sessions), **sums)
-        return Progress(before_ms, removed, done=True)
+        return Progress(before_ms, removed, done=True, held=held)
+
+    async def act_on_hold(self, act: Act) -> administration_pb2.Hold:
+        found = next((hold for hold in self._holds if hold.name == act.name and not hold.lifted_by), None)
+        if act.filter is None:
+            if found is None:
+                raise NotFound("no hold of that name is in place", "hold", act.name)
+            found.lifted_by, found.lifted_at_ms, found.lift_reason = act.by, wall_ms(), act.reason
+            return found
+        if found:
+            raise AlreadyExists("a hold of that name is in place", "hold", act.name)
+        at = wall_ms()
+        hold = administration_pb2.Hold(
+            name=act.name, filter=act.filter, placed_by=act.by, placed_at_ms=at, reason=act.reason
+        )
+        self._holds.append(hold)
+        return hold
+
+    async def list_holds(self, *, with_lifted: bool) -> list[administration_pb2.Hold]:
+        return [hold for hold in self._holds if with_lifted or not hold.lifted_by]
+
+    def _held(self, record: Any) -> str:
+        """The name of a hold in place that holds a row; empty where none does."""
+        row = row_of(record)
+        for hold in self._holds:
+            scope = Scope.read(hold.filter)
+            is_met = {
+                audit_pb2.AuditRow: True,
+                audit_pb2.CostRow: scope.is_of_requests,
+                audit_pb2.SessionRow: scope.is_of_sessions,
+                audit_pb2.ControlRow: scope.is_of_controls,
+            }[type(row)]
+            wanted, labels = scope.filter, self._labels(record)
+            if isinstance(row, audit_pb2.SessionRow):
+                equal = {"id" if name == "session_id" else name: value for name, value in wanted.equal.items()}
+                wanted, labels = replace(wanted, equal=equal), dict(row.labels)
+            glob = not scope.tool_glob or (is_met and fnmatchcase(getattr(row, "tool_name", ""), scope.tool_glob))
+            if not hold.lifted_by and is_met and glob and _holds(wanted, record, labels):
+                return hold.name
+        return ""
 
     async def erase(self, wanted: Erasure) -> AsyncGenerator[ErasingProgress, None]:
         progress = await self.count_erasable(wanted)
@@ -289,6 +335,8 @@ class ListLedger:
             for key, record in table.items()
             if wanted.recorded_by in (None, key[1]) and self._is_meant(wanted, kind, key, record)
         ]
+        for name in filter(None, (self._held(record) for _, _, record in found if _texts(row_of(record)))):
+            raise Held(name)
         names = {key[1] for _, key, _ in found}
         if wanted.session_id:
             names |= {by for id_, by in self._sessions if id_ == wanted.session_id and wanted.recorded_by in (None, by)}
@@ -453,7 +501,9 @@ class ListLedger:
             session.usage.unpriced_requests += not row.HasField("cost_micros")
 
     def _labels(self, record: Any) -> dict[str, str]:
-        session = self._sessions.get((row_of(record).session_id, record.receipt.recorded_by))
+        row = row_of(record)
+        session_id = row.id if isinstance(row, audit_pb2.SessionRow) else getattr(row, "session_id", "")
+        session = self._sessions.get((session_id, record.receipt.recorded_by))
         return dict(session.session.labels) if session else {}
 
     def _refuse_ambiguous(self, equal: Mapping[str, str]) -> None:
@@ -493,7 +543,7 @@ class ListLedger:
             {
                 row_id: record
                 for row_id, record in table.items()
-                if max(row_of(record).created_at_ms, self._suspects.get(row_id, 0)) >= before_ms
+                if self._is_kept(record, row_id, row_of(record).created_at_ms, before_ms)
             }
             for table in tables
         )
@@ -504,10 +554,16 @@ class ListLedger:
             row_id: record
             for row_id, record in self._sessions.items()
             if row_id in used
-            or max(record.session.created_at_ms, record.session.updated_at_ms, self._suspects.get(row_id, 0))
-            >= before_ms
+            or self._is_kept(record, row_id, max(record.session.created_at_ms, record.session.updated_at_ms), before_ms)
         }
         return calls, costs, sessions
+
+    def _is_kept(self, record: Any, key: Key, time_ms: int, before_ms: int) -> bool:
+        """Whether a prune leaves a row; counts those that only a hold keeps."""
+        if max(time_ms, self._suspects.get(key, 0)) >= before_ms:
+            return True
+        self._kept_by_holds += bool(self._held(record))
+        return bool(self._held(record))
 
 
 def _last(table: Mapping[Key, Any]) -> int:

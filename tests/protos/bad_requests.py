@@ -28,6 +28,8 @@ BASES: dict[str, dict[str, Any]] = {
     "GetSessionRecord": {"session": {"id": NOBODY}},
     "GetProof": {"kind": audit_pb2.ROW_KIND_TOOL_CALL, "row": {"id": NOBODY}},
     "Prune": {"created_before_ms": 1, "dry_run": True},
+    "PlaceHold": {"name": NOBODY, "reason": "a drill"},
+    "LiftHold": {"name": NOBODY, "reason": "a drill"},
     "Erase": {"row": {"id": NOBODY}, "reason": "a drill", "dry_run": True},
 }
 """What a request needs to be good, but for what a case spoils."""
@@ -54,6 +56,7 @@ OTHER_IDS = {
         "parent_turn_id",
         "filter.parent_turn_id",
     ),
+    *(f"filter.calls.{name}" for name in ("session_id", "turn_id", "id", "parent_turn_id", "args_digest.key_id")),
     *("args_digest.key_id", "filter.args_digest.key_id"),
 }
 """Filters, and ids that are the caller's own."""

@@ -13,6 +13,7 @@ from audit_svc.ledger.batch import stream_of
 from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
+from audit_svc.sqlite.care.holds import TABLES, is_held
 from audit_svc.sqlite.care.prune import OLD_CALLS, OLD_REQUESTS
 from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.care.wal import unread
@@ -150,10 +151,19 @@ def _pruned(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Fi
             "pruned", "note", "a prune has not ended: the service goes on with it, and so does `audit-svc prune`"
         )
         return
-    for table, old in (("tool_call_log", OLD_CALLS), ("cost_log", OLD_REQUESTS)):
-        ((count,),) = connection.execute(f"SELECT count(*) FROM {table} WHERE {old}", (mark,))  # noqa: S608 - texts of ours
-        if count:
-            yield Finding("pruned", "wrong", f"{count} rows of {table} are older than what was pruned")
+    for kind, old in (("tool_call", OLD_CALLS), ("model_request", OLD_REQUESTS)):
+        hold, table = is_held(connection, kind), TABLES[kind]
+        kinds: tuple[tuple[str, State, str], ...] = (
+            (f"NOT {hold.sql}", "wrong", ""),
+            (hold.sql, "note", ": a legal hold keeps them"),
+        )
+        for sql, state, why in kinds:
+            ((count,),) = connection.execute(
+                f"SELECT count(*) FROM {table} WHERE {old} AND {sql}",  # noqa: S608 - texts of ours
+                (mark, *hold.arguments),
+            )
+            if count:
+                yield Finding("pruned", state, f"{count} rows of {table} are older than what was pruned{why}")
 
 
 def _clock(connection: apsw.Connection, on_progress: OnProgress) -> Iterator[Finding]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audit_svc.errors import AmbiguousId, NotFound
+from audit_svc.errors import AmbiguousId, Held, NotFound
 from audit_svc.ledger.clock import SeenClock, wall_ms
 from audit_svc.ledger.erased import ERASED
 from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal.leaf import BY_NAME, HASHED, Kind, sealed_text
 from audit_svc.sqlite.care.free_pages import give_space_back
+from audit_svc.sqlite.care.holds import held, is_held
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.read import listing
@@ -48,10 +49,12 @@ def erase_file(path: Path, wanted: Erasure) -> Iterator[ErasingProgress]:
 
     Raises:
         NotFound, AmbiguousId: there is no such row or session, or several callers have one.
+        Held: a legal hold holds one of the rows. Nothing is erased.
         StoreRefused: a service has it open, or it is no ledger of this version of the code.
         DiskFull: the disk has no room for a batch.
     """
     with writing(path) as connection:
+        refuse_held(connection, wanted)
         erase = Erase(wanted, LedgerClock(connection))
         done = False
         while not done:
@@ -64,13 +67,25 @@ def erase_file(path: Path, wanted: Erasure) -> Iterator[ErasingProgress]:
 
 
 def count(connection: Connection, wanted: Erasure) -> ErasingProgress:
-    """What erasing would erase now. Raises NotFound, AmbiguousId."""
+    """What erasing would erase now. Raises NotFound, AmbiguousId, Held."""
+    refuse_held(connection, wanted)
     counts = ErasedCounts()
     for walk in walks(connection, wanted):
         sql, arguments = listing.select(f"SELECT count(*) FROM {walk.kind.table}", walk.conditions)  # noqa: S608 - names of ours
         ((rows,),) = connection.execute(sql, arguments)
         _add(counts, walk.kind, int(rows))
     return ErasingProgress(counts, done=True)
+
+
+def refuse_held(connection: Connection, wanted: Erasure) -> None:
+    """Raises Held where a legal hold holds one of the rows; NotFound, AmbiguousId."""
+    if wanted.before_ms:
+        return
+    for walk in walks(connection, wanted):
+        condition = is_held(connection, walk.kind.name)
+        sql, arguments = listing.select(f"SELECT position FROM {walk.kind.table}", [*walk.conditions, condition])  # noqa: S608 - names of ours
+        for (position,) in connection.execute(f"{sql} LIMIT 1", arguments):
+            raise Held(held(connection, walk.kind.name, [int(position)])[int(position)])
 
 
 @dataclass
@@ -109,8 +124,12 @@ class Erase:
         while walks_left and room and looks:
             walk = walks_left[-1]
             found = _next(connection, walk, self._after, room)
-            _erase(connection, walk.kind, found, self.wanted)
-            _add(self._erased, walk.kind, len(found))
+            kept = held(connection, walk.kind.name, [row[1] for row in found])
+            if kept and not self.wanted.before_ms:
+                raise Held(next(iter(kept.values())))
+            rows = [row for row in found if row[1] not in kept]
+            _erase(connection, walk.kind, rows, self.wanted)
+            _add(self._erased, walk.kind, len(rows))
             if len(found) == room:
                 self._after = found[-1][:2]
                 return

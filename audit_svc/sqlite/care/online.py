@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from onrecord.audit.v1 import administration_pb2
+
 from audit_svc.errors import AlreadyRunning, StoreClosed
 from audit_svc.ledger.erasing import ErasingProgress, Erasure
+from audit_svc.ledger.holds import Act
 from audit_svc.ledger.pruning import Progress
 from audit_svc.sqlite.care.backup import copy
-from audit_svc.sqlite.care.erase import Erase
+from audit_svc.sqlite.care.erase import Erase, refuse_held
 from audit_svc.sqlite.care.erase import count as count_erasable
+from audit_svc.sqlite.care.holds import list_holds, perform
 from audit_svc.sqlite.care.prune import Prune, count, reset_mark, unfinished
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
 from audit_svc.sqlite.write.checkpoints import empty_wal
@@ -92,6 +96,7 @@ class OnlineCare:
 
         Raises:
             NotFound, AmbiguousId: there is no such row or session, or several callers have one.
+            Held: a legal hold holds one of the rows. Nothing is erased, unless it was placed meanwhile.
             ClockJumped: the clock, by which rows are old enough, shows a time that must be confirmed.
             AlreadyRunning: another erasure is running.
             StoreClosed, DiskFull, StoreUnavailable: what was erased so far is, and asking again continues.
@@ -100,6 +105,7 @@ class OnlineCare:
             raise AlreadyRunning("an erasure is under way already: wait for its end")
         self._erasing = True
         try:
+            await asyncio.to_thread(self._read, lambda connection: refuse_held(connection, wanted))
             work = Erase(wanted, self._writer.clock)
             loop = asyncio.get_running_loop()
             while True:
@@ -118,6 +124,21 @@ class OnlineCare:
     async def count_erasable(self, wanted: Erasure) -> ErasingProgress:
         """What erasing would erase now. Raises NotFound, AmbiguousId."""
         return await asyncio.to_thread(self._read, lambda connection: count_erasable(connection, wanted))
+
+    async def act_on_hold(self, act: Act) -> administration_pb2.Hold:
+        """Places or lifts a hold.
+
+        Raises:
+            AlreadyExists: a hold of that name is in place.
+            NotFound: none is.
+            InvalidRequest: as many are in place as may be.
+            StoreClosed, DiskFull, StoreUnavailable: nothing is changed.
+        """
+        return await asyncio.wrap_future(self._writer.run(lambda connection: perform(connection, act)))
+
+    async def list_holds(self, *, with_lifted: bool) -> list[administration_pb2.Hold]:
+        """The holds in place, or all that ever were, in the order in which they were placed."""
+        return await asyncio.to_thread(self._read, lambda connection: list_holds(connection, with_lifted=with_lifted))
 
     async def back_up(self) -> tuple[BinaryIO, int]:
         """A checked copy of the database as it is now, open at its start, and how many rows producers sent of it.

@@ -17,9 +17,11 @@ from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sqlite.care.free_pages import give_space_back
+from audit_svc.sqlite.care.holds import NEVER, held, is_held
 from audit_svc.sqlite.care.pruned import pruned_before
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
+from audit_svc.sqlite.read.listing import Condition
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
 from audit_svc.sqlite.usage.session_usage import forget_sessions
@@ -43,14 +45,19 @@ OLD_CALLS, OLD_REQUESTS = (_OLD.format(table=table) for table in ("tool_call_log
 _COUNTED = [f"min({name}, {MAX_SUMMED})" for name in ("input_tokens", "output_tokens", "coalesce(cost_micros, 0)")]
 _COUNTED_SUMS = ", ".join(f"coalesce({sum_sql(value)}, 0)" for value in _COUNTED)
 
+_LOOKED_AT = (
+    "SELECT created_at, position FROM {table} WHERE {old} AND created_at >= ?2 AND (created_at, position) > (?2, ?3) "
+    "ORDER BY created_at, position LIMIT ?4"
+)
+_CALLS_LOOKED_AT = _LOOKED_AT.format(table="tool_call_log", old=OLD_CALLS)
+_REQUESTS_LOOKED_AT = _LOOKED_AT.format(table="cost_log", old=OLD_REQUESTS)
+_THESE = "position IN (SELECT value FROM json_each(?))"
 _CALLS = (
-    "DELETE FROM tool_call_log WHERE position IN "  # noqa: S608 - texts of ours
-    f"(SELECT position FROM tool_call_log WHERE {OLD_CALLS} ORDER BY created_at LIMIT ?2) "
+    f"DELETE FROM tool_call_log WHERE {_THESE} "  # noqa: S608 - texts of ours
     "RETURNING created_at, error IS NOT NULL, position, args_summary"
 )
 _REQUESTS = (
-    "DELETE FROM cost_log WHERE position IN "  # noqa: S608 - texts of ours
-    f"(SELECT position FROM cost_log WHERE {OLD_REQUESTS} ORDER BY created_at LIMIT ?2) "
+    f"DELETE FROM cost_log WHERE {_THESE} "  # noqa: S608 - texts of ours
     f"RETURNING created_at, {', '.join(_COUNTED)}, position"
 )
 _QUERIES = (
@@ -75,10 +82,8 @@ _IS_OVER = (
     f"AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE {_ITS_ROWS}) "
     f"AND NOT EXISTS (SELECT 1 FROM cost_log WHERE {_ITS_ROWS})"
 )
-_SESSIONS = (
-    "DELETE FROM sessions WHERE (created_at, position) > (?, ?) AND (created_at, position) <= (?, ?) "  # noqa: S608 - texts of ours
-    f"AND {_IS_OVER} RETURNING id, recorded_by"
-)
+_SESSIONS = f"sessions WHERE (created_at, position) > (?, ?) AND (created_at, position) <= (?, ?) AND {_IS_OVER} AND "
+"""Of those looked at, the ones that go; then what else must hold of them."""
 
 
 def unfinished(connection: Connection) -> int | None:
@@ -136,25 +141,36 @@ def log_care(connection: Connection, by: str, asked: Mapping[str, Any]) -> None:
 
 def count(connection: Connection, before_ms: int) -> Progress:
     """What a prune would remove now."""
-    ((calls, errors),) = connection.execute(
-        f"SELECT count(*), count(error) FROM tool_call_log WHERE {OLD_CALLS}",  # noqa: S608 - texts of ours
-        (before_ms,),
+    of_calls, of_requests, of_sessions = (
+        is_held(connection, kind) for kind in ("tool_call", "model_request", "session")
     )
-    ((requests, *tokens_and_cost),) = connection.execute(
-        f"SELECT count(*), {_COUNTED_SUMS} FROM cost_log WHERE {OLD_REQUESTS}",  # noqa: S608 - texts of ours
-        (before_ms,),
+    kept = 0
+
+    def counted(what: str, table: str, old: str, hold: Condition, arguments: Sequence[Any] = ()) -> list[Any]:
+        """Of the rows that are old and not held; adds those that are held to kept."""
+        nonlocal kept
+        where = f"FROM {table} WHERE {old}"
+        said = (before_ms, *arguments, *hold.arguments)
+        counts: list[Any]
+        ((*counts,),) = connection.execute(f"SELECT {what} {where} AND NOT {hold.sql}", said)
+        if hold is not NEVER:
+            ((more,),) = connection.execute(f"SELECT count(*) {where} AND {hold.sql}", said)
+            kept += int(more)
+        return counts
+
+    calls = counted("count(*), count(error)", "tool_call_log", OLD_CALLS, of_calls)
+    requests = counted(f"count(*), {_COUNTED_SUMS}", "cost_log", OLD_REQUESTS, of_requests)
+    of_call, of_request = (
+        f"SELECT 1 FROM {table} WHERE {_ITS_ROWS} AND (max(created_at, coalesce(clock_suspect, 0)) >= ?1 "  # noqa: S608 - texts of ours
+        f"OR position = (SELECT max(position) FROM {table}) OR {hold.sql})"
+        for table, hold in (("tool_call_log", of_calls), ("cost_log", of_requests))
     )
-    ((sessions,),) = connection.execute(
-        "SELECT count(*) FROM sessions WHERE created_at < :before "  # noqa: S608 - a text of ours
-        "AND max(updated_at, coalesce(clock_suspect, 0)) < :before AND NOT EXISTS "
-        f"(SELECT 1 FROM tool_call_log WHERE {_ITS_ROWS} AND (created_at >= :before "
-        "OR clock_suspect >= :before OR position = (SELECT max(position) FROM tool_call_log))) AND NOT EXISTS "
-        f"(SELECT 1 FROM cost_log WHERE {_ITS_ROWS} AND max(created_at, coalesce(clock_suspect, 0)) "
-        ">= :before)",
-        {"before": before_ms},
+    over = (
+        "created_at < ?1 AND max(updated_at, coalesce(clock_suspect, 0)) < ?1 "
+        f"AND NOT EXISTS ({of_call}) AND NOT EXISTS ({of_request})"
     )
-    counts: list[Any] = [calls, errors, requests, *tokens_and_cost, sessions]
-    return Progress(before_ms, PrunedCounts(*map(int, counts)), done=True)
+    sessions = counted("count(*)", "sessions", over, of_sessions, (*of_calls.arguments, *of_requests.arguments))
+    return Progress(before_ms, PrunedCounts(*map(int, [*calls, *requests, *sessions])), done=True, held=kept)
 
 
 @dataclass
@@ -175,6 +191,7 @@ class Prune:
     _row: int = 0
     _seen: tuple[int, int] = (-1, -1)
     _removed: PrunedCounts = field(default_factory=PrunedCounts)
+    _held: int = 0
 
     def step(self, connection: Connection) -> Progress:
         """Does the next part, in the transaction that is open."""
@@ -191,7 +208,7 @@ class Prune:
             give_space_back,
         )
         self._stage += stages[self._stage](connection)
-        return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages))
+        return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages), held=self._held)
 
     def _mark(self, connection: Connection) -> bool:
         if self.confirm_clock:
@@ -222,29 +239,47 @@ class Prune:
         return True
 
     def _remove_calls(self, connection: Connection) -> bool:
-        removed: list[Any] = connection.execute(_CALLS, (self.before_ms, BATCH_ROWS)).fetchall()
+        positions, done = self._look(connection, "tool_call", _CALLS_LOOKED_AT)
+        removed: list[Any] = connection.execute(_CALLS, (json.dumps(positions),)).fetchall()
         forget_rows(connection, [row[2:] for row in removed])
         self._tell_removed(connection, "tool_call", [row[2] for row in removed])
         errors = sum(row[1] for row in removed)
         self._note(connection, removed, PrunedCounts(tool_calls=len(removed), errors=errors))
-        return len(removed) < BATCH_ROWS
+        return done
 
     def _remove_texts(self, connection: Connection) -> bool:
         forget_zones(connection, self.before_ms)
         return True
 
     def _remove_requests(self, connection: Connection) -> bool:
-        removed: list[Any] = connection.execute(_REQUESTS, (self.before_ms, BATCH_ROWS)).fetchall()
+        positions, done = self._look(connection, "model_request", _REQUESTS_LOOKED_AT)
+        removed: list[Any] = connection.execute(_REQUESTS, (json.dumps(positions),)).fetchall()
         tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:-1])
         self._tell_removed(connection, "model_request", [row[-1] for row in removed])
         counts = PrunedCounts(0, 0, len(removed), *tokens_and_cost)
         self._note(connection, removed, counts)
-        return len(removed) < BATCH_ROWS
+        return done
+
+    def _look(self, connection: Connection, kind: str, looked_at: str) -> tuple[list[int], bool]:
+        """The positions of the next old rows that no hold holds, and whether there are no further ones."""
+        found: list[Any] = connection.execute(looked_at, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
+        kept = held(connection, kind, [position for _, position in found])
+        self._held += len(kept)
+        done = len(found) < BATCH_ROWS
+        self._seen = (-1, -1) if done else found[-1]
+        return [position for _, position in found if position not in kept], done
 
     def _remove_sessions(self, connection: Connection) -> bool:
         seen: list[Any] = connection.execute(_SESSIONS_LOOKED_AT, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
         if seen:
-            removed = connection.execute(_SESSIONS, (*self._seen, *seen[-1], self.before_ms)).fetchall()
+            those = (*self._seen, *seen[-1], self.before_ms)
+            sql, arguments = is_held(connection, "session")
+            ((kept,),) = connection.execute(f"SELECT count(*) FROM {_SESSIONS} {sql}", (*those, *arguments))  # noqa: S608 - texts of ours
+            self._held += int(kept)
+            removed = connection.execute(
+                f"DELETE FROM {_SESSIONS} NOT {sql} RETURNING id, recorded_by",  # noqa: S608 - texts of ours
+                (*those, *arguments),
+            ).fetchall()
             connection.executemany("DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?", removed)
             revisions: list[Any] = [row[0] for session in removed for row in connection.execute(_REVISIONS, session)]
             self._tell_removed(connection, "session", revisions)

@@ -142,3 +142,18 @@ async def test_a_service_erases_beside_its_readers_and_tells_how_far_it_is(ledge
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         _ = [one async for one in ledger.Erase(administration_pb2.EraseRequest(row=RowKey(id="nobody"), reason="x"))]
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_commands_of_holds_place_list_and_lift_one_in_a_file(database, open_writer):
+    fill(database, 2, open_writer)
+    where = ("--db", str(database))
+    nothing = invoke(program, ["hold", "place", "case", "--reason", "x", *where])
+    assert (nothing.exit_code, "--all" in nothing.stderr) == (2, True)
+    placed = invoke(program, ["hold", "place", "case", "--session", "session-1", "--reason", "x", *where])
+    assert placed.stdout.startswith('placed case: {"calls": {"session_id": "session-1"}}, placed ')
+    refused = invoke(program, ["erase", "--session", "session-1", "--reason", "x", *where])
+    assert (refused.exit_code, "the legal hold 'case' holds" in refused.stderr) == (1, True)
+    assert invoke(program, ["hold", "list", *where]).stdout.startswith("case: ")
+    assert invoke(program, ["hold", "lift", "case", "--reason", "settled", *where]).exit_code == 0
+    assert invoke(program, ["hold", "list", *where]).stdout == ""
+    assert '"lift_reason": "settled"' in invoke(program, ["hold", "list", "--lifted", "--json", *where]).stdout

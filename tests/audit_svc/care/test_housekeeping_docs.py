@@ -47,11 +47,11 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
     make_ledger(database, hours=3)
     blocks = examples("Housekeeping")
     assert list(blocks) == [
-        "Backup", "Restore", "The seal", "Read a copy", "Check", "Prune and retention", "Erase", "Vacuum", "Rollups",
-        "Texts",
+        "Backup", "Restore", "The seal", "Read a copy", "Check", "Prune and retention", "Erase", "Legal hold", "Vacuum",
+        "Rollups", "Texts",
     ]  # fmt: skip
     with serve(database) as service:
-        for name in ("Backup", "Check", "Prune and retention", "Erase"):
+        for name in ("Backup", "Check", "Prune and retention", "Erase", "Legal hold"):
             script = blocks[name].replace("127.0.0.1:50052", service.address).replace("SESSION", "session-1")
             blocks[name] = shell(script, tmp_path, database)
         assert service.terminate() == 0
@@ -64,6 +64,7 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
     assert blocks["Check"].count("rollups") == 2
     assert "wrong" not in blocks["Check"]
     assert "removed 0 tool calls" in blocks["Prune and retention"]
+    assert [line.split()[0] for line in blocks["Legal hold"].splitlines()] == ["placed", "case", "lifted"]
     assert blocks["Erase"].startswith("would erase the texts of ")
     lost = found(database)
     database.write_bytes(b"lost")

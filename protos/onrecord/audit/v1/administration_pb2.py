@@ -16,7 +16,7 @@ _sym_db = _symbol_database.Default()
 from onrecord.audit.v1 import questions_pb2 as onrecord_dot_audit_dot_v1_dot_questions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&onrecord/audit/v1/administration.proto\x12\x11onrecord.audit.v1\x1a!onrecord/audit/v1/questions.proto\"\xa0\x01\n\x08QueryRow\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x03\x12\x0e\n\x06status\x18\x07 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x08 \x01(\x03\x12\r\n\x05times\x18\t \x01(\x03\"\xc3\x01\n\x12ListQueriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x1c\n\x0f\x63reated_from_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11\x63reated_before_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_created_from_msB\x14\n\x12_created_before_ms\"\\\n\x13ListQueriesResponse\x12,\n\x07queries\x18\x01 \x03(\x0b\x32\x1b.onrecord.audit.v1.QueryRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x0cPruneRequest\x12\x19\n\x11\x63reated_before_ms\x18\x01 \x01(\x03\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rconfirm_clock\x18\x03 \x01(\x08\x12\x12\n\nreset_mark\x18\x04 \x01(\x08\"u\n\rPruneResponse\x12\x18\n\x10pruned_before_ms\x18\x01 \x01(\x03\x12\x12\n\ntool_calls\x18\x02 \x01(\x03\x12\x16\n\x0emodel_requests\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\"\xa6\x01\n\rSessionLabels\x12<\n\x06labels\x18\x01 \x03(\x0b\x32,.onrecord.audit.v1.SessionLabels.LabelsEntry\x12\x18\n\x0brecorded_by\x18\x02 \x01(\tH\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_recorded_by\"\xc5\x01\n\x0c\x45raseRequest\x12(\n\x03row\x18\x01 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKeyH\x00\x12,\n\x07session\x18\x02 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKeyH\x00\x12\x32\n\x06labels\x18\x03 \x01(\x0b\x32 .onrecord.audit.v1.SessionLabelsH\x00\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x08\n\x06target\"p\n\rEraseResponse\x12\x12\n\ntool_calls\x18\x01 \x01(\x03\x12\x16\n\x0emodel_requests\x18\x02 \x01(\x03\x12\x10\n\x08\x63ontrols\x18\x03 \x01(\x03\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\x12\x13\n\x0bleft_in_wal\x18\x05 \x01(\x08\"\x0f\n\rBackupRequest\"C\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t2\xec\x02\n\x15\x41\x64ministrationService\x12\x61\n\x0bListQueries\x12%.onrecord.audit.v1.ListQueriesRequest\x1a&.onrecord.audit.v1.ListQueriesResponse\"\x03\x90\x02\x01\x12L\n\x05Prune\x12\x1f.onrecord.audit.v1.PruneRequest\x1a .onrecord.audit.v1.PruneResponse0\x01\x12L\n\x05\x45rase\x12\x1f.onrecord.audit.v1.EraseRequest\x1a .onrecord.audit.v1.EraseResponse0\x01\x12T\n\x06\x42\x61\x63kup\x12 .onrecord.audit.v1.BackupRequest\x1a!.onrecord.audit.v1.BackupResponse\"\x03\x90\x02\x01\x30\x01\x42\x86\x01\n\x15\x64\x65v.onrecord.audit.v1P\x01Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\xaa\x02\x11OnRecord.Audit.V1\xca\x02\x11OnRecord\\Audit\\V1\xea\x02\x13OnRecord::Audit::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&onrecord/audit/v1/administration.proto\x12\x11onrecord.audit.v1\x1a!onrecord/audit/v1/questions.proto\"\xa0\x01\n\x08QueryRow\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x03\x12\x0e\n\x06status\x18\x07 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x08 \x01(\x03\x12\r\n\x05times\x18\t \x01(\x03\"\xc3\x01\n\x12ListQueriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x1c\n\x0f\x63reated_from_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11\x63reated_before_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x12\n\x10_created_from_msB\x14\n\x12_created_before_ms\"\\\n\x13ListQueriesResponse\x12,\n\x07queries\x18\x01 \x03(\x0b\x32\x1b.onrecord.audit.v1.QueryRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x0cPruneRequest\x12\x19\n\x11\x63reated_before_ms\x18\x01 \x01(\x03\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x15\n\rconfirm_clock\x18\x03 \x01(\x08\x12\x12\n\nreset_mark\x18\x04 \x01(\x08\"\x83\x01\n\rPruneResponse\x12\x18\n\x10pruned_before_ms\x18\x01 \x01(\x03\x12\x12\n\ntool_calls\x18\x02 \x01(\x03\x12\x16\n\x0emodel_requests\x18\x03 \x01(\x03\x12\x10\n\x08sessions\x18\x04 \x01(\x03\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x0c\n\x04held\x18\x06 \x01(\x03\"\xa6\x01\n\rSessionLabels\x12<\n\x06labels\x18\x01 \x03(\x0b\x32,.onrecord.audit.v1.SessionLabels.LabelsEntry\x12\x18\n\x0brecorded_by\x18\x02 \x01(\tH\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_recorded_by\"\xc5\x01\n\x0c\x45raseRequest\x12(\n\x03row\x18\x01 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKeyH\x00\x12,\n\x07session\x18\x02 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKeyH\x00\x12\x32\n\x06labels\x18\x03 \x01(\x0b\x32 .onrecord.audit.v1.SessionLabelsH\x00\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\x08\n\x06target\"p\n\rEraseResponse\x12\x12\n\ntool_calls\x18\x01 \x01(\x03\x12\x16\n\x0emodel_requests\x18\x02 \x01(\x03\x12\x10\n\x08\x63ontrols\x18\x03 \x01(\x03\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\x12\x13\n\x0bleft_in_wal\x18\x05 \x01(\x08\"Q\n\nHoldFilter\x12\x30\n\x05\x63\x61lls\x18\x01 \x01(\x0b\x32!.onrecord.audit.v1.ToolCallFilter\x12\x11\n\ttool_glob\x18\x02 \x01(\t\"\xba\x01\n\x04Hold\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.onrecord.audit.v1.HoldFilter\x12\x11\n\tplaced_by\x18\x03 \x01(\t\x12\x14\n\x0cplaced_at_ms\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tlifted_by\x18\x06 \x01(\t\x12\x14\n\x0clifted_at_ms\x18\x07 \x01(\x03\x12\x13\n\x0blift_reason\x18\x08 \x01(\t\"_\n\x10PlaceHoldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1d.onrecord.audit.v1.HoldFilter\x12\x0e\n\x06reason\x18\x03 \x01(\t\":\n\x11PlaceHoldResponse\x12%\n\x04hold\x18\x01 \x01(\x0b\x32\x17.onrecord.audit.v1.Hold\"/\n\x0fLiftHoldRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"9\n\x10LiftHoldResponse\x12%\n\x04hold\x18\x01 \x01(\x0b\x32\x17.onrecord.audit.v1.Hold\"\'\n\x10ListHoldsRequest\x12\x13\n\x0bwith_lifted\x18\x01 \x01(\x08\";\n\x11ListHoldsResponse\x12&\n\x05holds\x18\x01 \x03(\x0b\x32\x17.onrecord.audit.v1.Hold\"\x0f\n\rBackupRequest\"C\n\x0e\x42\x61\x63kupResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t2\xf6\x04\n\x15\x41\x64ministrationService\x12\x61\n\x0bListQueries\x12%.onrecord.audit.v1.ListQueriesRequest\x1a&.onrecord.audit.v1.ListQueriesResponse\"\x03\x90\x02\x01\x12L\n\x05Prune\x12\x1f.onrecord.audit.v1.PruneRequest\x1a .onrecord.audit.v1.PruneResponse0\x01\x12L\n\x05\x45rase\x12\x1f.onrecord.audit.v1.EraseRequest\x1a .onrecord.audit.v1.EraseResponse0\x01\x12V\n\tPlaceHold\x12#.onrecord.audit.v1.PlaceHoldRequest\x1a$.onrecord.audit.v1.PlaceHoldResponse\x12S\n\x08LiftHold\x12\".onrecord.audit.v1.LiftHoldRequest\x1a#.onrecord.audit.v1.LiftHoldResponse\x12[\n\tListHolds\x12#.onrecord.audit.v1.ListHoldsRequest\x1a$.onrecord.audit.v1.ListHoldsResponse\"\x03\x90\x02\x01\x12T\n\x06\x42\x61\x63kup\x12 .onrecord.audit.v1.BackupRequest\x1a!.onrecord.audit.v1.BackupResponse\"\x03\x90\x02\x01\x30\x01\x42\x86\x01\n\x15\x64\x65v.onrecord.audit.v1P\x01Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\xaa\x02\x11OnRecord.Audit.V1\xca\x02\x11OnRecord\\Audit\\V1\xea\x02\x13OnRecord::Audit::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -28,6 +28,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONLABELS_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_ADMINISTRATIONSERVICE'].methods_by_name['ListQueries']._loaded_options = None
   _globals['_ADMINISTRATIONSERVICE'].methods_by_name['ListQueries']._serialized_options = b'\220\002\001'
+  _globals['_ADMINISTRATIONSERVICE'].methods_by_name['ListHolds']._loaded_options = None
+  _globals['_ADMINISTRATIONSERVICE'].methods_by_name['ListHolds']._serialized_options = b'\220\002\001'
   _globals['_ADMINISTRATIONSERVICE'].methods_by_name['Backup']._loaded_options = None
   _globals['_ADMINISTRATIONSERVICE'].methods_by_name['Backup']._serialized_options = b'\220\002\001'
   _globals['_QUERYROW']._serialized_start=97
@@ -38,20 +40,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTQUERIESRESPONSE']._serialized_end=549
   _globals['_PRUNEREQUEST']._serialized_start=551
   _globals['_PRUNEREQUEST']._serialized_end=652
-  _globals['_PRUNERESPONSE']._serialized_start=654
-  _globals['_PRUNERESPONSE']._serialized_end=771
-  _globals['_SESSIONLABELS']._serialized_start=774
-  _globals['_SESSIONLABELS']._serialized_end=940
-  _globals['_SESSIONLABELS_LABELSENTRY']._serialized_start=879
-  _globals['_SESSIONLABELS_LABELSENTRY']._serialized_end=924
-  _globals['_ERASEREQUEST']._serialized_start=943
-  _globals['_ERASEREQUEST']._serialized_end=1140
-  _globals['_ERASERESPONSE']._serialized_start=1142
-  _globals['_ERASERESPONSE']._serialized_end=1254
-  _globals['_BACKUPREQUEST']._serialized_start=1256
-  _globals['_BACKUPREQUEST']._serialized_end=1271
-  _globals['_BACKUPRESPONSE']._serialized_start=1273
-  _globals['_BACKUPRESPONSE']._serialized_end=1340
-  _globals['_ADMINISTRATIONSERVICE']._serialized_start=1343
-  _globals['_ADMINISTRATIONSERVICE']._serialized_end=1707
+  _globals['_PRUNERESPONSE']._serialized_start=655
+  _globals['_PRUNERESPONSE']._serialized_end=786
+  _globals['_SESSIONLABELS']._serialized_start=789
+  _globals['_SESSIONLABELS']._serialized_end=955
+  _globals['_SESSIONLABELS_LABELSENTRY']._serialized_start=894
+  _globals['_SESSIONLABELS_LABELSENTRY']._serialized_end=939
+  _globals['_ERASEREQUEST']._serialized_start=958
+  _globals['_ERASEREQUEST']._serialized_end=1155
+  _globals['_ERASERESPONSE']._serialized_start=1157
+  _globals['_ERASERESPONSE']._serialized_end=1269
+  _globals['_HOLDFILTER']._serialized_start=1271
+  _globals['_HOLDFILTER']._serialized_end=1352
+  _globals['_HOLD']._serialized_start=1355
+  _globals['_HOLD']._serialized_end=1541
+  _globals['_PLACEHOLDREQUEST']._serialized_start=1543
+  _globals['_PLACEHOLDREQUEST']._serialized_end=1638
+  _globals['_PLACEHOLDRESPONSE']._serialized_start=1640
+  _globals['_PLACEHOLDRESPONSE']._serialized_end=1698
+  _globals['_LIFTHOLDREQUEST']._serialized_start=1700
+  _globals['_LIFTHOLDREQUEST']._serialized_end=1747
+  _globals['_LIFTHOLDRESPONSE']._serialized_start=1749
+  _globals['_LIFTHOLDRESPONSE']._serialized_end=1806
+  _globals['_LISTHOLDSREQUEST']._serialized_start=1808
+  _globals['_LISTHOLDSREQUEST']._serialized_end=1847
+  _globals['_LISTHOLDSRESPONSE']._serialized_start=1849
+  _globals['_LISTHOLDSRESPONSE']._serialized_end=1908
+  _globals['_BACKUPREQUEST']._serialized_start=1910
+  _globals['_BACKUPREQUEST']._serialized_end=1925
+  _globals['_BACKUPRESPONSE']._serialized_start=1927
+  _globals['_BACKUPRESPONSE']._serialized_end=1994
+  _globals['_ADMINISTRATIONSERVICE']._serialized_start=1997
+  _globals['_ADMINISTRATIONSERVICE']._serialized_end=2627
 # @@protoc_insertion_point(module_scope)

@@ -201,6 +201,7 @@ class PruneResponse(_message.Message):
     MODEL_REQUESTS_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     pruned_before_ms: _builtins.int
     """The time that is pruned to, a whole hour: milliseconds since 1970-01-01 UTC."""
     tool_calls: _builtins.int
@@ -211,6 +212,8 @@ class PruneResponse(_message.Message):
     """Sessions removed until now: those that ended before the time and have no rows left."""
     done: _builtins.bool
     """Whether this is the last response."""
+    held: _builtins.int
+    """Tool calls, model requests and sessions that would have gone until now, and that legal holds kept."""
     def __init__(
         self,
         *,
@@ -219,10 +222,11 @@ class PruneResponse(_message.Message):
         model_requests: _builtins.int = ...,
         sessions: _builtins.int = ...,
         done: _builtins.bool = ...,
+        held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "model_requests", b"model_requests", "pruned_before_ms", b"pruned_before_ms", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "held", b"held", "model_requests", b"model_requests", "pruned_before_ms", b"pruned_before_ms", "sessions", b"sessions", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,6 +367,242 @@ class EraseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EraseResponse: _TypeAlias = EraseResponse  # noqa: Y015
+
+@_typing.final
+class HoldFilter(_message.Message):
+    """HoldFilter says what a hold holds: all conditions that are set must hold. Without any it is everything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    TOOL_GLOB_FIELD_NUMBER: _builtins.int
+    tool_glob: _builtins.str
+    """Only calls of tools whose names match, at most 128 characters; `*` stands for any characters, and `?` for one."""
+    @_builtins.property
+    def calls(self) -> _questions_pb2.ToolCallFilter:
+        """Which tool calls. What model requests, sessions and acts of control can meet holds them too: a condition that only tool
+        calls have (tool_name, outcomes, what was decided) holds no model request, and a session without rows is held by its
+        session_id, engine, model, labels, times and recorded_by alone. A session's labels are those that it has when rows would
+        be removed. args_contain is refused: it would put a text on record.
+        """
+
+    def __init__(
+        self,
+        *,
+        calls: _questions_pb2.ToolCallFilter | None = ...,
+        tool_glob: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "tool_glob", b"tool_glob"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldFilter: _TypeAlias = HoldFilter  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """Hold is a legal hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PLACED_BY_FIELD_NUMBER: _builtins.int
+    PLACED_AT_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LIFTED_BY_FIELD_NUMBER: _builtins.int
+    LIFTED_AT_MS_FIELD_NUMBER: _builtins.int
+    LIFT_REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    placed_by: _builtins.str
+    """Who placed it."""
+    placed_at_ms: _builtins.int
+    """When it was placed: milliseconds since 1970-01-01 UTC by the ledger's clock."""
+    reason: _builtins.str
+    """Why it was placed."""
+    lifted_by: _builtins.str
+    """Who lifted it; empty while it is in place."""
+    lifted_at_ms: _builtins.int
+    """When it was lifted: milliseconds since 1970-01-01 UTC by the ledger's clock; 0 while it is in place."""
+    lift_reason: _builtins.str
+    """Why it was lifted."""
+    @_builtins.property
+    def filter(self) -> Global___HoldFilter:
+        """What it holds."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        filter: Global___HoldFilter | None = ...,
+        placed_by: _builtins.str = ...,
+        placed_at_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        lifted_by: _builtins.str = ...,
+        lifted_at_ms: _builtins.int = ...,
+        lift_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "lift_reason", b"lift_reason", "lifted_at_ms", b"lifted_at_ms", "lifted_by", b"lifted_by", "name", b"name", "placed_at_ms", b"placed_at_ms", "placed_by", b"placed_by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
+class PlaceHoldRequest(_message.Message):
+    """PlaceHoldRequest says what is held, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The hold's name, 1 to 128 characters, that no other hold in place has."""
+    reason: _builtins.str
+    """Why, at most 256 characters; it stands on the record for ever. Required."""
+    @_builtins.property
+    def filter(self) -> Global___HoldFilter:
+        """What it holds."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        filter: Global___HoldFilter | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceHoldRequest: _TypeAlias = PlaceHoldRequest  # noqa: Y015
+
+@_typing.final
+class PlaceHoldResponse(_message.Message):
+    """PlaceHoldResponse is the hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hold(self) -> Global___Hold:
+        """The hold that is in place now."""
+
+    def __init__(
+        self,
+        *,
+        hold: Global___Hold | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceHoldResponse: _TypeAlias = PlaceHoldResponse  # noqa: Y015
+
+@_typing.final
+class LiftHoldRequest(_message.Message):
+    """LiftHoldRequest names a hold, and says why it is lifted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The hold's name."""
+    reason: _builtins.str
+    """Why, at most 256 characters; it stands on the record for ever. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftHoldRequest: _TypeAlias = LiftHoldRequest  # noqa: Y015
+
+@_typing.final
+class LiftHoldResponse(_message.Message):
+    """LiftHoldResponse is the hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hold(self) -> Global___Hold:
+        """The hold, which is lifted now."""
+
+    def __init__(
+        self,
+        *,
+        hold: Global___Hold | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftHoldResponse: _TypeAlias = LiftHoldResponse  # noqa: Y015
+
+@_typing.final
+class ListHoldsRequest(_message.Message):
+    """ListHoldsRequest says which holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITH_LIFTED_FIELD_NUMBER: _builtins.int
+    with_lifted: _builtins.bool
+    """Whether those are listed too that were lifted."""
+    def __init__(
+        self,
+        *,
+        with_lifted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_lifted", b"with_lifted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsRequest: _TypeAlias = ListHoldsRequest  # noqa: Y015
+
+@_typing.final
+class ListHoldsResponse(_message.Message):
+    """ListHoldsResponse has the holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """At most 1,000: the last ones, where there are more."""
+
+    def __init__(
+        self,
+        *,
+        holds: _abc.Iterable[Global___Hold] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsResponse: _TypeAlias = ListHoldsResponse  # noqa: Y015
 
 @_typing.final
 class BackupRequest(_message.Message):

@@ -31,6 +31,21 @@ class AdministrationServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseResponse.FromString,
                 _registered_method=True)
+        self.PlaceHold = channel.unary_unary(
+                '/onrecord.audit.v1.AdministrationService/PlaceHold',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PlaceHoldRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PlaceHoldResponse.FromString,
+                _registered_method=True)
+        self.LiftHold = channel.unary_unary(
+                '/onrecord.audit.v1.AdministrationService/LiftHold',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.LiftHoldRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.LiftHoldResponse.FromString,
+                _registered_method=True)
+        self.ListHolds = channel.unary_unary(
+                '/onrecord.audit.v1.AdministrationService/ListHolds',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.ListHoldsRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.ListHoldsResponse.FromString,
+                _registered_method=True)
         self.Backup = channel.unary_stream(
                 '/onrecord.audit.v1.AdministrationService/Backup',
                 request_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.BackupRequest.SerializeToString,
@@ -68,6 +83,28 @@ class AdministrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlaceHold(self, request, context):
+        """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
+        hold of that name is in place. Rows that are recorded later are held too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftHold(self, request, context):
+        """LiftHold ends a hold; that is a sealed entry too. NOT_FOUND where no hold of that name is in place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHolds(self, request, context):
+        """ListHolds lists the holds that are in place, in the order in which they were placed, or all that ever were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Backup(self, request, context):
         """Backup streams a copy of the database as it is now, verified before its first byte is sent.
         """
@@ -92,6 +129,21 @@ def add_AdministrationServiceServicer_to_server(servicer, server):
                     servicer.Erase,
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseResponse.SerializeToString,
+            ),
+            'PlaceHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceHold,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PlaceHoldRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.PlaceHoldResponse.SerializeToString,
+            ),
+            'LiftHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftHold,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.LiftHoldRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.LiftHoldResponse.SerializeToString,
+            ),
+            'ListHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHolds,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.ListHoldsRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_administration__pb2.ListHoldsResponse.SerializeToString,
             ),
             'Backup': grpc.unary_stream_rpc_method_handler(
                     servicer.Backup,
@@ -181,6 +233,87 @@ class AdministrationService:
             '/onrecord.audit.v1.AdministrationService/Erase',
             onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_administration__pb2.EraseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.audit.v1.AdministrationService/PlaceHold',
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.PlaceHoldRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.PlaceHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.audit.v1.AdministrationService/LiftHold',
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.LiftHoldRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.LiftHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.audit.v1.AdministrationService/ListHolds',
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.ListHoldsRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_administration__pb2.ListHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,14 @@ class AdministrationServiceStub:
     where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
     holds one of them.
     """
+    PlaceHold: _grpc.UnaryUnaryMultiCallable[_administration_pb2.PlaceHoldRequest, _administration_pb2.PlaceHoldResponse]
+    """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
+    hold of that name is in place. Rows that are recorded later are held too.
+    """
+    LiftHold: _grpc.UnaryUnaryMultiCallable[_administration_pb2.LiftHoldRequest, _administration_pb2.LiftHoldResponse]
+    """LiftHold ends a hold; that is a sealed entry too. NOT_FOUND where no hold of that name is in place."""
+    ListHolds: _grpc.UnaryUnaryMultiCallable[_administration_pb2.ListHoldsRequest, _administration_pb2.ListHoldsResponse]
+    """ListHolds lists the holds that are in place, in the order in which they were placed, or all that ever were."""
     Backup: _grpc.UnaryStreamMultiCallable[_administration_pb2.BackupRequest, _administration_pb2.BackupResponse]
     """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
 
@@ -67,6 +75,14 @@ class AdministrationServiceAsyncStub(AdministrationServiceStub):
     where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
     holds one of them.
     """
+    PlaceHold: _aio.UnaryUnaryMultiCallable[_administration_pb2.PlaceHoldRequest, _administration_pb2.PlaceHoldResponse]  # type: ignore[assignment]
+    """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
+    hold of that name is in place. Rows that are recorded later are held too.
+    """
+    LiftHold: _aio.UnaryUnaryMultiCallable[_administration_pb2.LiftHoldRequest, _administration_pb2.LiftHoldResponse]  # type: ignore[assignment]
+    """LiftHold ends a hold; that is a sealed entry too. NOT_FOUND where no hold of that name is in place."""
+    ListHolds: _aio.UnaryUnaryMultiCallable[_administration_pb2.ListHoldsRequest, _administration_pb2.ListHoldsResponse]  # type: ignore[assignment]
+    """ListHolds lists the holds that are in place, in the order in which they were placed, or all that ever were."""
     Backup: _aio.UnaryStreamMultiCallable[_administration_pb2.BackupRequest, _administration_pb2.BackupResponse]  # type: ignore[assignment]
     """Backup streams a copy of the database as it is now, verified before its first byte is sent."""
 
@@ -103,6 +119,32 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         where there is no such row or session; FAILED_PRECONDITION with the reason HELD, and nothing is erased, where a legal hold
         holds one of them.
         """
+
+    @_abc_1.abstractmethod
+    def PlaceHold(
+        self,
+        request: _administration_pb2.PlaceHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.PlaceHoldResponse, _abc.Awaitable[_administration_pb2.PlaceHoldResponse]]:
+        """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
+        hold of that name is in place. Rows that are recorded later are held too.
+        """
+
+    @_abc_1.abstractmethod
+    def LiftHold(
+        self,
+        request: _administration_pb2.LiftHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.LiftHoldResponse, _abc.Awaitable[_administration_pb2.LiftHoldResponse]]:
+        """LiftHold ends a hold; that is a sealed entry too. NOT_FOUND where no hold of that name is in place."""
+
+    @_abc_1.abstractmethod
+    def ListHolds(
+        self,
+        request: _administration_pb2.ListHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_administration_pb2.ListHoldsResponse, _abc.Awaitable[_administration_pb2.ListHoldsResponse]]:
+        """ListHolds lists the holds that are in place, in the order in which they were placed, or all that ever were."""
 
     @_abc_1.abstractmethod
     def Backup(

@@ -285,6 +285,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The tool call was asked about under other rules than those in force, so that it is refused. Metadata: resource, id."""
     ERROR_REASON_NOT_SEALED: _ErrorReason.ValueType  # 42
     """The ledger's log does not have the row yet, or has nothing yet: a second later it should."""
+    ERROR_REASON_HELD: _ErrorReason.ValueType  # 43
+    """A legal hold holds what would be erased. Metadata: hold, its name."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. The google.rpc.ErrorInfo of a status has domain onrecord.dev, and the value's name
@@ -381,6 +383,8 @@ ERROR_REASON_POLICY_CHANGED: ErrorReason.ValueType  # 41
 """The tool call was asked about under other rules than those in force, so that it is refused. Metadata: resource, id."""
 ERROR_REASON_NOT_SEALED: ErrorReason.ValueType  # 42
 """The ledger's log does not have the row yet, or has nothing yet: a second later it should."""
+ERROR_REASON_HELD: ErrorReason.ValueType  # 43
+"""A legal hold holds what would be erased. Metadata: hold, its name."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,120 @@
+"""hold, with its commands."""
+
+import getpass
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from onrecord.audit.v1 import administration_pb2, questions_pb2
+
+from audit_svc.errors import DatabaseInUse
+from audit_svc.ledger.holds import Act, filter_text, lifting_of, placing_of
+from audit_svc.sqlite.care import holds
+from audit_svc.sqlite.open.files import reading
+from audit_svc.terminal import remote
+from audit_svc.terminal.options import Calls, Labels, Times, label_values
+from audit_svc.terminal.running import (
+    Database,
+    Json,
+    Target,
+    error_is_exit_code_1,
+    ledger_path,
+    refuse_both,
+    say,
+    say_unseen,
+)
+from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.times import show_time
+
+Name = Annotated[str, Argument(help="The hold's name.")]
+Reason = Annotated[str, Option(help="Why; it stands on the record for ever.")]
+
+
+def place(
+    name: Name,
+    reason: Reason,
+    calls: Calls,
+    times: Times,
+    label: Labels = None,
+    tool_glob: Annotated[str, Option("--tool-glob", help="Only tools whose names match, with * and ?.")] = "",
+    everything: Annotated[bool, Option("--all", help="Hold everything.")] = False,
+    db: Database = None,
+    target: Target = None,
+    as_json: Json = False,
+) -> None:
+    """Keep rows from being pruned and erased, those that are recorded later too, until the hold is lifted."""
+    wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
+    held = administration_pb2.HoldFilter(calls=wanted, tool_glob=tool_glob)
+    is_everything = not wanted.ByteSize() and not tool_glob
+    if is_everything != everything:
+        raise BadParameter("say what is held, or --all for everything, and not both", param_hint="--all")
+    request = administration_pb2.PlaceHoldRequest(name=name, filter=held, reason=reason)
+    with error_is_exit_code_1():
+        if target:
+            refuse_both(db, target)
+            with remote.service(target) as (stub, metadata):
+                hold = stub.PlaceHold(request, metadata=metadata).hold
+        else:
+            hold = _act_on_file(ledger_path(db), placing_of(request, getpass.getuser()))
+        say(f"placed {_told(hold)}", _fields(hold), as_json=as_json)
+
+
+def lift(name: Name, reason: Reason, db: Database = None, target: Target = None, as_json: Json = False) -> None:
+    """End a hold: what it held may be pruned and erased again, unless another holds it."""
+    refuse_both(db, target)
+    request = administration_pb2.LiftHoldRequest(name=name, reason=reason)
+    with error_is_exit_code_1():
+        if target:
+            with remote.service(target) as (stub, metadata):
+                hold = stub.LiftHold(request, metadata=metadata).hold
+        else:
+            hold = _act_on_file(ledger_path(db), lifting_of(request, getpass.getuser()))
+        say(f"lifted {_told(hold)}", _fields(hold), as_json=as_json)
+
+
+def list_(
+    with_lifted: Annotated[bool, Option("--lifted", help="List those too that were lifted.")] = False,
+    db: Database = None,
+    target: Target = None,
+    as_json: Json = False,
+) -> None:
+    """List the holds that are in place."""
+    refuse_both(db, target)
+    with error_is_exit_code_1():
+        if target:
+            with remote.service(target) as (stub, metadata):
+                request = administration_pb2.ListHoldsRequest(with_lifted=with_lifted)
+                found = list(stub.ListHolds(request, metadata=metadata).holds)
+        else:
+            with reading(ledger_path(db), on_unseen=say_unseen) as connection:
+                found = holds.list_holds(connection, with_lifted=with_lifted)
+        for hold in found:
+            say(_told(hold), _fields(hold), as_json=as_json)
+
+
+def _act_on_file(path: Path, act: Act) -> administration_pb2.Hold:
+    try:
+        return holds.act_on_file(path, act)
+    except DatabaseInUse:
+        raise DatabaseInUse(f"a service has {path} open: do it through it with --target HOST:PORT") from None
+
+
+def _told(hold: administration_pb2.Hold) -> str:
+    said = f"{hold.name}: {filter_text(hold.filter)}, placed {show_time(hold.placed_at_ms)} by {hold.placed_by}: "
+    said += hold.reason
+    if hold.lifted_at_ms:
+        said += f"; lifted {show_time(hold.lifted_at_ms)} by {hold.lifted_by}: {hold.lift_reason}"
+    return said
+
+
+def _fields(hold: administration_pb2.Hold) -> dict[str, Any]:
+    return {
+        "name": hold.name,
+        "filter": json.loads(filter_text(hold.filter)),
+        "placed_by": hold.placed_by,
+        "placed_at_ms": hold.placed_at_ms,
+        "reason": hold.reason,
+        "lifted_by": hold.lifted_by or None,
+        "lifted_at_ms": hold.lifted_at_ms or None,
+        "lift_reason": hold.lift_reason or None,
+    }
