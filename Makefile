@@ -23,6 +23,7 @@ help:  ## show the targets
 
 $(VENV)/.ready: pyproject.toml clients/python/pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onrecord needs Python 3.11 or later; choose one with make PYTHON=python3.11")'
+	@echo 'Installing into $(VENV), once: a minute or two.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "clients/python[grpc]" -e '.[dev]'
 	@touch $@

@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 
 import grpc
 from onrecord.audit.v1 import audit_pb2, questions_pb2, questions_pb2_grpc
-from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
+from audit_svc.terminal.rows import outcome_text
+from audit_svc.terminal.running import size
 from demo import claude_code
 from demo.approval import TwoPeople
 from demo.model_server import ModelServer
@@ -25,19 +26,22 @@ from gateway_svc.terminal.turn_printer import TurnPrinter
 from recording.channel.options import CLIENT_OPTIONS
 from service_kit.terminal import program
 from service_kit.terminal.command import Option
-from service_kit.terminal.printing import Printer, Table
+from service_kit.terminal.printing import Printer, Table, Text, duration
 
 HERE = Path(__file__).resolve().parent
 SECONDS_TO_ARRIVE = 60.0
+SHOWN_ARGUMENTS = 24
+"""The cells that arguments have on a terminal."""
 
 console = Printer()
 HAS_JAIL = shutil.which("bwrap") is not None
 JAIL = (
     "in a sandbox, by bubblewrap"
     if HAS_JAIL
-    else "without a sandbox, since bubblewrap is not installed; the scripted model's are harmless"
+    else "without a sandbox: bubblewrap is not installed;\nthe scripted model's are harmless"
 )
-NEXT = "next: `make demo MODEL=ollama` has your own model do this; `Run it` in README.md starts services that stay"
+NEXT = """next: `make demo MODEL=ollama` has your own model do this;
+`.venv/bin/onrecord up` starts services that stay (docs/first-ten-minutes.md)"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ async def run(choice: str, *, approval: bool, agent: str) -> None:
             if people:
                 model.settings.update(people.settings())
             with start_service("audit_svc", audit_settings(state), "serve") as audit:
-                console.print(f"audit_svc   listens on {audit.address}, database {state / 'audit.db'}", style="dim")
+                console.print(f"audit_svc   listens on {audit.address}, {state / 'audit.db'}", style="dim")
                 with start_service("gateway_svc", gateway_settings(state, audit, model), "serve") as gateway:
                     console.print(f"gateway_svc listens on {gateway.address}", style="dim")
                     console.print(f"commands run {JAIL}\n", style="dim")
@@ -193,26 +197,24 @@ async def show_rows(address: str, expected: int, *, approval: bool, agents: bool
         *(["agent"] if agents else []),
         "tool",
         "arguments",
-        *(["principal", "decided by", "waited ms"] if approval else []),
+        *(["principal", "decided by", "waited"] if approval else []),
         "outcome",
-        "ms",
-        "exit code",
-        "http status",
+        "took",
         "error",
-        "bytes",
+        "result",
+        least=("result", "took", *(["waited"] if approval else []), "arguments"),
+        text="error",
     )
     for row in reversed(rows):
         table.add_row(
             *([f"{row.agent.name} {row.agent.version}" if row.agent.name else "our own loop"] if agents else []),
             row.tool_name,
-            row.args_summary,
-            *([row.principal, row.decision.decided_by, str(row.decision.waited_ms)] if approval else []),
-            common_pb2.Outcome.Name(row.outcome).removeprefix("OUTCOME_").lower(),
-            str(row.duration_ms),
-            str(row.exit_code) if row.HasField("exit_code") else "",
-            str(row.http_status) if row.HasField("http_status") else "",
-            row.error if row.HasField("error") else "",
-            str(row.result_bytes),
+            Text(row.args_summary).cut(SHOWN_ARGUMENTS) if console.width else row.args_summary,
+            *([row.principal, row.decision.decided_by, duration(row.decision.waited_ms)] if approval else []),
+            outcome_text(row),
+            duration(row.duration_ms),
+            row.error,
+            size(row.result_bytes),
         )
     console.print("\nthe ledger", style="bold")
     console.print(table)

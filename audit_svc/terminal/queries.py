@@ -269,7 +269,7 @@ def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Tabl
 
 def _print_lines(lines: Iterable[Text]) -> None:
     for line in lines:
-        out.print(line)
+        out.print(line, cut=True)
 
 
 def _print_json(messages: Iterable[Message] | Iterable[Any]) -> None:

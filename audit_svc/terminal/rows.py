@@ -12,7 +12,8 @@ from audit_svc.terminal.plain import enum_name, money, time_text
 from audit_svc.terminal.running import out, size
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
-from service_kit.terminal.printing import Table, Text, counted, duration
+from service_kit.terminal.ids import short_ids
+from service_kit.terminal.printing import MIN_TEXT, Table, Text, counted, duration
 
 if TYPE_CHECKING:
     from onrecord.audit.v1 import administration_pb2
@@ -149,7 +150,8 @@ def size_of(row: audit_pb2.AuditRow) -> str:
 def call_line(row: audit_pb2.AuditRow) -> Text:
     """A tool call in one line, as a tail shows it."""
     line = Text(f"{time_text(row.created_at_ms)}  ", style="dim")
-    line.append(f"{printable(row.session_id)}  ", style="dim")
+    session = short_ids([row.session_id])[row.session_id] if out.width else row.session_id
+    line.append(f"{printable(session)}  ", style="dim")
     return _call(line, row)
 
 
@@ -389,16 +391,19 @@ class Timeline:
 
 
 def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
+    """A call behind line. Where a line has an end, its arguments are cut before anything else is."""
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.tool_name)} ", style="cyan")
-    line.append(f"{printable(row.args_summary)} ", style="")
-    line.append(outcome_text(row))
+    rest = Text(" ").append(outcome_text(row))
     observed = "about " if row.times_observed else ""
-    line.append(f" · {observed}{duration(row.duration_ms)} · {size_of(row)}", style="dim")
+    rest.append(f" · {observed}{duration(row.duration_ms)} · {size_of(row)}", style="dim")
     if decided := decision_of(row):
-        line.append(f" · {decided}", style="dim")
+        rest.append(f" · {decided}", style="dim")
     if row.error:
-        line.append(f" · {printable(row.error)}", style="red")
-    return line
+        rest.append(f" · {printable(row.error)}", style="red")
+    arguments = Text(printable(row.args_summary))
+    if width := out.width:
+        arguments = arguments.cut(max(MIN_TEXT, width - len(str(line)) - len(str(rest))))
+    return line.append(arguments).append(rest)
 
 
 def decision_of(row: audit_pb2.AuditRow) -> str:

@@ -115,7 +115,7 @@ def verify(
             _look_for_witnesses(report, folder, verifier, witnesses, needed)
     except Exit:
         raise Exit(EXIT_NOT_VERIFIED) from None
-    _show(report, f"in {folder}", own_key=key is None, as_json=as_json)
+    _show(report, str(folder), own_key=key is None, as_json=as_json)
     raise Exit(1 if report.problems else 0)
 
 
@@ -131,7 +131,7 @@ def _verify_service(
             report = remote_seal.verify(target, read_verifier(key), old, witnesses, quorum, on_progress)
     except Exit:
         raise Exit(EXIT_NOT_VERIFIED) from None
-    _show(report, f"at {target}", own_key=False, as_json=as_json)
+    _show(report, target, own_key=False, as_json=as_json)
     raise Exit(1 if report.problems else 0)
 
 
@@ -368,7 +368,8 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
     for problem in report.problems:
         echo(f"wrong  {problem}")
     if checkpoint:
-        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves, {place}")
+        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
+        echo(f"seal   {place}")
         said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
         echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")
     for witness in _witnesses(report.witnesses):
@@ -378,4 +379,5 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
     for restore in report.restores:
         echo(f"note   restored by {restore.by}: {restore.reason}")
     if own_key:
-        echo("note   checked with the key in the seal's folder: with --key nobody who can write there can fool you")
+        echo("note   checked with the key of that folder, where whoever can write could have")
+        echo("       put another: --key takes one that you keep elsewhere")

@@ -73,5 +73,5 @@ def _print(response: questions_pb2.TailToolCallsResponse, *, as_json: bool) -> N
         missed = counted(response.skipped.last - response.skipped.first + 1, "row was", "rows were")
         err.print(f"{missed} missed, since they came faster than they were read", style="yellow")
     for record in response.tool_calls:
-        print_json(record) if as_json else out.print(rows.call_line(record.tool_call))
+        print_json(record) if as_json else out.print(rows.call_line(record.tool_call), cut=True)
     sys.stdout.flush()

@@ -151,12 +151,17 @@ class Printer:
         """Whether people read it as it is printed."""
         return self.file.isatty()
 
+    @property
+    def width(self) -> int | None:
+        """The cells of a line where people read it; None where a line has no end."""
+        return terminal_width(self.file) if self.is_terminal else None
+
     def print(self, what: str | Text | Table, style: str = "", *, wide: bool = False, cut: bool = False) -> None:
         """A line or a table. On a terminal it has the columns that there is room for, or all when it is to be wide.
 
         cut: a line ends with … where a terminal's does.
         """
-        width = None if wide or not self.is_terminal else terminal_width(self.file)
+        width = None if wide else self.width
         lines = (
             [*what.lines(width)] if isinstance(what, Table) else [what if isinstance(what, Text) else Text(what, style)]
         )

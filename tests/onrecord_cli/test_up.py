@@ -1,26 +1,14 @@
 """`onrecord` as a person uses it: real processes, a scripted model, a terminal of 80 columns."""
 
-import fcntl
 import json
-import os
-import pty
-import re
-import select
 import signal
-import subprocess
-import sys
-import termios
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from onrecord_cli.folder import find
-from tests.support.command_line import sized
+from tests.support.person import Home, serve_model, services_of, wait_until_none
 
-ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 120
 SCRIPT = """
 [[steps]]
 text = "I will look. "
@@ -34,126 +22,16 @@ text = "Nothing is here."
 QUICK = SCRIPT.replace("sleep 60", "exit 2")
 
 
-class Home:
-    """A person's environment: a folder, and a model server."""
-
-    def __init__(self, folder: Path, model: str) -> None:
-        self.folder, self.state = folder, folder / ".local/share/onrecord"
-        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        paths = [str(ROOT), str(ROOT / "protos"), str(ROOT / "clients/python/lib")]
-        self.environ = {
-            **kept,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "HOME": str(folder),
-            "OLLAMA_HOST": model.removeprefix("http://"),
-            "TERM": "xterm",
-        }
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "onrecord_cli", *words]
-
-    def run(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        """What a command answers where no terminal is."""
-        return subprocess.run(
-            self.command(*words),
-            env=self.environ,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_SECONDS,
-            check=False,
-        )
-
-    def terminal(self, *words: str) -> "Terminal":
-        return Terminal(self.command(*words), self.environ)
-
-
-class Terminal:
-    """A command on a terminal of 80 columns and 24 lines."""
-
-    def __init__(self, words: Sequence[str], environ: dict[str, str]) -> None:
-        self._leader, follower = pty.openpty()
-        sized(follower)
-        self.process = subprocess.Popen(
-            words,
-            env=environ,
-            stdin=follower,
-            stdout=follower,
-            stderr=follower,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(follower)
-        self.text = ""
-
-    def until(self, wanted: str, begin: int = 0) -> None:
-        """Reads until the screen has shown wanted behind begin."""
-        end = time.monotonic() + WAIT_SECONDS
-        while wanted not in self.text[begin:]:
-            assert time.monotonic() < end, self.text
-            assert self._read(), self.text
-
-    def type(self, keys: str) -> None:
-        os.write(self._leader, keys.encode())
-
-    def end(self) -> list[str]:
-        """Waits for the command's end; the lines that were shown, without styles."""
-        while self._read():
-            pass
-        self.process.wait(WAIT_SECONDS)
-        os.close(self._leader)
-        shown = re.sub(r"\x1b\[\d*m", "", self.text).replace("\r\n", "\n")
-        return [line.rsplit("\r\x1b[K")[-1].rsplit("\r")[-1] for line in shown.split("\n")]
-
-    def _read(self) -> bool:
-        if select.select([self._leader], [], [], 1)[0]:
-            try:
-                read = os.read(self._leader, 65536)
-            except OSError:  # nobody has it open any more
-                return False
-            self.text += read.decode(errors="replace")
-        return True
-
-
-def serve_model(script: str, folder: Path) -> Iterator[str]:
-    (folder / "script.toml").write_text(script)
-    words = [sys.executable, "-m", "demo.model_server", "--script", str(folder / "script.toml"), "--port", "0"]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        yield server.stdout.readline().split()[-1]
-        server.kill()
-
-
 @pytest.fixture
 def home(tmp_path) -> Iterator[Home]:
-    for url in serve_model(QUICK, tmp_path):
+    with serve_model(QUICK, tmp_path) as url:
         yield Home(tmp_path, url)
 
 
 @pytest.fixture
 def slow_home(tmp_path) -> Iterator[Home]:
-    for url in serve_model(SCRIPT, tmp_path):
+    with serve_model(SCRIPT, tmp_path) as url:
         yield Home(tmp_path, url)
-
-
-def services_of(home: Home) -> list[int]:
-    """The processes of a person."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if f"HOME={home.folder}\0".encode() in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_until_none(home: Home) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while services_of(home):
-        assert time.monotonic() < end, services_of(home)
-        time.sleep(0.1)
 
 
 @pytest.mark.long
