@@ -74,7 +74,7 @@ program = Program(
             "vacuum": Command(f"{_CARE}:vacuum", "Write the file anew without the space of rows that are gone."),
             "ui": Command(
                 "audit_svc.terminal.ui:ui",
-                "Show the ledger as pages with charts. Needs the extra `ui`.",
+                "Show a running ledger as pages. Needs the extra `ui`.",
                 is_service=True,
             ),
             "token": Command(

@@ -17,7 +17,10 @@ from service_kit.terminal.command import BadParameter, Exit, Option, echo
 def ui(
     target: Target = None,
     gateway: Annotated[
-        str | None, Option(help="A running gateway, host:port: approvals, stops, and whether it can record.")
+        str | None,
+        Option(
+            envvar="GATEWAY_LISTEN", help="A running gateway, host:port: approvals, stops, and whether it can record."
+        ),
     ] = None,
     listen: Annotated[str, Option(help="host:port; port 0 takes a free one.")] = "127.0.0.1:8001",
     login_file: Annotated[
