@@ -2,7 +2,10 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -106,7 +109,7 @@ async def serve(settings: IntakeSettings) -> None:
         drain=drain,
         detail=partial(asyncio.to_thread, detail),
         takes_unknown_fields=tuple(signal.method for signal in SIGNALS),
-        beside=partial(serve_http, http.asgi, settings.http_listen, settings.server_files, settings.max_calls),
+        beside=partial(_serve_beside, http.asgi, settings),
     )
     record.start()
     tune_collector()
@@ -123,3 +126,15 @@ async def serve(settings: IntakeSettings) -> None:
         hooks.close()
         await record.aclose()
         journal.close()
+
+
+@asynccontextmanager
+async def _serve_beside(app: Any, settings: IntakeSettings) -> AsyncIterator[None]:
+    """Serves HTTP while the body runs."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            serve_http(app, settings.http_listen, settings.server_files, settings.max_calls)
+        )
+        if settings.hook_socket:
+            await stack.enter_async_context(serve_http(app, f"unix:{settings.hook_socket}", None, settings.max_calls))
+        yield

@@ -18,6 +18,7 @@ from service_kit.setting_types import (
     ListenAddress,
     MetricsAddress,
     Seconds,
+    SocketPath,
     Target,
     TokenFile,
 )
@@ -39,6 +40,9 @@ class IntakeSettings(StateSettings, ProducerSettings):
 
     listen: ListenAddress = "127.0.0.1:4317"
     http_listen: MetricsAddress = Field("127.0.0.1:4318", description="for OTLP over HTTP")
+    hook_socket: SocketPath | None = Field(
+        None, description="a Unix socket for the hooks of this user's agents, beside INTAKE_HTTP_LISTEN"
+    )
 
     max_message_bytes: Bytes = Field(64 * 2**20, ge=2**20, le=2**30, description="one request, unpacked")
     max_waiting_bytes: Bytes = Field(256 * 2**20, ge=2**20, description="of all requests that are not answered yet")

@@ -1,10 +1,13 @@
 """An ASGI application beside a service's gRPC: its socket, its TLS, its end with the service."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +24,7 @@ _SHUTDOWN_SECONDS = 2
 _IDLE_SECONDS = 60
 """How long a connection may be open without a request: from its first byte to the head's last one, and in between."""
 _BACKLOG = 2048
+_ASK_SECONDS = 1.0
 
 
 class _Protocol(H11Protocol):
@@ -54,25 +58,22 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_connections: int) -> AsyncIterator[str]:
-    """Serves app on listen, "host:port" where port 0 takes a free one, while the body runs.
+    """Serves app on listen while the body runs.
 
     Yields the address, which the log line `http.listening` tells too.
 
     Args:
         app: an ASGI application.
-        listen: where.
+        listen: "host:port", where port 0 takes a free one, or "unix:path": a socket for this user alone.
         files: None for plain text. They are read again when they change.
         most_connections: further requests are answered with 503.
 
     Raises:
         SystemExit: with code 1, after a log line, when the address cannot be had.
     """
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
+    path = Path(listen.removeprefix("unix:")) if listen.startswith("unix:") else None
     try:
-        listening = socket.create_server(
-            (host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
-        )
+        listening = _unix_socket(path) if path else _tcp_socket(listen)
     except OSError as error:
         log.error(
             "http.cannot_listen",
@@ -97,13 +98,48 @@ async def serve_http(app: Any, listen: str, files: ServerFiles | None, most_conn
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-    address = f"{listen.rpartition(':')[0]}:{listening.getsockname()[1]}"
+    address = listen if path else f"{listen.rpartition(':')[0]}:{listening.getsockname()[1]}"
     log.info("http.listening", address=address)
     try:
         yield address
     finally:
         server.should_exit = True
         await asyncio.wait([serving])
+        if path:
+            path.unlink(missing_ok=True)
+
+
+def _tcp_socket(listen: str) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """In the place of one that nobody listens on any more."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(_ASK_SECONDS)
+        try:
+            asking.connect(str(path))
+        except FileNotFoundError:
+            pass
+        except ConnectionRefusedError:
+            if path.is_socket():
+                path.unlink()
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        os.fchmod(listening.fileno(), 0o600)  # which the file has from its beginning
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _context_factory(files: ServerFiles) -> Any:

@@ -75,6 +75,13 @@ def check_metrics_address(value: str) -> str:
     return value
 
 
+def check_socket_path(value: Path) -> Path:
+    """The path of a Unix socket."""
+    if not value.is_absolute() or not _is_socket(f"unix:{value}"):
+        raise ValueError(f"must be an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes")
+    return value
+
+
 def check_target(value: str) -> str:
     """Where a client connects to, as gRPC names it (doc/naming.md of grpc), but never without a port."""
     name = re.sub(r"^dns:(//[^/]*/)?", "", value)
@@ -236,6 +243,7 @@ PortList = Annotated[list[Annotated[int, Field(ge=1, le=MAX_PORT)]], NoDecode, B
 
 HomePath = Annotated[Path, AfterValidator(expand_home)]
 """A path that may begin with `~`; with `validate_default=True` as its default too."""
+SocketPath = Annotated[HomePath, AfterValidator(check_socket_path)]
 Folder = Annotated[HomePath, OnDisk(_check_folder)]
 """One that the service makes if it is not there, and writes to."""
 NewFile = Annotated[HomePath, OnDisk(_check_new_file)]

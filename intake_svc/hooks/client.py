@@ -9,7 +9,7 @@ import sys
 
 from intake_svc.hooks.git import repository_and_branch
 
-USAGE = """usage: onrecord-hook AGENT [EVENT] [--rules FILE] [--mode best_effort|strict] [--door HOST:PORT]
+USAGE = """usage: onrecord-hook AGENT [EVENT] [--rules FILE] [--mode best_effort|strict] [--door ADDRESS]
 
 Puts a tool call of an agent on the record: reads one event of the agent's hooks on stdin, and hands it to intake-svc.
 
@@ -17,7 +17,8 @@ AGENT   claude, codex, gemini, copilot, cursor or opencode
 EVENT   the event's name, where the agent does not say it on stdin
 --rules FILE   rules on arguments (docs/rules.md) that answer deny or ask
 --mode MODE    best_effort (default) never stands in the agent's way; strict refuses a tool whose call is not recorded
---door         where intake-svc listens for HTTP; else INTAKE_HTTP_LISTEN, else 127.0.0.1:4318
+--door ADDRESS   where intake-svc listens for HTTP, HOST:PORT or unix:PATH; else INTAKE_HOOK_SOCKET, else
+                 INTAKE_HTTP_LISTEN, else 127.0.0.1:4318
 
 A file named in ONRECORD_TOKEN_FILE holds the token for a door that wants one.
 """
@@ -46,7 +47,8 @@ class Options:
 
     def __init__(self, words: list[str]) -> None:
         self.rules, self.mode = "", "best_effort"
-        self.door = os.environ.get("INTAKE_HTTP_LISTEN") or "127.0.0.1:4318"
+        path = os.environ.get("INTAKE_HOOK_SOCKET")
+        self.door = f"unix:{path}" if path else os.environ.get("INTAKE_HTTP_LISTEN") or "127.0.0.1:4318"
         plain = []
         words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
         while words:
@@ -127,16 +129,19 @@ def post(options: Options, path: str, body: bytes, headers: str = "") -> bytes:
         NotTaken: it did not take it.
     """
     host, _, port = options.door.rpartition(":")
-    head = f"POST {path} HTTP/1.1\r\nHost: {options.door}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    is_unix = options.door.startswith("unix:")
+    name = "localhost" if is_unix else options.door
+    head = f"POST {path} HTTP/1.1\r\nHost: {name}\r\nContent-Type: application/json\r\nConnection: close\r\n"
     head += f"Content-Length: {len(body)}\r\n{headers}"
     if token := os.environ.get("ONRECORD_TOKEN_FILE"):
         with open(token, encoding="ascii") as file:
             head += f"Authorization: Bearer {file.read().strip()}\r\n"
     timeout = SECONDS[options.mode]
-    connection = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET)
+    family = _socket.AF_UNIX if is_unix else _socket.AF_INET6 if ":" in host else _socket.AF_INET
+    connection = _socket.socket(family)
     try:
         connection.settimeout(timeout)
-        connection.connect((host.strip("[]"), int(port)))
+        connection.connect(options.door.removeprefix("unix:") if is_unix else (host.strip("[]"), int(port)))
         connection.sendall(f"{head}\r\n".encode("ascii") + body)
         answer = b""
         while part := connection.recv(65536):

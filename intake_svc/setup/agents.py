@@ -21,15 +21,22 @@ class Wanted:
     grpc: str
     """The address of OTLP over gRPC, host:port."""
     http: str
-    """The same over HTTP, for hooks too."""
+    """The same over HTTP."""
     hook: tuple[str, ...]
     """The program `onrecord-hook`, as words."""
     options: tuple[str, ...] = ()
     """Its options, such as --rules."""
+    socket: str = ""
+    """The Unix socket where hooks go; empty for over HTTP, too."""
+
+    @property
+    def door(self) -> str:
+        """Where hooks go."""
+        return f"unix:{self.socket}" if self.socket else self.http
 
     def command(self, agent: str, event: str = "") -> str:
         """The command line of a hook."""
-        words = [*self.hook, agent, *([event] if event else []), "--door", self.http, *self.options]
+        words = [*self.hook, agent, *([event] if event else []), "--door", self.door, *self.options]
         return shlex.join(words)
 
 

@@ -31,7 +31,7 @@ def setup(
         _check_rules(rules)
     settings = load_settings(IntakeSettings)
     options = (*(("--rules", str(rules.resolve())) if rules else ()), *(("--mode", "strict") if strict else ()))
-    wanted = Wanted(settings.listen, settings.http_listen, hook_program(), options)
+    wanted = Wanted(settings.listen, settings.http_listen, hook_program(), options, str(settings.hook_socket or ""))
     for file in files_of(agent, wanted, home or Path.home()):
         try:
             if undo_it:

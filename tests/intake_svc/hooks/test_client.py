@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from demo.processes import ServiceEnded
 from intake_svc.setup.command import hook_program
 from tests.intake_svc.conftest import open_house
 from tests.intake_svc.hooks.test_claude import CANARY, after, before, hook, rows_of
@@ -89,3 +90,19 @@ def test_the_hook_imports_neither_grpc_nor_protobuf_nor_what_the_services_need()
     code = f"import intake_svc.hooks.client, sys; print([name for name in {names} if name in sys.modules])"
     command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, '.'); {code}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_over_a_unix_socket_that_this_user_alone_can_reach_also_after_a_kill(tmp_path):
+    with open_house(tmp_path) as house:
+        path = tmp_path / "run" / "hooks.sock"
+        door = house.start_door(INTAKE_HOOK_SOCKET=str(path), INTAKE_STATE_DIR=str(tmp_path / "1"))
+        door.service.kill()
+        assert path.is_socket()
+        door = house.start_door(INTAKE_HOOK_SOCKET=str(path), INTAKE_STATE_DIR=str(tmp_path / "2"))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        said = hook("127.0.0.1:1", before("s-unix"), "--door", f"unix:{path}", folder=tmp_path / "kept")
+        assert (said.returncode, said.stdout, (tmp_path / "kept").exists()) == (0, b"", False)
+        with pytest.raises(ServiceEnded, match="Address already in use"):
+            house.start_door(INTAKE_HOOK_SOCKET=str(path), INTAKE_STATE_DIR=str(tmp_path / "3"))
+        door.service.terminate()
+        assert not path.exists()
