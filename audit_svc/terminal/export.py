@@ -43,6 +43,8 @@ class Format(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+    SEALED = "sealed"
+    """All leaves of the log, which `audit-svc verify --export` checks; of a file alone."""
 
 
 class Kind(StrEnum):
@@ -129,12 +131,21 @@ def export(
     label: Labels = None,
     contains: Contains = "",
 ) -> None:
-    """Write tool calls, or rows of another kind, to a file."""
+    """Write tool calls, or rows of another kind, to a file.
+
+    With --format sealed it is the whole log of a ledger's file, which `audit-svc verify --export` checks elsewhere.
+    """
     asked = _ASKED[kind]
-    calls.session = named_session(source, calls.session, "--session")
+    if form is not Format.SEALED:
+        calls.session = named_session(source, calls.session, "--session")
     wanted = calls.fields() | times.fields() | {"labels": label_values(label), "args_contain": contains}
-    request = asked.request(filter=_filter(kind, wanted))
     try:
+        if form is Format.SEALED:
+            if kind is not Kind.CALLS or any(value not in (None, "", [], {}) for value in wanted.values()):
+                raise BadParameter("is of the whole log: leave out filters and --kind", param_hint="--format sealed")
+            _write_sealed(source, output)
+            return
+        request = asked.request(filter=_filter(kind, wanted))
         with _named_at_the_end(output) as path, ExitStack() as stack:
             sink = _open_sink(stack, form, path, fields_of(asked.row))
             client = stack.enter_context(connect(source))
@@ -144,6 +155,16 @@ def export(
             raise
         err.print(f"{output} cannot be written: {error.strerror}", style="red")
         raise Exit(EXIT_FAILED) from None
+
+
+def _write_sealed(source: Source, output: Path | None) -> None:
+    from audit_svc.terminal import sealed  # no other format needs it
+
+    if source.target is not None:
+        raise BadParameter("is of a file: give --db, or leave it out for AUDIT_DB", param_hint="--format sealed")
+    with _named_at_the_end(output) as path, progress("exporting") as tell, ExitStack() as stack:
+        file = sys.stdout if path is None else stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        sealed.write(source.db, file, tell)
 
 
 def _filter(kind: Kind, wanted: Mapping[str, Any]) -> Message:

@@ -14,7 +14,7 @@ from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, read_batch
 from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import read_checkpoint
 from audit_svc.seal.leaf import BY_NAME
-from audit_svc.seal.outside.quorum import look
+from audit_svc.seal.outside.quorum import look, roots_of
 from audit_svc.seal.remote import Call, RemoteTiles, follow
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, check_tiles
@@ -61,7 +61,7 @@ def verify(
                 report.problems += _check_old(call, path, log)
             tiles = RemoteTiles(call, checkpoint.size)
             check_tiles(tiles, checkpoint, on_progress)
-            seen = look([answer.note, *answer.cosigned_notes], log, witnesses, quorum, tiles)
+            seen = look([answer.note, *answer.cosigned_notes], log, witnesses, quorum, roots_of(tiles))
             _check_rows(call, log, tiles, report)
         except (BadNote, BadLog) as error:
             report.problems.append(str(error))

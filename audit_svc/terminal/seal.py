@@ -24,7 +24,7 @@ from audit_svc.seal.folder import (
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import Index
 from audit_svc.seal.outside.cosigned import Cosigned
-from audit_svc.seal.outside.quorum import distinct, look, read_witness
+from audit_svc.seal.outside.quorum import distinct, look, read_witness, roots_of
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.tiles import Tiles, replace_file
@@ -75,6 +75,9 @@ def verify(
     witness: Witnesses = None,
     quorum: Quorum = None,
     proof: Annotated[Path | None, Option(help="Check this proof of a row alone; it needs --key.")] = None,
+    export: Annotated[
+        Path | None, Option(help="Check this file of `export --format sealed` alone; it needs --key.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a ledger or a backup against its seal; exit code 1 when something is wrong, 2 when nothing can be said.
@@ -90,6 +93,10 @@ def verify(
     needed = len(witnesses) if quorum is None else quorum
     if not bool(witnesses) <= needed <= len(witnesses):
         raise BadParameter(f"there are {len(witnesses)} witnesses: name each with --witness", "--quorum")
+    if export:
+        if db or seal or target or proof:
+            raise BadParameter("is checked without a ledger: leave out --db, --target, --seal and --proof", "--export")
+        _verify_export(export, key, old_checkpoint or [], witnesses, needed, as_json=as_json)
     if proof:
         if db or seal or old_checkpoint or target:
             raise BadParameter(
@@ -101,7 +108,7 @@ def verify(
         if seal:
             raise BadParameter("is a folder of this machine: leave it out with --target", "--seal")
         _verify_service(target, key, old_checkpoint or [], witnesses, needed, as_json=as_json)
-    path, folder, _ = _where(db, seal)
+    path, folder, _ = where(db, seal)
     try:
         with (
             error_is_exit_code_1(),
@@ -135,12 +142,28 @@ def _verify_service(
     raise Exit(1 if report.problems else 0)
 
 
+def _verify_export(
+    path: Path, key: str | None, old: list[Path], witnesses: list[Witness], quorum: int, *, as_json: bool
+) -> NoReturn:
+    from audit_svc.terminal import sealed  # which imports this module
+
+    try:
+        with error_is_exit_code_1(), progress("verifying") as on_progress:
+            if key is None:
+                raise SealError("an export is checked with the log's verifier key: give it with --key")
+            report = sealed.verify(path, read_verifier(key), old, witnesses, quorum, on_progress)
+    except Exit:
+        raise Exit(EXIT_NOT_VERIFIED) from None
+    _show(report, f"in {path}", own_key=False, as_json=as_json)
+    raise Exit(1 if report.problems else 0)
+
+
 def _look_for_witnesses(report: Report, folder: Path, log: Verifier, witnesses: list[Witness], quorum: int) -> None:
     if report.checkpoint is None or not witnesses:
         return
     notes = [_checkpoint(folder, log)[1], *(note for _, note in Cosigned(folder).notes(witnesses))]
     try:
-        seen = look(notes, log, witnesses, quorum, Tiles(folder, report.checkpoint.size))
+        seen = look(notes, log, witnesses, quorum, roots_of(Tiles(folder, report.checkpoint.size)))
     except BadLog:
         return  # which the report has already
     report.witnesses = seen.by
@@ -161,7 +184,7 @@ def proof(
 
         echo(remote_seal.prove(target, id, recorded_by).removesuffix("\n"))
         return
-    path, folder, _ = _where(db, seal)
+    path, folder, _ = where(db, seal)
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         leaf.prepare(connection)
         verifier = _verifier(None, folder)
@@ -172,7 +195,7 @@ def proof(
 
 def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> None:
     """Show the log's name, key and last checkpoint, and how many rows wait; exit code 1 when nothing can be sealed."""
-    path, folder, _ = _where(db, seal)
+    path, folder, _ = where(db, seal)
     trouble = ""
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         verifier = _verifier(None, folder)
@@ -213,13 +236,13 @@ def key_new(
 ) -> None:
     """Make a signing key before the first start, and print the verifier key that others check with."""
     with error_is_exit_code_1():
-        made = make_key(key_file or _where(db, None)[2], origin)
+        made = make_key(key_file or where(db, None)[2], origin)
     echo(str(made.verifier))
 
 
 def key_show(db: Database = None, key_file: KeyFile = None) -> None:
     """Print the verifier key: keep it where who writes to the ledger cannot."""
-    path = key_file or _where(db, None)[2]
+    path = key_file or where(db, None)[2]
     with error_is_exit_code_1():
         try:
             signer = read_key(path)
@@ -230,7 +253,7 @@ def key_show(db: Database = None, key_file: KeyFile = None) -> None:
 
 def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None) -> None:
     """Seal what is committed and not yet sealed, once, without a service."""
-    path, folder, own_key = _where(db, seal)
+    path, folder, own_key = where(db, seal)
     with error_is_exit_code_1(), progress("sealing") as on_progress:
         with reading(path):
             pass  # which refuses what is no ledger of this version
@@ -248,7 +271,7 @@ def accept_restore(
     key_file: KeyFile = None,
 ) -> None:
     """Go on with a ledger that was restored from a backup: what is lost by that goes into the log, with the reason."""
-    path, folder, own_key = _where(db, seal)
+    path, folder, own_key = where(db, seal)
     with error_is_exit_code_1():
         if not reason.strip():
             raise SealError("--reason is empty: say why, it stands in the log for ever")
@@ -282,7 +305,7 @@ def _ask_sealer(folder: Path, reason: str) -> Restore:
     return Restore.parse(said)
 
 
-def _where(db: Path | None, seal: Path | None) -> tuple[Path, Path, Path]:
+def where(db: Path | None, seal: Path | None) -> tuple[Path, Path, Path]:
     """The database, the seal's folder and its key: those of the service's settings where no options name others."""
     if db is not None:
         folder = seal or folder_of(db)
@@ -295,13 +318,16 @@ def _where(db: Path | None, seal: Path | None) -> tuple[Path, Path, Path]:
     return settings.db, folder, (None if seal else settings.seal_key_file) or folder / KEY
 
 
-def _verifier(key: str | None, folder: Path) -> Verifier:
-    if key is not None:
-        return read_verifier(key)
+def own_verifier(folder: Path) -> Verifier:
+    """The key that a seal's folder has. Raises SealError, BadKey."""
     path = folder / VERIFIER
     if not path.exists():
         raise SealError(f"{folder} has no verifier key: give the one that you keep with --key")
     return read_verifier(str(path))
+
+
+def _verifier(key: str | None, folder: Path) -> Verifier:
+    return own_verifier(folder) if key is None else read_verifier(key)
 
 
 def _checkpoint(folder: Path, verifier: Verifier) -> Any:

@@ -84,3 +84,8 @@ class Cosigned:
 
     def _path(self, witness: Witness) -> Path:
         return self._folder / witness.key_id.hex()
+
+
+def cosigned_by_all(folder: Path) -> list[str]:
+    """Whatever is kept of witnesses in a seal's folder, unverified: who reads it names whom it knows."""
+    return [path.read_text(encoding="utf-8", errors="replace") for path in sorted((folder / FOLDER).glob("????????"))]

@@ -1,6 +1,6 @@
 """Whether enough witnesses have seen a log that this one begins with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,9 @@ from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Cosignature, Witness, cosignatures
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Verifier
+
+RootOf = Callable[[int], bytes | None]
+"""The root of a log's first leaves; None where it has fewer."""
 
 
 @dataclass
@@ -34,7 +37,14 @@ def distinct(witnesses: Iterable[Witness]) -> list[Witness]:
     return list({witness.public.public_bytes_raw(): witness for witness in witnesses}.values())
 
 
-def look(notes: Iterable[str], log: Verifier, witnesses: Sequence[Witness], quorum: int, tiles: Tiles | None) -> Seen:
+def roots_of(tiles: Tiles) -> RootOf:
+    """The roots of the log that the tiles are of."""
+    return lambda size: tiles.root(size) if size <= tiles.size else None
+
+
+def look(
+    notes: Iterable[str], log: Verifier, witnesses: Sequence[Witness], quorum: int, root_of: RootOf | None
+) -> Seen:
     """Looks for the witnesses in checkpoints.
 
     Args:
@@ -42,7 +52,7 @@ def look(notes: Iterable[str], log: Verifier, witnesses: Sequence[Witness], quor
         log: its key.
         witnesses: see distinct().
         quorum: how many of them are enough.
-        tiles: the whole log, verified; None where the notes are all that there is.
+        root_of: of the log, which was verified; None where the notes are all that there is.
 
     Raises:
         BadLog: a tile cannot be read.
@@ -57,7 +67,7 @@ def look(notes: Iterable[str], log: Verifier, witnesses: Sequence[Witness], quor
         except BadNote as error:
             seen.problems.append(f"a checkpoint with cosignatures cannot be used: {error}")
             continue
-        is_there = tiles is None or (checkpoint.size <= tiles.size and tiles.root(checkpoint.size) == checkpoint.root)
+        is_there = root_of is None or root_of(checkpoint.size) == checkpoint.root
         for cosignature in found:
             if not is_there:
                 seen.problems.append(

@@ -104,6 +104,17 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
     alone = command(world.database, "verify", "--key", str(world.key), *witness, "--json")
     assert alone.returncode == 0, alone.stdout
     assert json.loads(alone.stdout)["witnesses"][0]["name"] == COSIGNER.name
+    whole = tmp_path / "whole"
+    exported = command(world.database, "export", "--format", "sealed", "--output", str(whole))
+    assert exported.returncode == 0, exported.stderr
+    checks = ("verify", "--export", str(whole), "--key", str(world.key), "--old-checkpoint", str(world.old), *witness)
+    checked = run_command("audit_svc", {}, *checks, "--json")
+    assert checked.returncode == 0, checked.stdout
+    assert json.loads(checked.stdout)["rows"] == json.loads(alone.stdout)["rows"]
+    whole.write_text(whole.read_text().replace(ids[3], ids[4]))
+    assert run_command("audit_svc", {}, *checks).returncode == 1
+    assert run_command("audit_svc", {}, *checks[:3]).returncode == 2
+    assert command(world.database, "export", "--format", "sealed", "--tool", "bash").returncode == 2
     stranger = str(Cosigner.new(COSIGNER.name).verifier)
     refused = command(world.database, "verify", "--proof", str(proof), "--key", str(world.key), "--witness", stranger)
     assert refused.returncode == 1
