@@ -1,9 +1,11 @@
 """What the log says of the ledger's rows: which leaf is whose, what a prune removed, what a restore lost."""
 
 import json
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Self
 
 import apsw
@@ -55,49 +57,66 @@ class Restore:
 
 
 class Segments:
-    """Of one kind, which leaf each position has: runs in the order of their positions."""
+    """Of one kind, which leaf each position has: runs in the order of their positions.
 
-    def __init__(self) -> None:
-        self._runs: list[Run] = []
-        self._firsts: list[int] = []
+    A ledger that is written all day has one or more each second, so they are kept as numbers: 24 bytes a run.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._positions, self._indices, self._rows = array("q"), array("q"), array("q")
+        self._ends: array[int] | None = None
+        """How many rows there are up to the end of each run, once it is asked."""
 
     def add(self, run: Run) -> None:
         """A run behind the last one. Raises BadLog: it is not behind it."""
-        if self._runs and run.first_position <= self._runs[-1].last_position:
+        if run.first_position <= self.last_position:
             raise BadLog(f"the log has the {run.kind} at position {run.first_position} twice")
-        self._runs.append(run)
-        self._firsts.append(run.first_position)
+        self._ends = None
+        self._positions.append(run.first_position)
+        self._indices.append(run.first_index)
+        self._rows.append(run.rows)
 
     def cut(self, kept: int) -> None:
         """Forgets what is behind a position."""
-        while self._runs and self._runs[-1].last_position > kept:
-            run = self._runs.pop()
-            self._firsts.pop()
-            if run.first_position <= kept:
-                self.add(run._replace(rows=kept - run.first_position + 1))
+        self._ends = None
+        while self.last_position > kept:
+            if self._positions[-1] <= kept:
+                self._rows[-1] = kept - self._positions[-1] + 1
+                break
+            for numbers in (self._positions, self._indices, self._rows):
+                numbers.pop()
 
     def index_of(self, position: int) -> int | None:
         """The index of a row's leaf; None where it has none."""
-        place = bisect_right(self._firsts, position) - 1
-        if place < 0 or position > self._runs[place].last_position:
+        place = bisect_right(self._positions, position) - 1
+        if place < 0 or position >= self._positions[place] + self._rows[place]:
             return None
-        return self._runs[place].first_index + position - self._firsts[place]
+        return self._indices[place] + position - self._positions[place]
+
+    def row(self, number: int) -> tuple[int, int]:
+        """The position and the index of a row, by how many come before it."""
+        self._ends = self._ends or array("q", accumulate(self._rows))
+        place = bisect_right(self._ends, number)
+        in_run = number - self._ends[place] + self._rows[place]
+        return self._positions[place] + in_run, self._indices[place] + in_run
 
     @property
     def last_position(self) -> int:
         """0 where nothing is sealed."""
-        return self._runs[-1].last_position if self._runs else 0
+        return self._positions[-1] + self._rows[-1] - 1 if self._rows else 0
 
     def __iter__(self) -> Iterator[Run]:
-        return iter(self._runs)
+        for first_position, first_index, rows in zip(self._positions, self._indices, self._rows, strict=True):
+            yield Run(first_index, self._kind, leaf.VERSION, first_position, rows)
 
     def __len__(self) -> int:
-        return sum(run.rows for run in self._runs)
+        return sum(self._rows)
 
 
 def segments(index: Index, size: int) -> tuple[dict[str, Segments], list[tuple[int, Restore]]]:
     """What the first size leaves are of, by kind, after the restores, which come with their indices. Raises BadLog."""
-    found = {kind.name: Segments() for kind in leaf.KINDS}
+    found = {kind.name: Segments(kind.name) for kind in leaf.KINDS}
     restores = []
     behind = 0
     for run in index.runs():
@@ -175,27 +194,18 @@ class History:
 
     def last_kept(self, kind: Kind) -> int:
         """The last position up to which the ledger is as it was sealed: a copy of it has all before some moment."""
-        known, _ = segments(self._index, self.tiles.size)
-        runs = list(known[kind.name])
-        low, high = 0, sum(run.rows for run in runs)
-
-        def position_of(place: int) -> tuple[int, int]:
-            for run in runs:
-                if place < run.rows:
-                    return run.first_position + place, run.first_index + place
-                place -= run.rows
-            raise AssertionError("no such place")
-
+        known = segments(self._index, self.tiles.size)[0][kind.name]
+        low, high = 0, len(known)
         while low < high:
             middle = (low + high) // 2
-            position, index = position_of(middle)
+            position, index = known.row(middle)
             said = self.leaf_at(kind, position)
             if said is None:
                 is_there = self.was_removed(kind, position)
             else:
                 is_there = tree.leaf_hash(said) == self.tiles.leaf(index)
             low, high = (middle + 1, high) if is_there else (low, middle)
-        return position_of(low - 1)[0] if low else 0
+        return known.row(low - 1)[0] if low else 0
 
     def restore(self, kept: Mapping[str, int], reason: str, by: str) -> Restore:
         """What is lost where only so much is kept."""
