@@ -68,6 +68,13 @@ class QuestionServicer(questions_pb2_grpc.QuestionServiceServicer):
         rows, token = await self._query_log.page(self._ledger.list_controls, request)
         return questions_pb2.ListControlsResponse(controls=rows, next_page_token=token)
 
+    async def ListProducers(  # noqa: N802 - named by the proto
+        self, request: questions_pb2.ListProducersRequest, context: Context
+    ) -> questions_pb2.ListProducersResponse:
+        """One page of producers."""
+        rows, token = await self._query_log.page(self._ledger.list_producers, request, (str, str))
+        return questions_pb2.ListProducersResponse(producers=rows, next_page_token=token)
+
     async def GetSessionRecord(  # noqa: N802 - named by the proto
         self, request: questions_pb2.GetSessionRecordRequest, context: Context
     ) -> questions_pb2.GetSessionRecordResponse:

@@ -61,6 +61,7 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
         "GetSessionRecord": _READERS,
         "ListModelRequests": _READERS,
         "ListControls": _READERS,
+        "ListProducers": _READERS,
         "SummarizeUsage": _READERS,
         "TailToolCalls": _READERS,
         "ExportToolCalls": _READERS,

@@ -56,6 +56,11 @@ def session_key(record: questions_pb2.SessionRecord) -> Position:
     return record.session.created_at_ms, record.receipt.position
 
 
+def producer_key(row: questions_pb2.Producer) -> Position:
+    """The key of a producer: (id, recorded_by)."""
+    return row.id, row.recorded_by
+
+
 def control_key(record: questions_pb2.ControlRecord) -> Position:
     """The key of an act of control: (at_ms, position)."""
     return record.control.at_ms, record.receipt.position

@@ -56,6 +56,10 @@ class ReadableLedger(Protocol):
         """A page of acts of control."""
         ...
 
+    async def list_producers(self, query: Query) -> Page[questions_pb2.Producer]:
+        """A page of producers, by id and name."""
+        ...
+
     async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         """A session and a page of its timeline. Raises NotFound."""
         ...

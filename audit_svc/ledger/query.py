@@ -59,6 +59,8 @@ class Filter:
     statuses: tuple[str | None, ...] = ()
     """Any of these; None stands for a session without a status."""
     has_error: bool | None = None
+    is_whole: bool | None = None
+    """Whether nothing of a producer is missing, and nothing was refused."""
     shadow: bool | None = None
     clock_suspect: bool | None = None
     """Whether the ledger's clock, or what it was pruned to, contradicts the row's time."""
@@ -176,6 +178,7 @@ class _Reader:
             self._names("outcomes", OUTCOMES),
             self._names("statuses", STATUSES),
             self._optional("has_error"),
+            self._optional("is_whole"),
             self._optional("shadow"),
             self._optional("clock_suspect"),
             self._labels(),

@@ -24,6 +24,7 @@ from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.open.served import is_missing, mark_served
 from audit_svc.sqlite.read import model_requests, queries, tool_calls
+from audit_svc.sqlite.read.producers import list_producers
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.text.indexer import Indexer
@@ -67,6 +68,9 @@ class ReadableSqlite:
 
     async def list_controls(self, query: Query) -> Page[questions_pb2.ControlRecord]:
         return await self._reader.ask(queries.list_controls, query)
+
+    async def list_producers(self, query: Query) -> Page[questions_pb2.Producer]:
+        return await self._reader.ask(list_producers, query)
 
     async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
         return await self._reader.ask(queries.get_session, query)

@@ -4,14 +4,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from audit_svc.ledger.query import Filter, Query
 from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import reading
+from audit_svc.sqlite.read import producers as read
 from audit_svc.terminal.plain import json_line
 from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
 from service_kit.printable import printable
 from service_kit.terminal.printing import Table, Wide
 from service_kit.times import show_time
+
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +75,25 @@ def list_producers(connection: Connection) -> list[Producer]:
     """All producers by id and name, also those of which every row was refused; of what the agents of sessions number
     themselves (audit_svc.ledger.batch.stream_id), what has holes.
     """
-    rows = connection.execute(
-        "SELECT id, recorded_by, max(highest), max(first_seen), max(last_seen), sum(missing), sum(refused), "
-        "coalesce(group_concat(DISTINCT code), '') FROM ("
-        "SELECT id, recorded_by, highest_sequence AS highest, first_seen_at AS first_seen, "
-        "last_seen_at AS last_seen, 0 AS missing, 0 AS refused, NULL AS code FROM producers "
-        "UNION ALL SELECT producer_id, recorded_by, 0, 0, 0, last_sequence - first_sequence + 1, 0, NULL "
-        "FROM producer_gaps "
-        "UNION ALL SELECT producer_id, recorded_by, 0, 0, 0, 0, rows, code FROM refusals"
-        ") GROUP BY id, recorded_by HAVING id NOT LIKE 'session/%/%' OR sum(missing) ORDER BY id, recorded_by"
-    )
-    return [
-        Producer(id_, name, highest, _time(first), _time(last), missing, refused, codes.replace(",", ", "))
-        for id_, name, highest, first, last, missing, refused, codes in rows
-    ]
+    found, after = list[Producer](), None
+    while True:
+        page = read.list_producers(connection, Query(Filter(), PAGE, after))
+        found += [
+            Producer(
+                row.id,
+                row.recorded_by,
+                row.highest_sequence,
+                _time(row.first_seen_ms),
+                _time(row.last_seen_ms),
+                row.missing,
+                row.refused_rows,
+                ", ".join(row.refusal_codes),
+            )
+            for row in page.rows
+        ]
+        if page.next is None:
+            return found
+        after = page.next
 
 
 def _time(at_ms: int) -> str:

@@ -49,12 +49,15 @@ def link(path: str, **fields: Any) -> str:
     return path + (f"?{urlencode(given, doseq=True)}" if given else "")
 
 
+def iso(ms: int) -> str:
+    """A time in UTC, as programs read it."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def moment(ms: int) -> Markup:
     """A time in UTC, for people and for programs."""
     at = datetime.fromtimestamp(ms / 1000, UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), at.strftime("%Y-%m-%d %H:%M:%S")
-    )
+    return Markup('<time datetime="{}">{}</time>').format(iso(ms), at.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def money(micros: int) -> str:

@@ -38,8 +38,11 @@ ASKED: dict[str, tuple[dict[str, Any], int]] = {
     "onrecord.gateway.v1.GatewayService.ListSessions": ({}, LARGE_SESSIONS),
 }
 """What is asked of each, and how many parts all its pages have."""
-ALWAYS_SMALL = {"onrecord.audit.v1.AdministrationService.ListQueries"}
-"""A thousand of its rows have less than 3 MiB: 2048 bytes each at most, and names."""
+ALWAYS_SMALL = {
+    "onrecord.audit.v1.AdministrationService.ListQueries",
+    "onrecord.audit.v1.QuestionService.ListProducers",
+}
+"""A thousand of their rows have less than 3 MiB: 2048 bytes each at most, and names."""
 ELSEWHERE = {"onrecord.gateway.v1.ApprovalService.ListPendingToolCalls"}
 """A thousand turns would have to wait: tests/gateway_svc/test_servicer.py asks the service itself."""
 STUBS: dict[str, Any] = {

@@ -21,6 +21,8 @@ from audit_svc.ledger.batch import (
     Batch,
     ValidRows,
     in_order,
+    stream_id,
+    stream_of,
 )
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS, Column, Problem
@@ -32,6 +34,7 @@ from audit_svc.ledger.pages import (
     call_key,
     control_key,
     entry_key,
+    producer_key,
     query_key,
     request_key,
     session_key,
@@ -70,7 +73,7 @@ class ListLedger:
         self._pruned_before = 0
         self._suspects: dict[Key, int] = {}
         self._labelled: dict[Key, int] = {}
-        self._refusals: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        self._refusals: dict[tuple[str, str, str], list[tuple[int, int]]] = defaultdict(list)
         self._clock = SeenClock(None)
         self._is_pruning = self._is_closed = False
         self._erased: set[tuple[str, Key]] = set()
@@ -97,9 +100,11 @@ class ListLedger:
         stored += self._add_controls(batch, refused)
         if numbers:
             self._covered[producer, by] = covered | numbers
+        for stream in batch.session_numbers:
+            self._covered.setdefault((stream.producer_id, by), set()).update(range(stream.first, stream.last + 1))
         for entry in refused:
             code = audit_pb2.RejectionCode.Name(entry.code).removeprefix("REJECTION_CODE_").lower()
-            self._refusals[producer, code].append((first, last))
+            self._refusals[producer, code, by].append((first, last))
         response = asyncio.get_running_loop().create_future()
         response.set_result(
             audit_pb2.RecordResponse(
@@ -380,10 +385,34 @@ class ListLedger:
                     found.append((producer, number, number))
         return found
 
+    async def list_producers(self, query: Query) -> Page[questions_pb2.Producer]:
+        found: dict[Key, questions_pb2.Producer] = {}
+        for (producer, name), numbers in self._covered.items():
+            known = self._covered.get((producer, ""), set()) if name else set()
+            missing = len(set(range(max(known, default=0) + 1, max(numbers))) - numbers)
+            if missing or not stream_of(producer):
+                found[producer, name] = questions_pb2.Producer(
+                    id=producer, recorded_by=name, highest_sequence=max(numbers), missing=missing
+                )
+        for (producer, code, name), ranges in sorted(self._refusals.items()):
+            row = found.setdefault((producer, name), questions_pb2.Producer(id=producer, recorded_by=name))
+            row.refused_rows += len(ranges)
+            row.refusal_codes.append(code)
+        wanted, begins = query.filter, stream_id(query.filter.equal.get("session_id", ""), "")
+        rows = [
+            row
+            for key, row in sorted(found.items())
+            if wanted.is_whole in (None, not (row.missing or row.refused_rows))
+            and wanted.equal.get("recorded_by") in (None, row.recorded_by)
+            and ("session_id" not in wanted.equal or row.id.startswith(begins))
+            and (query.after is None or key > query.after)
+        ]
+        return take_page(rows, lambda row: row, query.size, producer_key)
+
     def refusals(self) -> list[Refused]:
         """How many rows of each producer were refused for each reason, and the numbers of their batches."""
         return [
-            (*key, len(ranges), min(first for first, _ in ranges), max(last for _, last in ranges))
+            (*key[:2], len(ranges), min(first for first, _ in ranges), max(last for _, last in ranges))
             for key, ranges in sorted(self._refusals.items())
         ]
 

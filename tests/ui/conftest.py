@@ -105,7 +105,13 @@ def request() -> audit_pb2.RecordRequest:
     ]  # fmt: skip
     stop = audit_pb2.ControlRow(id="k-1", kind=audit_pb2.CONTROL_KIND_STOP, principal="ops", scope="engine=ollama",
                                 reason=HOSTILE, at_ms=began + 30_000, stop_id="stop-1")  # fmt: skip
-    return record_request(tool_calls=calls, model_requests=costs, sessions=sessions, controls=[stop])
+    numbers = [
+        audit_pb2.SessionNumbers(session_id="s-other", stream="claude event.sequence", first=first, last=last)
+        for first, last in ((1, 3), (6, 8))
+    ]
+    return record_request(
+        tool_calls=calls, model_requests=costs, sessions=sessions, controls=[stop], session_numbers=numbers
+    )
 
 
 def record(address: str, *requests: audit_pb2.RecordRequest) -> None:

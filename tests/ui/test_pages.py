@@ -44,19 +44,19 @@ def test_the_start_tells_what_today_took(pages):
     assert "s-ada" in words(page)
 
 
-def test_what_nobody_tells_is_not_taken_as_good(pages):
+def test_what_speaks_against_the_record_and_what_nobody_tells_is_said(pages):
     """Without a gateway nobody says whether its rows reach a disk."""
     page = words(pages.read("/").text)
-    assert "Is everything on the record? not known" in page
+    assert "2 numbers never came, and 0 rows were refused, of 1 producers" in page
     assert "no gateway is named" in page
 
 
 def test_a_lost_row_is_told_on_the_first_page(tmp_path):
     env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
     with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
-        record(
-            service.address, record_request(tool_calls=[audit_row(tool_name="onrecord.gap", error="3 rows were lost")])
-        )
+        assert "Is everything on the record? not known" in words(pages.read("/").text)
+        gap = audit_row(tool_name="onrecord.gap", error="3 rows were lost")
+        record(service.address, record_request(tool_calls=[gap]))
         page = words(pages.read("/").text)
         assert "Is everything on the record? no" in page
         assert "3 rows were lost" in page
@@ -99,7 +99,7 @@ def test_pages_of_a_list_have_each_session_once(tmp_path):
         many = [f"s-{number}" for number in range(130)]
         rows = [audit_row(session_id=name) for name in many]
         record(service.address, record_request(tool_calls=rows, sessions=[session_row(id=name) for name in many]))
-        for query in ("", "tool=bash"):
+        for query in ("", "since=24h", "tool=bash", "tool=bash&since=24h"):
             shown, address = [], f"/sessions?{query}"
             while address:
                 page = pages.read(address).text
@@ -133,6 +133,7 @@ def test_a_session_without_a_row_of_its_own_is_shown(pages):
     page = pages.read("/session?id=s-other").text
     assert figures(page)["Turns"] == "–"
     assert "of another agent" in words(page)
+    assert "counts as claude event.sequence, 2 of 8 never came" in words(page)
 
 
 def test_what_others_wrote_is_text(pages):

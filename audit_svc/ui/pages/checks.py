@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 from onrecord.audit.v1 import audit_pb2, proof_pb2, questions_pb2
@@ -17,6 +17,8 @@ LOST_ROWS = "onrecord.gap"
 """The tool's name in the row of a producer that lost rows."""
 DAYS = 7
 NEWEST = 50
+TOLD = 100
+"""Producers that a page looks at."""
 _BESIDE = ("stops in force", "earlier rules are in force", "commands run", "commands are confined")
 """How those parts of what a gateway's health says begin that are not about its record. Any other speaks against it."""
 SEALED_WITHIN_MS = 60_000
@@ -34,7 +36,9 @@ class Finding:
 
 async def look(asked: Asked) -> list[Finding]:
     """All findings. Raises NotAnswered."""
-    return list(await asyncio.gather(_ledger(asked), _gateway(asked), _lost(asked), _clock(asked), _seal(asked)))
+    return list(
+        await asyncio.gather(_ledger(asked), _gateway(asked), _lost(asked), _clock(asked), _holes(asked), _seal(asked))
+    )
 
 
 def verdict(findings: list[Finding]) -> State:
@@ -77,6 +81,25 @@ async def _clock(asked: Asked) -> Finding:
         return Finding(what, "yes", "no row has a time that the ledger's clock contradicts")
     session = rows[0].tool_call.session_id
     return Finding(what, "no", "a row has a time that the ledger's clock contradicts", link("/session", id=session))
+
+
+async def _holes(asked: Asked) -> Finding:
+    """What producers numbered and never came, or was refused for good."""
+    found = await producers(asked, TOLD, is_whole=False)
+    what = "Nothing is missing of what producers numbered, and nothing was refused"
+    if not found:
+        return Finding(what, "yes", "all numbers have come, and all rows were taken")
+    missing, refused = sum(each.missing for each in found), sum(each.refused_rows for each in found)
+    more = "at least " if len(found) == TOLD else ""
+    told = f"{more}{missing:,} numbers never came, and {refused:,} rows were refused, of {len(found)} producers"
+    return Finding(what, "no", told, "/health#producers")
+
+
+async def producers(asked: Asked, size: int, **conditions: Any) -> list[questions_pb2.Producer]:
+    """The first producers that meet the conditions. Raises NotAnswered."""
+    request = questions_pb2.ListProducersRequest(page_size=size, filter=questions_pb2.ProducerFilter(**conditions))
+    response: questions_pb2.ListProducersResponse = await asked.ledger.ask("ListProducers", request)
+    return list(response.producers)
 
 
 async def _seal(asked: Asked) -> Finding:

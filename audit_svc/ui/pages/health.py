@@ -24,12 +24,20 @@ SCOPES: Mapping[str, str] = {
 
 async def health(asked: Asked) -> Response:
     """The page. What the gateway does not tell this credential is said in its place. Raises NotAnswered."""
-    findings, acts, (stops, why) = await asyncio.gather(checks.look(asked), _acts(asked), _stops(asked))
+    findings, acts, (stops, why), troubled, whole = await asyncio.gather(
+        checks.look(asked),
+        _acts(asked),
+        _stops(asked),
+        checks.producers(asked, checks.TOLD, is_whole=False),
+        checks.producers(asked, checks.TOLD, is_whole=True),
+    )
     return asked.page(
         "health.html",
         findings=findings,
         verdict=checks.verdict(findings),
         acts=acts,
+        producers=[*troubled, *whole],
+        is_cut=checks.TOLD in (len(troubled), len(whole)),
         stops=stops,
         why=why,
         scopes=SCOPES,

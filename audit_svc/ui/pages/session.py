@@ -1,13 +1,15 @@
 """One session: its turns, in each its model requests and the calls that followed, with what they took and when."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from starlette.responses import Response
 
+from audit_svc.ledger.batch import stream_of
 from audit_svc.ui.asked import Asked
-from audit_svc.ui.pages.checks import LOST_ROWS
+from audit_svc.ui.pages.checks import LOST_ROWS, producers
 from audit_svc.ui.texts import is_bad, link, named
 
 PAGE = 500
@@ -105,7 +107,9 @@ async def session(asked: Asked) -> Response:
     request = questions_pb2.GetSessionRecordRequest(session=key, page_size=PAGE, page_token=asked.text("page"))
     answer: questions_pb2.GetSessionRecordResponse = await asked.ledger.ask("GetSessionRecord", request)
     record = answer.session
-    controls = await _controls(asked, record)
+    controls, holes = await asyncio.gather(
+        _controls(asked, record), producers(asked, CONTROLS, is_whole=False, session_id=record.session.id)
+    )
     turns = turns_of(answer.entries)
     for turn in turns:
         turn.place()
@@ -118,6 +122,7 @@ async def session(asked: Asked) -> Response:
         row=record.session,
         turns=turns,
         controls=rest,
+        holes=[(stream_of(hole.id) or ("", hole.id), hole) for hole in holes],
         address=address,
         following=following if answer.next_page_token else "",
         is_first=not asked.text("page"),

@@ -17,11 +17,14 @@ from starlette.responses import Response
 
 from audit_svc.ui.asked import Asked, WrongAddress
 from audit_svc.ui.remote import NotAnswered
-from audit_svc.ui.texts import link
+from audit_svc.ui.texts import iso, link
 
 PAGE = 50
-CALLS = 500
+PAGE_BY_CALLS = 25
+CALLS = 250
 """Calls that one page looks at, where the filter is about calls."""
+SINCE = "7d"
+"""From when on such calls are looked for, where nothing else is said: most of these filters have no index."""
 OUTCOMES = {name.removeprefix("OUTCOME_").lower(): number for name, number in common_pb2.Outcome.items() if number}
 STATUSES = {
     name.removeprefix("SESSION_STATUS_").lower(): number for name, number in common_pb2.SessionStatus.items() if number
@@ -44,9 +47,12 @@ async def sessions(asked: Asked) -> Response:
     """A page of them. Raises WrongAddress, NotAnswered."""
     given: dict[str, Any] = {name: asked.text(name) for name in FIELDS if name not in {"label", "by"}}
     given |= {"label": asked.texts("label"), "by": asked.name_of_caller("by") or None}
-    of_calls = any(given[name] for name in OF_CALLS)
+    if of_calls := any(given[name] for name in OF_CALLS):
+        given["since"] = given["since"] or SINCE
     found, token = await (_by_calls if of_calls else _listed)(asked, given)
-    following = link("/sessions", **given, page=token) if token else ""
+    # An age would be another time on the next page, for which the token is not good.
+    times = {name: iso(at) for name in ("since", "until") if (at := asked.moment(name, given[name])) is not None}
+    following = link("/sessions", **{**given, **times}, page=token) if token else ""
     return asked.page(
         "sessions.html",
         found=found,
@@ -82,7 +88,7 @@ async def _by_calls(asked: Asked, given: Mapping[str, Any]) -> tuple[list[Found]
         engine=given["engine"],
         model=given["model"],
         labels=labels_of(given["label"]),
-        created_from_ms=asked.moment("since"),
+        created_from_ms=asked.moment("since", SINCE),
         created_before_ms=asked.moment("until"),
         recorded_by=given["by"],
         principal=given["principal"],
@@ -93,7 +99,7 @@ async def _by_calls(asked: Asked, given: Mapping[str, Any]) -> tuple[list[Found]
     request = questions_pb2.ListToolCallsRequest(filter=wanted, page_size=CALLS, page_token=asked.text("page"))
     response: questions_pb2.ListToolCallsResponse = await asked.ledger.ask("ListToolCalls", request)
     matches = Counter((record.tool_call.session_id, record.receipt.recorded_by) for record in response.tool_calls)
-    shown = list(matches)[:PAGE]
+    shown = list(matches)[:PAGE_BY_CALLS]
     if len(shown) < len(matches):  # the next page begins behind the last call of the last session that is shown
         request.page_size = _calls_until(response, set(shown))
         response = await asked.ledger.ask("ListToolCalls", request)

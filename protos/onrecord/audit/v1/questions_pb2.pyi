@@ -750,6 +750,157 @@ class ListControlsResponse(_message.Message):
 Global___ListControlsResponse: _TypeAlias = ListControlsResponse  # noqa: Y015
 
 @_typing.final
+class Producer(_message.Message):
+    """Producer is who has sent rows under one id and name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
+    HIGHEST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    REFUSED_ROWS_FIELD_NUMBER: _builtins.int
+    REFUSAL_CODES_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_MS_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, such as one gateway instance's; empty for producers that keep no numbers. Of what the agent of a session numbers
+    itself `session/`, the session, a slash, and what is counted.
+    """
+    recorded_by: _builtins.str
+    """The name of the caller that it is; empty where callers have no names."""
+    highest_sequence: _builtins.int
+    """The highest number that came; 0 where it keeps none."""
+    missing: _builtins.int
+    """Numbers below the highest that never came."""
+    refused_rows: _builtins.int
+    """Rows that were refused for good; the producer keeps them in its dead letters."""
+    first_seen_ms: _builtins.int
+    """When it was first heard of: milliseconds since 1970-01-01 UTC by the ledger's clock; 0 where it keeps no numbers."""
+    last_seen_ms: _builtins.int
+    """When it was last heard of, likewise."""
+    @_builtins.property
+    def refusal_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why they were refused: names of RejectionCode without their prefix, in lower case, each once."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        recorded_by: _builtins.str = ...,
+        highest_sequence: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        refused_rows: _builtins.int = ...,
+        refusal_codes: _abc.Iterable[_builtins.str] | None = ...,
+        first_seen_ms: _builtins.int = ...,
+        last_seen_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_seen_ms", b"first_seen_ms", "highest_sequence", b"highest_sequence", "id", b"id", "last_seen_ms", b"last_seen_ms", "missing", b"missing", "recorded_by", b"recorded_by", "refusal_codes", b"refusal_codes", "refused_rows", b"refused_rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Producer: _TypeAlias = Producer  # noqa: Y015
+
+@_typing.final
+class ProducerFilter(_message.Message):
+    """ProducerFilter says which producers are meant: all conditions that are set must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_WHOLE_FIELD_NUMBER: _builtins.int
+    RECORDED_BY_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    is_whole: _builtins.bool
+    """Only producers of which nothing is missing and nothing was refused, or only the others."""
+    recorded_by: _builtins.str
+    """Only this caller; set and empty, only producers without a name."""
+    session_id: _builtins.str
+    """Only what the agent of this session numbers itself."""
+    def __init__(
+        self,
+        *,
+        is_whole: _builtins.bool | None = ...,
+        recorded_by: _builtins.str | None = ...,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is_whole", b"_is_whole", "_recorded_by", b"_recorded_by", "is_whole", b"is_whole", "recorded_by", b"recorded_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is_whole", b"_is_whole", "_recorded_by", b"_recorded_by", "is_whole", b"is_whole", "recorded_by", b"recorded_by", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__is_whole: _TypeAlias = _typing.Literal["is_whole"]  # noqa: Y015
+    _WhichOneofArgType__is_whole: _TypeAlias = _typing.Literal["_is_whole", b"_is_whole"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_by: _TypeAlias = _typing.Literal["recorded_by"]  # noqa: Y015
+    _WhichOneofArgType__recorded_by: _TypeAlias = _typing.Literal["_recorded_by", b"_recorded_by"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_whole) -> _WhichOneofReturnType__is_whole | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_by) -> _WhichOneofReturnType__recorded_by | None: ...
+
+Global___ProducerFilter: _TypeAlias = ProducerFilter  # noqa: Y015
+
+@_typing.final
+class ListProducersRequest(_message.Message):
+    """ListProducersRequest asks for a page of producers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Producers a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with the same filter; empty for the first page."""
+    @_builtins.property
+    def filter(self) -> Global___ProducerFilter:
+        """Which producers."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: Global___ProducerFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProducersRequest: _TypeAlias = ListProducersRequest  # noqa: Y015
+
+@_typing.final
+class ListProducersResponse(_message.Message):
+    """ListProducersResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins; empty on the last."""
+    @_builtins.property
+    def producers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Producer]:
+        """Producers, by id and name."""
+
+    def __init__(
+        self,
+        *,
+        producers: _abc.Iterable[Global___Producer] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "producers", b"producers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProducersResponse: _TypeAlias = ListProducersResponse  # noqa: Y015
+
+@_typing.final
 class SessionFilter(_message.Message):
     """SessionFilter says which sessions are meant: all conditions that are set must hold."""
 

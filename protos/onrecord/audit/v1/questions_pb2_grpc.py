@@ -51,6 +51,11 @@ class QuestionServiceStub:
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsRequest.SerializeToString,
                 response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsResponse.FromString,
                 _registered_method=True)
+        self.ListProducers = channel.unary_unary(
+                '/onrecord.audit.v1.QuestionService/ListProducers',
+                request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListProducersRequest.SerializeToString,
+                response_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListProducersResponse.FromString,
+                _registered_method=True)
         self.ExportToolCalls = channel.unary_stream(
                 '/onrecord.audit.v1.QuestionService/ExportToolCalls',
                 request_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ExportToolCallsRequest.SerializeToString,
@@ -125,6 +130,14 @@ class QuestionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProducers(self, request, context):
+        """ListProducers lists who has sent rows, by id and name: the numbers that never came, and the rows that were refused for
+        good. Of what agents number in their sessions those alone are listed that have holes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportToolCalls(self, request, context):
         """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
         stream that broke is gone on with by the last response's resume_token.
@@ -185,6 +198,11 @@ def add_QuestionServiceServicer_to_server(servicer, server):
                     servicer.ListControls,
                     request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsRequest.FromString,
                     response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsResponse.SerializeToString,
+            ),
+            'ListProducers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProducers,
+                    request_deserializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListProducersRequest.FromString,
+                    response_serializer=onrecord_dot_audit_dot_v1_dot_questions__pb2.ListProducersResponse.SerializeToString,
             ),
             'ExportToolCalls': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportToolCalls,
@@ -392,6 +410,33 @@ class QuestionService:
             '/onrecord.audit.v1.QuestionService/ListControls',
             onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsRequest.SerializeToString,
             onrecord_dot_audit_dot_v1_dot_questions__pb2.ListControlsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProducers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onrecord.audit.v1.QuestionService/ListProducers',
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ListProducersRequest.SerializeToString,
+            onrecord_dot_audit_dot_v1_dot_questions__pb2.ListProducersResponse.FromString,
             options,
             channel_credentials,
             insecure,

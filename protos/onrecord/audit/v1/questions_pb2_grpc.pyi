@@ -53,6 +53,10 @@ class QuestionServiceStub:
     """
     ListControls: _grpc.UnaryUnaryMultiCallable[_questions_pb2.ListControlsRequest, _questions_pb2.ListControlsResponse]
     """ListControls lists acts of control, such as stops and rules that came into force, the newest first."""
+    ListProducers: _grpc.UnaryUnaryMultiCallable[_questions_pb2.ListProducersRequest, _questions_pb2.ListProducersResponse]
+    """ListProducers lists who has sent rows, by id and name: the numbers that never came, and the rows that were refused for
+    good. Of what agents number in their sessions those alone are listed that have holes.
+    """
     ExportToolCalls: _grpc.UnaryStreamMultiCallable[_questions_pb2.ExportToolCallsRequest, _questions_pb2.ExportToolCallsResponse]
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
     stream that broke is gone on with by the last response's resume_token.
@@ -89,6 +93,10 @@ class QuestionServiceAsyncStub(QuestionServiceStub):
     """
     ListControls: _aio.UnaryUnaryMultiCallable[_questions_pb2.ListControlsRequest, _questions_pb2.ListControlsResponse]  # type: ignore[assignment]
     """ListControls lists acts of control, such as stops and rules that came into force, the newest first."""
+    ListProducers: _aio.UnaryUnaryMultiCallable[_questions_pb2.ListProducersRequest, _questions_pb2.ListProducersResponse]  # type: ignore[assignment]
+    """ListProducers lists who has sent rows, by id and name: the numbers that never came, and the rows that were refused for
+    good. Of what agents number in their sessions those alone are listed that have holes.
+    """
     ExportToolCalls: _aio.UnaryStreamMultiCallable[_questions_pb2.ExportToolCallsRequest, _questions_pb2.ExportToolCallsResponse]  # type: ignore[assignment]
     """ExportToolCalls streams all tool calls that the filter lets through, the oldest first, as they were when it began. A
     stream that broke is gone on with by the last response's resume_token.
@@ -164,6 +172,16 @@ class QuestionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_questions_pb2.ListControlsResponse, _abc.Awaitable[_questions_pb2.ListControlsResponse]]:
         """ListControls lists acts of control, such as stops and rules that came into force, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ListProducers(
+        self,
+        request: _questions_pb2.ListProducersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_questions_pb2.ListProducersResponse, _abc.Awaitable[_questions_pb2.ListProducersResponse]]:
+        """ListProducers lists who has sent rows, by id and name: the numbers that never came, and the rows that were refused for
+        good. Of what agents number in their sessions those alone are listed that have holes.
+        """
 
     @_abc_1.abstractmethod
     def ExportToolCalls(
