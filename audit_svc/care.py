@@ -135,8 +135,10 @@ async def _parts(copy: BinaryIO) -> AsyncGenerator[administration_pb2.BackupResp
             sent += len(part)
 
 
-async def keep_retention(ledger: Ledger, retention_days: int | None) -> None:
-    """Once an hour: finishes a prune that was interrupted, and removes what is older than retention_days."""
+async def keep_retention(ledger: Ledger, retention_days: int | None, args_days: int | None = None) -> None:
+    """Once an hour: finishes a prune or an erasure that was interrupted, removes what is older than retention_days, and
+    erases the texts of what is older than args_days.
+    """
     while True:
         now_ms = time.time_ns() // 1_000_000
         with attempt("retention", event="prune.failed", foreseen=(AuditError,)):
@@ -146,6 +148,14 @@ async def keep_retention(ledger: Ledger, retention_days: int | None) -> None:
             if before_ms:
                 async for _ in _prune(ledger, before_ms, "retention"):
                     pass
+        with attempt("retention of texts", event="erase.failed", foreseen=(AuditError,)):
+            wanted = Erasure("retention", "")
+            if args_days is not None:
+                # by whole days, since the index of texts is merged as a whole after each
+                before_ms = (now_ms - args_days * DAY_MS) // DAY_MS * DAY_MS
+                wanted = Erasure("retention", f"older than {args_days} days", before_ms=before_ms)
+            async for _ in _erase(ledger, wanted):
+                pass
         await asyncio.sleep((HOUR_MS - now_ms % HOUR_MS) / 1000 + 1)
 
 
@@ -166,5 +176,5 @@ async def _erase(ledger: Ledger, wanted: Erasure) -> AsyncGenerator[ErasingProgr
     async with contextlib.aclosing(ledger.erase(wanted)) as progresses:
         async for progress in progresses:
             yield progress
-    if progress is not None:
+    if progress is not None and (progress.erased.rows or progress.left_in_wal):
         log.info("erase.finished", by=wanted.by, left_in_wal=progress.left_in_wal, **asdict(progress.erased))

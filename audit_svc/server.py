@@ -72,7 +72,7 @@ async def _serve(
     look = asyncio.Event()
     metrics.on_failed_commit = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
     watching = asyncio.create_task(_watch_files(ledger, look))
-    retention = asyncio.create_task(keep_retention(ledger, settings.retention_days))
+    retention = asyncio.create_task(keep_retention(ledger, settings.retention_days, settings.retention_args_days))
     services = LedgerServices(ledger, seal.reader)
 
     async def detail() -> str:

@@ -1,9 +1,9 @@
 """The ledger's settings, from environment variables AUDIT_…, validated at start."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import GuardSettings
@@ -42,6 +42,10 @@ class AuditSettings(GuardSettings):
     retention_days: Count | None = Field(None, le=10_000)
     """Older rows are pruned, hour by hour; not set: never."""
 
+    retention_args_days: Count | None = Field(None, le=10_000)
+    """Texts of older rows are erased, day by day, and the rest of them stays; not set: never. No more than
+    retention_days, after which there are no rows."""
+
     seal_seconds: SecondsOrZero = 1.0
     """How often what was committed is sealed; 0: never."""
 
@@ -68,3 +72,12 @@ class AuditSettings(GuardSettings):
 
     check_days: Count = Field(30, le=10_000)
     """After as many, and after an end that was not clean, the whole file is checked beside the service."""
+
+    @model_validator(mode="after")
+    def _texts_go_no_later_than_rows(self) -> Self:
+        if self.retention_days and self.retention_args_days and self.retention_args_days > self.retention_days:
+            raise ValueError(
+                f"AUDIT_RETENTION_ARGS_DAYS: {self.retention_args_days} days are more than AUDIT_RETENTION_DAYS, and "
+                "texts cannot outlive their rows: set it to no more, or leave it out"
+            )
+        return self

@@ -14,7 +14,9 @@ MAX_REASON = 256
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """Rows whose texts are to be erased: one, those of a session or of sessions with labels, or those of a time."""
+    """Rows whose texts are to be erased: one, those of a session or of sessions with labels, or those of a time. With
+    none of these an erasure that was interrupted is finished.
+    """
 
     by: str
     """Who asked for it."""

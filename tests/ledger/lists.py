@@ -340,6 +340,8 @@ class ListLedger:
             for key, record in table.items()
             if wanted.recorded_by in (None, key[1]) and self._is_meant(wanted, kind, key, record)
         ]
+        if wanted.before_ms:
+            found = [one for one in found if not self._held(one[2])]
         for name in filter(None, (self._held(record) for _, _, record in found if _texts(row_of(record)))):
             raise Held(name)
         names = {key[1] for _, key, _ in found}
@@ -356,12 +358,14 @@ class ListLedger:
     def _is_meant(self, wanted: Erasure, kind: str, key: Key, record: Any) -> bool:
         if wanted.row_id:
             return key[0] == wanted.row_id
+        if wanted.before_ms:
+            return max(_began(row_of(record)), self._suspects.get(key, 0)) < wanted.before_ms
         if kind == "controls":
             return False
         if wanted.session_id:
             return bool(row_of(record).session_id == wanted.session_id)
         labels = self._labels(record)
-        return all(labels.get(name) == value for name, value in wanted.labels)
+        return bool(wanted.labels) and all(labels.get(name) == value for name, value in wanted.labels)
 
     async def unfinished_prune(self) -> int | None:
         return None

@@ -8,8 +8,10 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from audit_svc.errors import AmbiguousId, InvalidRequest, NotFound
 from audit_svc.ledger.erased import ERASED
 from audit_svc.ledger.erasing import ErasedCounts, Erasure, erasure_of
+from audit_svc.ledger.holds import Act
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.query import query_of
+from audit_svc.ledger.steps import DAY_MS
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, row_of, session_row
 from tests.ledger.asking import all_records, record, timeline
 
@@ -126,3 +128,37 @@ def test_a_request_that_names_no_rows_or_no_reason_is_refused(fields, field):
     with pytest.raises(InvalidRequest) as refused:
         erasure_of(administration_pb2.EraseRequest(**fields), "ada")
     assert refused.value.field == field
+
+
+async def test_texts_are_erased_for_their_age_whenever_their_rows_came(ledger):
+    old, older = NOW_MS - 40 * DAY_MS, NOW_MS - 60 * DAY_MS
+
+    async def by_age(days: int) -> ErasedCounts:
+        return await erase(ledger, before_ms=NOW_MS - days * DAY_MS)
+
+    first = [audit_row(id="older", created_at_ms=older), audit_row(id="old", created_at_ms=old), audit_row(id="new")]
+    control = audit_pb2.ControlRow(id="stop", kind=audit_pb2.CONTROL_KIND_STOP, reason=SECRET, at_ms=older)
+    costs = [cost_row(id="c", error="x", created_at_ms=older), cost_row(id="fine", created_at_ms=older)]
+    await record(ledger, tool_calls=first, model_requests=costs, controls=[control])
+    assert await by_age(50) == ErasedCounts(tool_calls=1, model_requests=1, controls=1)
+    assert await by_age(50) == ErasedCounts()
+    await record(ledger, tool_calls=[audit_row(id="late", created_at_ms=older)])
+    assert await by_age(30) == ErasedCounts(tool_calls=2)
+    assert {row_of(one).id: one.receipt.erased for one in await calls(ledger)} == {
+        "older": True, "late": True, "old": True, "new": False
+    }  # fmt: skip
+    assert await erase(ledger) == ErasedCounts()
+
+
+async def test_what_is_held_keeps_its_texts_however_old_it_is_until_the_hold_is_lifted(ledger):
+    old = [audit_row(id=name, session_id=name, created_at_ms=NOW_MS - 40 * DAY_MS) for name in ("held", "free")]
+    await record(ledger, tool_calls=old)
+    held = administration_pb2.HoldFilter(calls=questions_pb2.ToolCallFilter(session_id="held"))
+    await ledger.act_on_hold(Act("case", "ada", "x", held))
+    wanted = Erasure("retention", "older", before_ms=NOW_MS - 30 * DAY_MS)
+    *_, done = [one async for one in ledger.erase(wanted)]
+    assert done.erased == ErasedCounts(tool_calls=1)
+    assert {row_of(one).id: one.receipt.erased for one in await calls(ledger)} == {"held": False, "free": True}
+    await ledger.act_on_hold(Act("case", "ada", "settled"))
+    *_, done = [one async for one in ledger.erase(wanted)]
+    assert done.erased == ErasedCounts(tool_calls=1)

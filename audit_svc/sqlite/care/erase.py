@@ -5,7 +5,7 @@ hashes in the row's leaf stay, without the salt from which, with the text, they 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal.leaf import BY_NAME, HASHED, Kind, sealed_text
 from audit_svc.sqlite.care.free_pages import give_space_back
-from audit_svc.sqlite.care.holds import held, is_held
+from audit_svc.sqlite.care.holds import held, is_held, list_holds
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.read import listing
@@ -32,6 +32,8 @@ BATCH_WALKS = 100
 """Sessions that a transaction looks at."""
 
 _COUNTED = {"tool_call": "tool_calls", "model_request": "model_requests", "control": "controls"}
+_SEEN = tuple(_COUNTED[kind.name] for kind in HASHED)
+"""Columns of the table erasing: up to which positions rows were there when it was looked last."""
 _CALLS, _REQUESTS = BY_NAME["tool_call"], BY_NAME["model_request"]
 
 
@@ -40,7 +42,7 @@ class Walk(NamedTuple):
 
     kind: Kind
     along: str
-    """An index."""
+    """INDEXED BY one, or NOT INDEXED."""
     conditions: list[Condition]
 
 
@@ -97,6 +99,7 @@ class Erase:
     _walks: list[Walk] | None = None
     """Those that are left, the next one last."""
     _after: tuple[int, int] = (-1, -1)
+    _last: Sequence[int] = ()
     _is_merging: bool = False
     _erased: ErasedCounts = field(default_factory=ErasedCounts)
 
@@ -106,6 +109,7 @@ class Erase:
             if self.wanted.before_ms:
                 self.clock.refuse_jump()
             self._walks = list(walks(connection, self.wanted))[::-1]
+            self._last = [_last_position(connection, kind) for kind in HASHED]
         done = False
         if self._walks:
             with _overwriting(connection):
@@ -117,7 +121,25 @@ class Erase:
         else:
             # what the index of texts was merged from may still stand in free pages
             done = give_space_back(connection)
+            if done:
+                self._note_age(connection)
         return ErasingProgress(replace(self._erased), done=done)
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the file was changed, so that its log has what was there before."""
+        return bool(self._erased.rows) or self._is_merging
+
+    def _note_age(self, connection: Connection) -> None:
+        """Notes how far it has come. What a hold keeps is looked at again each time, since who lifts it, or a session's
+        label, frees it at any time.
+        """
+        if self.wanted.before_ms and not list_holds(connection, with_lifted=False):
+            seen = ", ".join(f"{name} = ?" for name in _SEEN)
+            connection.execute(
+                f"UPDATE erasing SET erased_before = ?1, {seen} WHERE erased_before < ?1",  # noqa: S608 - names of ours
+                (self.wanted.before_ms, *self._last),
+            )
 
     def _go_on(self, connection: Connection, walks_left: list[Walk]) -> None:
         room, looks = BATCH_ROWS, BATCH_WALKS
@@ -136,6 +158,11 @@ class Erase:
             walks_left.pop()
             self._after = (-1, -1)
             room, looks = room - len(found), looks - 1
+
+
+def _last_position(connection: Connection, kind: Kind) -> int:
+    ((last,),) = connection.execute(f"SELECT max(position) FROM {kind.table}")  # noqa: S608 - a name of ours
+    return int(last or 0)
 
 
 def is_merged(connection: Connection) -> bool:
@@ -161,7 +188,7 @@ def walks(connection: Connection, wanted: Erasure) -> Iterator[Walk]:
         conditions = [Condition("id = ?", (wanted.row_id,)), *whose]
         _refuse_unclear(connection, "row", wanted.row_id, conditions, [kind.table for kind in HASHED])
         for kind in HASHED:
-            yield _walk(kind, f"sqlite_autoindex_{kind.table}_1", conditions)
+            yield _walk(kind, f"INDEXED BY sqlite_autoindex_{kind.table}_1", conditions)
     elif wanted.session_id:
         conditions = [Condition("session_id = ?", (wanted.session_id,)), *whose]
         of_session = [Condition("id = ?", (wanted.session_id,)), *whose]
@@ -171,6 +198,26 @@ def walks(connection: Connection, wanted: Erasure) -> Iterator[Walk]:
     elif wanted.labels:
         for session, name in _labelled(connection, wanted):
             yield from _of_session([Condition("session_id = ?", (session,)), Condition("recorded_by = ?", (name,))])
+    elif wanted.before_ms:
+        yield from _older(connection, wanted.before_ms)
+
+
+def _older(connection: Connection, before_ms: int) -> Iterator[Walk]:
+    """The rows that have become old since it was looked last, and the old ones that have come since."""
+    ((mark, *seen),) = connection.execute(f"SELECT erased_before, {', '.join(_SEEN)} FROM erasing")  # noqa: S608 - names of ours
+    if before_ms <= int(mark):
+        return
+    for kind, last in zip(HASHED, seen, strict=True):
+        has_suspects = kind is _CALLS or kind is _REQUESTS
+        # as a prune takes them: a row with a suspect time stays as long after it came
+        of_age = [Condition("coalesce(clock_suspect, 0) < ?", (before_ms,))] if has_suspects else []
+        became = [Condition("created_at >= ?", (mark,)), Condition("created_at < ?", (before_ms,))]
+        yield _walk(kind, f"INDEXED BY idx_{kind.table}_created", [*became, *of_age])
+        came = [Condition("position > ?", (last,)), Condition("created_at < ?", (mark,))]
+        yield _walk(kind, "NOT INDEXED", [*came, *of_age])
+        if has_suspects:
+            suspect = [Condition("clock_suspect IS NOT NULL"), Condition("created_at < ?", (before_ms,)), *of_age]
+            yield _walk(kind, f"INDEXED BY idx_{kind.table}_suspect", suspect)
 
 
 def _labelled(connection: Connection, wanted: Erasure) -> list[tuple[str, str]]:
@@ -187,7 +234,7 @@ def _labelled(connection: Connection, wanted: Erasure) -> list[tuple[str, str]]:
 
 def _of_session(conditions: list[Condition]) -> Iterator[Walk]:
     for kind in (_CALLS, _REQUESTS):
-        yield _walk(kind, f"idx_{kind.table}_session", conditions)
+        yield _walk(kind, f"INDEXED BY idx_{kind.table}_session", conditions)
 
 
 def _walk(kind: Kind, index: str, conditions: list[Condition]) -> Walk:
@@ -221,7 +268,7 @@ def _next(connection: Connection, walk: Walk, after: tuple[int, int], size: int)
     # a comparison of two would not be looked up in the index
     beyond = [Condition("created_at >= ?", after[:1]), Condition("(created_at, position) > (?, ?)", after)]
     statement = listing.select(
-        f"SELECT {names} FROM {walk.kind.table} INDEXED BY {walk.along}",  # noqa: S608 - names of ours
+        f"SELECT {names} FROM {walk.kind.table} {walk.along}",  # noqa: S608 - names of ours
         [*walk.conditions, *beyond],
     )
     sql = f"{statement.sql} ORDER BY created_at, position LIMIT {size}"

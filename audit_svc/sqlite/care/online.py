@@ -116,7 +116,7 @@ class OnlineCare:
                 pause = loop.time() - began
                 yield progress
                 await asyncio.sleep(pause)
-            left = progress.erased.rows > 0 and not await asyncio.to_thread(empty_wal, self._path)
+            left = work.has_written and not await asyncio.to_thread(empty_wal, self._path)
             yield replace(progress, left_in_wal=left)
         finally:
             self._erasing = False

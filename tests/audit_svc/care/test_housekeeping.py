@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -117,6 +118,35 @@ def test_a_service_with_a_retention_prunes_by_itself(tmp_path):
     removed = 10 * sum(ago(hours) < told["pruned_before"] for hours in range(1, 31))
     assert (told["by"], told["tool_calls"]) == ("retention", removed)
     assert len(found(database)) == 300 - removed
+
+
+def test_a_service_erases_texts_for_their_age_by_itself_and_leaves_the_rows(tmp_path):
+    database = tmp_path / "audit.db"
+    make_ledger(database, hours=60)
+    settings = {"AUDIT_DB": str(database), "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_RETENTION_ARGS_DAYS": "1"}
+    with start_service(MODULE, settings, "serve") as service:
+        deadline = time.monotonic() + 30
+        while "erase.finished" not in service.stderr_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (line,) = [line for line in service.stderr_text().splitlines() if "erase.finished" in line]
+    told = json.loads(line)
+    with open_for_reading(database) as connection:
+        kept = "SELECT min(created_at), count(*) FROM tool_call_log WHERE erased IS NULL"
+        found_texts: Any = connection.execute(kept).fetchall()
+        ((first, left),) = found_texts
+        entries = connection.execute("SELECT DISTINCT erased_by, reason FROM erasure_log").fetchall()
+    assert (told["by"], told["left_in_wal"], told["tool_calls"]) == ("retention", False, 600 - left)
+    assert 0 < left < 600
+    assert first % DAY_MS < HOUR_MS
+    assert entries == [("retention", "older than 1 days")]
+    assert len(found(database)) == 600
+
+
+def test_texts_that_would_outlive_their_rows_are_refused_at_start(tmp_path):
+    settings = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_RETENTION_DAYS": "30", "AUDIT_RETENTION_ARGS_DAYS": "31"}
+    done = invoke(program, ["serve"], env=settings)
+    assert (done.exit_code, done.stderr.startswith("AUDIT_RETENTION_ARGS_DAYS: 31 days are more than")) == (2, True)
 
 
 @pytest.mark.long
