@@ -35,6 +35,8 @@ class Report:
     """What was found."""
 
     checkpoint: Checkpoint | None = None
+    compared: bool = True
+    """Whether rows were compared with the log: they are not where the log itself is wrong."""
     rows: int = 0
     """Rows that are as they were sealed."""
     removed: int = 0
@@ -74,7 +76,7 @@ def verify(
     Raises:
         SealError: there is nothing that could be verified.
     """
-    report = Report()
+    report = Report(compared=False)
     try:
         checkpoint, _ = read_checkpoint(folder / CHECKPOINT, verifier)
     except FileNotFoundError:
@@ -97,6 +99,7 @@ def verify(
     except apsw.Error as error:
         report.problems.append(f"{folder}/index.db cannot be read ({error}): it was changed, or is missing")
         return report
+    report.compared = True
     progress = _Progress(on_progress, sum(map(len, known.values())))
     missing: dict[str, list[int]] = {}
     for kind in KINDS:

@@ -379,6 +379,7 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         "verified": not report.problems,
         "origin": checkpoint.origin if checkpoint else "",
         "leaves": checkpoint.size if checkpoint else 0,
+        "rows_compared": report.compared,
         "rows": report.rows,
         "removed": report.removed,
         "erased": report.erased,
@@ -396,6 +397,9 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
     if checkpoint:
         echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
         echo(f"seal   {place}")
+    if checkpoint and not report.compared:
+        echo("rows   not compared: the log itself is wrong")
+    elif checkpoint:
         said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
         echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")
     for witness in _witnesses(report.witnesses):

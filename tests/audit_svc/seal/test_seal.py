@@ -158,6 +158,17 @@ def test_a_row_that_is_put_among_sealed_ones_is_told(seal: Seal, record: Record)
     assert seal.verify().problems == ["tool_call 50 stands between sealed rows and was never sealed: it was added"]
 
 
+def test_rows_are_not_compared_with_a_log_that_is_wrong(seal: Seal, record: Record):
+    record(**rows(8))
+    seal.run()
+    assert seal.verify().compared
+    for tile in (seal.folder / "tile" / "0").rglob("*"):
+        if tile.is_file():
+            tile.unlink()
+    report = seal.verify()
+    assert (report.compared, len(report.problems)) == (False, 1), "that none is as it was sealed is not said"
+
+
 def test_pruned_rows_may_be_gone_and_no_others(seal: Seal, record: Record, connection: Any, writer: Any):
     record(**rows(8))
     record(tool_calls=[audit_row(created_at_ms=NOW_MS - 9 * 3_600_000) for _ in range(5)], sessions=[])
