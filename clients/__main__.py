@@ -21,7 +21,15 @@ from demo.processes import REPOSITORY, Service, start_service
 from recording.channel.options import CLIENT_OPTIONS
 from service_kit.access.roles import Role, make_token
 
-CLIENTS = ("python", "node", "go", "shell")
+CLIENTS = ("python", "node", "go", "shell", "java")
+APPROVALS = """count = 1
+[[rules]]
+name = "approvals"
+tools = ["bash"]
+condition = 'has(labels.approvals) && labels.approvals == "asked"'
+verdict = "ask"
+"""
+"""The rules of the gateway: sessions with this label wait for an answer, which their client gives."""
 CALLS = "calls"
 """Not a client, but the calls of protos/README.md."""
 TOOLS_ARE_MISSING = 3
@@ -83,8 +91,11 @@ def start_audit(state: Path, secrets: Secrets) -> Service:
 
 def start_gateway(state: Path, secrets: Secrets, audit: Service, model: Model) -> Service:
     """Starts the gateway, one of the audit service's callers."""
+    rules = state / "rules.toml"
+    rules.write_text(APPROVALS)
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_RULES_FILE": str(rules),
         "GATEWAY_STATE_DIR": str(state / "gateway"),
         "GATEWAY_WORKSPACE": str(state / "workspace"),
         "GATEWAY_BASH_SANDBOX": "auto" if shutil.which("bwrap") else "off",

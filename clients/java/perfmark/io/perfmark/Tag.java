@@ -1,0 +1,6 @@
+package io.perfmark;
+
+/** See PerfMark. */
+public final class Tag {
+  Tag() {}
+}
