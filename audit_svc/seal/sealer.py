@@ -7,6 +7,7 @@ goes on from the checkpoint: nobody was ever told of anything behind it.
 import hashlib
 import json
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,16 +40,16 @@ class Sealer:
             StoreRefused: the ledger cannot be read.
         """
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._lock = FolderLock(folder)
         self._folder = folder
-        try:
+        with ExitStack() as opened:
+            opened.callback(FolderLock(folder).release)
             self.signer = _key(key_file, origin, folder)
             keep_verifier(folder, self.signer.verifier)
-            self._ledger = open_for_reading(database)
+            self._ledger = opened.enter_context(closing(open_for_reading(database)))
             leaf.prepare(self._ledger)
             if not (folder / CHECKPOINT).exists():
                 self._begin()
-            self._index = Index(folder, writable=True)
+            self._index = opened.enter_context(closing(Index(folder, writable=True)))
             size = self._signed_size()
             with self._index.transaction():
                 self._index.forget_from(size)
@@ -56,17 +57,13 @@ class Sealer:
             self._history = History(self._ledger, self._index, Tiles(folder, size))
             self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
             self._producers = self._index.producers()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._index.close()
-        self._ledger.close()
-        self._lock.release()
+        self._opened.close()
 
     @property
     def size(self) -> int:

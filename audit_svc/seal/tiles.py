@@ -1,12 +1,13 @@
 """A folder of tiles and a checkpoint, as any file server can serve it (https://c2sp.org/tlog-tiles)."""
 
-import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
 from audit_svc.seal.errors import BadLog
+from recording import replacing
+from recording.locks import sync_folder
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.note import Signer
@@ -144,7 +145,7 @@ class TileWriter:
             if not folder.exists():
                 folder.mkdir(mode=0o755)
                 folders.add(folder.parent)
-        write_aside(target, b"".join(hashes))
+        replacing.replace_file(target, b"".join(hashes), mode=0o644)
         folders.add(target.parent)
 
 
@@ -161,27 +162,7 @@ def split(data: bytes) -> list[bytes]:
     return [data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES)]
 
 
-def write_aside(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a file under another name, synced, and gives it its own; its folder is yet to be synced."""
-    aside = path.with_name(f"{path.name}.new")
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
 def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a file whole, or not at all."""
-    write_aside(path, data, mode)
+    """Writes a file whole, or not at all, that others may read; its name lasts when this returns."""
+    replacing.replace_file(path, data, mode=mode)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes names of files in it last."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -27,6 +27,7 @@ from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.quorum import distinct, look, read_witness, roots_of
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.sealer import Sealer
+from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
 from audit_svc.seal.tiles import Tiles, replace_file
 from audit_svc.seal.verify import Report
 from audit_svc.seal.verify import verify as verify_ledger
@@ -75,6 +76,9 @@ def verify(
     witness: Witnesses = None,
     quorum: Quorum = None,
     proof: Annotated[Path | None, Option(help="Check this proof of a row alone; it needs --key.")] = None,
+    texts: Annotated[
+        Path | None, Option(help="Check the texts that `proof --texts` wrote, against the row in --proof.")
+    ] = None,
     export: Annotated[
         Path | None, Option(help="Check this file of `export --format sealed` alone; it needs --key.")
     ] = None,
@@ -97,12 +101,14 @@ def verify(
         if db or seal or target or proof:
             raise BadParameter("is checked without a ledger: leave out --db, --target, --seal and --proof", "--export")
         _verify_export(export, key, old_checkpoint or [], witnesses, needed, as_json=as_json)
+    if texts and not proof:
+        raise BadParameter("is checked with a proof: give it with --proof", "--texts")
     if proof:
         if db or seal or old_checkpoint or target:
             raise BadParameter(
                 "it is checked without a ledger: leave out --db, --target, --seal and --old-checkpoint", "--proof"
             )
-        _verify_proof(proof, key, witnesses, needed, as_json=as_json)
+        _verify_proof(proof, key, witnesses, needed, texts, as_json=as_json)
         return
     if target:
         if seal:
@@ -176,10 +182,15 @@ def proof(
     target: Target = None,
     seal: Folder = None,
     recorded_by: Annotated[str | None, Option("--recorded-by", help="Whose row, where an id is of several.")] = None,
+    texts: Annotated[
+        Path | None, Option(help="Write the row's texts and its salt to this file, for whom may read them.")
+    ] = None,
 ) -> None:
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
     refuse_both(db, target)
     if target:
+        if texts:
+            raise BadParameter("salts are read from the database alone: give it with --db", "--texts")
         from audit_svc.terminal import remote_seal  # who reads a file needs none of it
 
         echo(remote_seal.prove(target, id, recorded_by).removesuffix("\n"))
@@ -189,7 +200,11 @@ def proof(
         leaf.prepare(connection)
         verifier = _verifier(None, folder)
         _, note = _checkpoint(folder, verifier)
-        made = prove(folder, verifier, [note], rows_of(connection, KINDS_WITH_ID, id, recorded_by))
+        rows = rows_of(connection, KINDS_WITH_ID, id, recorded_by)
+        made = prove(folder, verifier, [note], rows)
+        if texts:
+            kind, position, _ = rows[-1]
+            replace_file(texts, json.dumps(texts_of(connection, kind, position), indent=1).encode(), mode=0o600)
     echo(str(made).removesuffix("\n"))
 
 
@@ -337,7 +352,9 @@ def _checkpoint(folder: Path, verifier: Verifier) -> Any:
         raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
 
 
-def _verify_proof(path: Path, key: str | None, witnesses: list[Witness], quorum: int, *, as_json: bool) -> None:
+def _verify_proof(
+    path: Path, key: str | None, witnesses: list[Witness], quorum: int, texts: Path | None, *, as_json: bool
+) -> None:
     try:
         with error_is_exit_code_1():
             if key is None:
@@ -354,6 +371,7 @@ def _verify_proof(path: Path, key: str | None, witnesses: list[Witness], quorum:
         seen = look([made.note], verifier, witnesses, quorum, None)
         if seen.problems:
             raise SealError("; ".join(seen.problems))
+        fitting = check_texts(made.leaf, _read(texts)) if texts else []
     said = f"leaf {made.index} of {checkpoint.size} in {checkpoint.origin}:\n{made.leaf.decode()}"
     fields = {
         "index": made.index,
@@ -361,8 +379,19 @@ def _verify_proof(path: Path, key: str | None, witnesses: list[Witness], quorum:
         "origin": checkpoint.origin,
         "leaf": made.leaf.decode(),
         "witnesses": _witnesses(seen.by),
+        "texts": fitting,
     }
+    if texts:
+        said += f"\ntexts that were sealed so: {', '.join(fitting) or 'none'}"
     say("", fields, as_json=True) if as_json else echo(said)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise SealError(f"{path} cannot be read ({error.strerror})") from None
 
 
 def _witnesses(seen: list[tuple[Cosignature, int]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +361,22 @@ def test_a_restore_that_lost_nothing_is_on_the_log_too(seal: Seal, record: Recor
     with seal.open() as sealer:
         assert not any(sealer.accept_restore("none", "ada").lost.values())
     assert seal.run() == size + 1
+
+
+def test_a_start_that_fails_leaves_nothing_open(seal: Seal, record: Record):
+    record(**rows(4))
+    seal.run()
+    (seal.folder / "index.db").unlink()
+
+    def opened() -> list[str]:
+        found = []
+        for path in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # that of the listing itself
+                found.append(str(path.readlink()))
+        return sorted(path for path in found if str(seal.folder) in path or str(seal.database) in path)
+
+    before = opened()
+    with pytest.raises(BadLog, match=r"index\.db") as failed:
+        seal.open()
+    assert opened() == before
+    del failed  # whose frames held what the start had opened

@@ -1,0 +1,65 @@
+"""Texts beside a proof: who gets them sees that they are those that were sealed."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from audit_svc.__main__ import program
+from audit_svc.seal import leaf
+from audit_svc.seal.folder import VERIFIER
+from audit_svc.seal.texts import check_texts, texts_of
+from audit_svc.sqlite.open.connection import open_for_reading
+from recording.transparency.errors import BadNote
+from tests.audit_svc.samples import audit_row
+from tests.audit_svc.seal.conftest import Seal
+from tests.support.command_line import Result, invoke
+
+TEXTS = {"args_summary": '{"command": "ls é"}', "error": "gone", "reason": "agreed"}
+ROW = audit_row(id="call", args_summary=TEXTS["args_summary"], error="gone", decision={"source": 1, "reason": "agreed"})
+
+
+@pytest.fixture
+def sealed(seal: Seal, record: Callable[..., None]) -> Seal:
+    record(tool_calls=[ROW])
+    seal.run()
+    return seal
+
+
+def run(*words: object) -> Result:
+    return invoke(program, list(map(str, words)))
+
+
+def test_the_commands_write_and_check_a_proof_and_its_texts(sealed: Seal, tmp_path: Path):
+    where = ("--db", sealed.database, "--seal", sealed.folder)
+    texts, proof = tmp_path / "texts.json", tmp_path / "call.tlog-proof"
+    proof.write_text(run("proof", "call", *where, "--texts", texts).stdout)
+    assert json.loads(texts.read_bytes())["texts"] == TEXTS
+    assert texts.stat().st_mode & 0o777 == 0o600
+    assert TEXTS["error"] not in proof.read_text()
+    check = ("verify", "--proof", proof, "--texts", texts, "--key", sealed.folder / VERIFIER)
+    assert "texts that were sealed so: args_summary, error, reason" in run(*check).stdout
+    texts.write_text(texts.read_text().replace("gone", "fine"))
+    refused = run(*check)
+    assert (refused.exit_code, "the text 'error' is not the one that was sealed" in refused.stderr) == (1, True)
+    assert run("verify", "--texts", texts).exit_code == 2
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b'{"salt": "x", "texts": {}}', b'{"salt": "", "texts": {"error": 1}}'])
+def test_what_is_no_texts_is_refused(said: bytes):
+    with pytest.raises(BadNote):
+        check_texts(b"{}", said)
+
+
+@pytest.mark.parametrize("change", [{"salt": "00"}, {"texts": {"id": "call"}}, {"texts": {"other": "x"}}])
+def test_another_salt_or_a_text_that_the_leaf_does_not_hash_is_refused(sealed: Seal, change: dict[str, object]):
+    kind = leaf.BY_NAME["tool_call"]
+    with closing(open_for_reading(sealed.database)) as connection:
+        leaf.prepare(connection)
+        ((_, said),) = connection.execute(kind.select("position = 1"))
+        texts = texts_of(connection, kind, 1)
+    assert check_texts(str(said).encode(), json.dumps(texts).encode()) == sorted(TEXTS)
+    with pytest.raises(BadNote):
+        check_texts(str(said).encode(), json.dumps(texts | change).encode())
