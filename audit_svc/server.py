@@ -17,6 +17,7 @@ from audit_svc.sqlite.store import SqliteLedger
 from recording.upkeep import attempt
 from service_kit.access.guard import Guard, open_guard
 from service_kit.collector import tune_collector
+from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
@@ -35,7 +36,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
         StoreRefused: the database cannot be served.
         SystemExit: the address cannot be had, or a file that settings name cannot be used.
     """
-    log.info("service.starting", **describe_settings(settings))
+    log.info("service.starting", **describe_settings(settings, only_given=for_people(settings.log_style)))
     for told in unknown_variables("AUDIT_", AuditSettings):
         log.warning("settings.unknown", hint=told)
     check_disk(settings)

@@ -28,6 +28,7 @@ from gateway_svc.workspace import check_state, check_workspace
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
 from service_kit.errors import ErrorInterceptor
+from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
@@ -46,7 +47,9 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
     Raises:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when the address cannot be had.
     """
-    log.info("service.starting", **describe_settings(settings), **_describe_engines(settings))
+    given = for_people(settings.log_style)
+    described = describe_settings(settings, only_given=given) | _describe_engines(settings, only_given=given)
+    log.info("service.starting", **described)
     parts_of = [*(kind.settings for kind in engine_kinds()), *(kind.settings for kind in tool_kinds().values())]
     for told in unknown_variables("GATEWAY_", GatewaySettings, JailSettings, *parts_of):
         log.warning("settings.unknown", hint=told)
@@ -101,10 +104,10 @@ def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:
     approvals_pb2_grpc.add_ApprovalServiceServicer_to_server(gateway.approvals, server)
 
 
-def _describe_engines(settings: GatewaySettings) -> dict[str, str]:
+def _describe_engines(settings: GatewaySettings, *, only_given: bool) -> dict[str, str]:
     """The settings of the engines for one line in the log."""
     return {
         f"{name}_{field}": value
         for name, chosen in settings.engines.items()
-        for field, value in describe_settings(chosen).items()
+        for field, value in describe_settings(chosen, only_given=only_given).items()
     }

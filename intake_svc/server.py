@@ -30,6 +30,7 @@ from service_kit.access.roles import Role
 from service_kit.collector import tune_collector
 from service_kit.errors import ErrorInterceptor
 from service_kit.http_server import serve_http
+from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
 from service_kit.producing.metrics import RecordCollector
 from service_kit.producing.target import WrongTarget, open_target
@@ -51,7 +52,7 @@ async def serve(settings: IntakeSettings) -> None:
     Raises:
         SystemExit: with code 2 when a setting or a file cannot be used, with code 1 when an address cannot be had.
     """
-    log.info("service.starting", **describe_settings(settings))
+    log.info("service.starting", **describe_settings(settings, only_given=for_people(settings.log_style)))
     for told in unknown_variables("INTAKE_", IntakeSettings):
         log.warning("settings.unknown", hint=told)
     check_disk(settings)

@@ -71,9 +71,17 @@ def load_settings(cls: type[S]) -> S:
         refuse([f"{variable_of(cls, field[1]) if field else 'A setting'}: not valid JSON"])
 
 
-def describe_settings(settings: BaseSettings) -> dict[str, str]:
-    """The settings by field name for one line in the log. Secrets are masked, and of URLs what may hold one."""
-    return {name: str(_masked(getattr(settings, name))) for name in type(settings).model_fields}
+def describe_settings(settings: BaseSettings, *, only_given: bool = False) -> dict[str, str]:
+    """The settings by field name for one line in the log. Secrets are masked, and of URLs what may hold one.
+
+    only_given: without those that are as they are by default.
+    """
+    names = [
+        name
+        for name, field in type(settings).model_fields.items()
+        if not only_given or getattr(settings, name) != field.get_default(call_default_factory=True)
+    ]
+    return {name: str(_masked(getattr(settings, name))) for name in names}
 
 
 def _masked(value: Any) -> Any:

@@ -47,7 +47,7 @@ class GuardSettings(LimitSettings):
     health_seconds: Seconds = Field(10, description="how often it is looked whether the service can do its work")
     drain_seconds: SecondsOrZero = Field(4, description="how long what runs at SIGTERM may take to come to its end")
     log_level: LogLevel = "info"
-    log_style: LogStyle = "json"
+    log_style: LogStyle = "auto"
 
     metrics_listen: MetricsAddress = Field("", description="for Prometheus; nowhere when empty")
     metrics_allow_network: bool = Field(False, description="serve metrics beyond loopback, in plain text to anybody")

@@ -1,6 +1,7 @@
 """Logs: structlog to stderr, one event a line, the standard library's loggers through the same renderer."""
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -15,7 +16,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from recording import log
 from service_kit.observing.log_writer import LogWriter
 
-LogStyle = Literal["json", "console"]
+LogStyle = Literal["auto", "json", "console"]
+"""auto: console where stderr is a terminal, which people read, else json."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 STDERR = 2
@@ -36,6 +38,7 @@ def configure_logging(level: LogLevel, style: LogStyle) -> LogWriter:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    style = "console" if for_people(style) else "json"
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[EventLimit(LIMITED_EVENTS, LIMITED_PER_SECOND), *shared, *_rendering(style)],
@@ -55,6 +58,11 @@ def configure_logging(level: LogLevel, style: LogStyle) -> LogWriter:
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
     logging.captureWarnings(True)
     return stream
+
+
+def for_people(style: LogStyle) -> bool:
+    """Whether lines are written for people."""
+    return style == "console" or (style == "auto" and os.isatty(STDERR))
 
 
 class EventLimit:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -111,3 +113,19 @@ def test_lines_that_nobody_takes_are_lost_and_counted(monkeypatch):
     os.close(reader)
     still.close(60)
     os.close(writer)
+
+
+def test_lines_are_for_people_where_stderr_is_a_terminal():
+    assert all(line.startswith("{") for line in lines("auto"))
+    leader, follower = pty.openpty()
+    program = "import structlog; from service_kit.observing.logs import configure_logging as c; c('info', 'auto'); "
+    program += "structlog.get_logger('sample').info('sample.event', rows=3)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stderr=follower):
+        os.close(follower)
+        read = b""
+        with suppress(OSError):  # when nobody has it open any more
+            while part := os.read(leader, 4096):
+                read += part
+    os.close(leader)
+    assert b"sample.event" in read
+    assert not read.startswith(b"{")

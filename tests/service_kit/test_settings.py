@@ -100,6 +100,7 @@ def test_the_description_masks_secrets_and_the_userinfo_of_urls(monkeypatch):
     assert "hunter2" not in str(description)
     assert description["url"] == "http://***@host:1/v1"
     assert description["name"] == "n"
+    assert set(describe_settings(load_settings(Sample), only_given=True)) == {"name", "key", "url"}
 
 
 @pytest.mark.parametrize(
