@@ -42,6 +42,11 @@ program = Program(
             "agents": Group("Put agents of others on the record.", {"setup": _DOOR["setup"]}),
             **{name: _LEDGER[name] for name in ("verify", "check", "backup")},
             "open": _LEDGER["ui"],
+            "completion": Command(
+                "service_kit.terminal.completing:completion",
+                "Print what makes a shell complete commands, options and values.",
+                {"program": "onrecord"},
+            ),
         },
     ),
     Command("service_kit.client:client_options", ""),

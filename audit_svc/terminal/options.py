@@ -18,6 +18,7 @@ V = TypeVar("V", bound=int)
 
 DEFAULT_TARGET = "127.0.0.1:50052"
 VARIABLE = "AUDIT_LISTEN"
+_KNOWN = "audit_svc.terminal.known"
 
 Target = Annotated[
     str | None,
@@ -27,13 +28,20 @@ Db = Annotated[
     Path | None,
     Option("--db", envvar="ONRECORD_DB", help="A database or a backup to read instead, without a service."),
 ]
-SessionId = Annotated[str, Argument(help="The session: its id, the first or last characters of it, or @last.")]
-Session = Annotated[str, Option(help="Only this session: its id, the first or last characters of it, or @last.")]
+SessionId = Annotated[
+    str, Argument(help="The session: its id, the first or last characters of it, or @last.", known=f"{_KNOWN}:sessions")
+]
+Session = Annotated[
+    str,
+    Option(help="Only this session: its id, the first or last characters of it, or @last.", known=f"{_KNOWN}:sessions"),
+]
 Turn = Annotated[str, Option(help="Only this turn; quick beside its session.")]
-Engine = Annotated[str, Option(help="Only this engine.")]
-Model = Annotated[str, Option(help="Only this model.")]
-Tool = Annotated[str, Option(help="Only this tool.")]
-Outcomes = Annotated[list[str] | None, Option("--outcome", help="Only this outcome; may be repeated.")]
+Engine = Annotated[str, Option(help="Only this engine.", known=f"{_KNOWN}:engines")]
+Model = Annotated[str, Option(help="Only this model.", known=f"{_KNOWN}:models")]
+Tool = Annotated[str, Option(help="Only this tool.", known=f"{_KNOWN}:tools")]
+Outcomes = Annotated[
+    list[str] | None, Option("--outcome", help="Only this outcome; may be repeated.", known=f"{_KNOWN}:outcomes")
+]
 RecordedBy = Annotated[
     str | None, Option(help="Only what this caller recorded; empty: what callers without a name did.")
 ]

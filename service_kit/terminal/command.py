@@ -19,17 +19,21 @@ class Option:
         min: float | None = None,  # noqa: A002
         max: float | None = None,  # noqa: A002
         metavar: str | None = None,
+        known: str = "",
     ) -> None:
-        """names: by default that of the parameter. envvar: a variable that is asked where the option is not given."""
-        self.names, self.help, self.envvar, self.metavar = names, help, envvar, metavar
+        """names: by default that of the parameter. envvar: a variable that is asked where the option is not given.
+
+        known: a function that lists values for a shell, "module:name".
+        """
+        self.names, self.help, self.envvar, self.metavar, self.known = names, help, envvar, metavar, known
         self.min, self.max = min, max
 
 
 class Argument(Option):
     """What is given by its place. A list takes all that are left."""
 
-    def __init__(self, help: str = "", metavar: str | None = None) -> None:  # noqa: A002
-        super().__init__(help=help, metavar=metavar)
+    def __init__(self, help: str = "", metavar: str | None = None, known: str = "") -> None:  # noqa: A002
+        super().__init__(help=help, metavar=metavar, known=known)
 
 
 class Options:

@@ -32,6 +32,8 @@ class Parameters:
         self._names: list[str] = []
         self._groups: dict[str, tuple[type[Options], list[str]]] = {}
         self._valued: set[str] = set()
+        self.known: dict[str, str] = {}
+        """Functions that list values, by argparse's names of the parameters."""
         hints = get_type_hints(function, include_extras=True)
         for name, default in _defaults(function).items():
             hint = hints[name]
@@ -69,6 +71,8 @@ class Parameters:
         self._names.append(name)
         is_required = default is _REQUIRED
         kind, is_list = _kind(hint)
+        if option.known:
+            self.known[name if isinstance(option, Argument) else self._prefix + name] = option.known
         told: dict[str, Any] = {"help": _help(option, default).replace("%", "%%"), "dest": self._prefix + name}
         if option.metavar:
             told["metavar"] = option.metavar

@@ -19,6 +19,8 @@ from service_kit.terminal.printing import terminal_width
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+COMPLETE = "--complete"
+"""What a shell's completion calls a program with, before the words so far."""
 OPTIONS = "access to a running service"
 """The title of the options that may stand ahead of a command."""
 _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -89,7 +91,13 @@ class Program(NamedTuple):
         raise SystemExit(0)
 
     def _run(self, words: list[str]) -> None:
-        parser = _parser(self.name, self.root.help, self.root.commands)
+        if words[:1] == [COMPLETE]:
+            from service_kit.terminal.completing import candidates
+
+            for candidate in candidates(self, words[1:]):
+                echo(candidate)
+            return
+        parser = parser_of(self.name, self.root.help, self.root.commands)
         parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
         options = typed = None
         if self.options:
@@ -114,7 +122,7 @@ class Program(NamedTuple):
             parser.error(f"there is no command {words[0]!r}")
         elif isinstance(chosen, Group):
             path = f"{path} {words[0]}"
-            self._choose(path, chosen, words[1:], _parser(path, chosen.help, chosen.commands), typed)
+            self._choose(path, chosen, words[1:], parser_of(path, chosen.help, chosen.commands), typed)
         else:
             self._run_command(f"{path} {words[0]}", chosen, words[1:], typed)
 
@@ -128,7 +136,7 @@ class Program(NamedTuple):
     ) -> None:
         with nullcontext() if command.is_service else loaded_later():
             function = command.load()
-            parser = _parser(path, _told_of(function) or command.help, others or {})
+            parser = parser_of(path, _told_of(function) or command.help, others or {})
             parameters = Parameters(function, parser, command.given)
             options = Parameters(self.options.load(), parser, {}, OPTIONS) if self.options else None
             if options:
@@ -144,7 +152,7 @@ class Program(NamedTuple):
 
 def run(function: Function) -> NoReturn:
     """Runs a program of one command. Raises SystemExit with the exit code."""
-    parser = _parser(os.path.basename(sys.argv[0]), _told_of(function))  # noqa: PTH119
+    parser = parser_of(os.path.basename(sys.argv[0]), _told_of(function))  # noqa: PTH119
     parameters = Parameters(function, parser, {})
     try:
         parameters.call(parameters.parse(sys.argv[1:]))
@@ -182,9 +190,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=min(terminal_width(sys.stdout) or 80, 120) - 2)
 
 
-def _parser(
+def parser_of(
     path: str, description: str, commands: Mapping[str, Command | Group] | None = None
 ) -> argparse.ArgumentParser:
+    """Argparse's parser of a command, without what it takes."""
     shown = {name: command.help for name, command in (commands or {}).items() if command.help}
     width = max(map(len, shown), default=0)
     lines = [f"  {name:{width}}  {told}" for name, told in shown.items()]
