@@ -64,8 +64,8 @@ program = Program(
             "hold": Group(
                 "Keep rows from being pruned and erased.",
                 {
-                    "place": Command("audit_svc.terminal.hold:place", "Place a hold."),
-                    "lift": Command("audit_svc.terminal.hold:lift", "Lift a hold."),
+                    "place": Command("audit_svc.terminal.hold:place", "Keep rows from being pruned and erased."),
+                    "lift": Command("audit_svc.terminal.hold:lift", "End a hold."),
                     "list": Command("audit_svc.terminal.hold:list_", "List the holds that are in place."),
                 },
             ),
