@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from demo.processes import REPOSITORY, start_service
+from demo.processes import start_service
 from tests.audit_svc.samples import audit_row, record_request
 from tests.ui.conftest import HOSTILE, Browser, Pages, findings, record, showing
 
@@ -76,19 +76,3 @@ def test_the_list_of_calls_follows_the_record(chromium, tmp_path):
         page.get_by_text("second-call").wait_for()
         assert page.get_by_role("alert").count() == 0
         window.context.close()
-
-
-@pytest.mark.parametrize(("name", "path", "width", "scheme"), [
-    ("start", "/", 1280, "light"), ("session", "/session?id=s-ada", 1280, "light"),
-    ("session-phone", "/session?id=s-ada", 390, "dark"),
-])  # fmt: skip
-def test_pictures(chromium, pages, pytestconfig, tmp_path, name, path, width, scheme):
-    """Those of docs/pictures, with --pictures; always made, since a page that cannot be drawn has a defect."""
-    folder = REPOSITORY / "docs" / "pictures" if pytestconfig.getoption("--pictures") else tmp_path
-    window = Browser(chromium, pages, width, scheme)
-    page = window.open(path)
-    if name.startswith("session"):
-        page.locator("details.denied").evaluate("node => node.open = true")
-    page.screenshot(path=folder / f"ui-{name}.png", full_page=width > 1000, animations="disabled")
-    window.context.close()
-    assert 5_000 < (folder / f"ui-{name}.png").stat().st_size < 250_000

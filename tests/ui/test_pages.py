@@ -191,9 +191,12 @@ def test_a_ledger_that_is_away_is_told_as_passing_and_the_pages_go_on_when_it_is
 
 def test_what_the_pages_read_stands_in_the_log_of_queries(ledger, pages):
     pages.read("/session?id=s-bob")
+    deadline = time.monotonic() + 30
     with grpc.insecure_channel(ledger.address) as channel:
-        asked = LedgerStub(channel).ListQueries(administration_pb2.ListQueriesRequest(method="GetSessionRecord"))
-        assert any("s-bob" in query.filters for query in asked.queries)
+        request = administration_pb2.ListQueriesRequest(method="GetSessionRecord")
+        while not any("s-bob" in query.filters for query in LedgerStub(channel).ListQueries(request).queries):
+            assert time.monotonic() < deadline  # it is written a moment after the answer
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,11 @@ async def _gateway(asked: Asked) -> Finding:
     against = [part for part in said.split("; ") if part and not part.startswith(_BESIDE)]
     if not serves or against:
         return Finding(what, "no", "; ".join(against) or said or "it does not serve")
-    return Finding(what, "yes", said or "it serves, and says nothing against it")
+    return Finding(what, "yes", f"it serves; beside that: {said}" if said else "it serves, and says nothing against it")
 
 
 async def _lost(asked: Asked) -> Finding:
-    rows = await _calls(asked, tool_name=LOST_ROWS, created_from_ms=asked.now_ms - DAYS * DAY_MS)
+    rows = await _calls(asked, 1, tool_name=LOST_ROWS, created_from_ms=asked.now_ms - DAYS * DAY_MS)
     what = f"No producer has lost rows in {DAYS} days"
     if not rows:
         return Finding(what, "yes", "none has said so")
@@ -75,7 +75,7 @@ async def _lost(asked: Asked) -> Finding:
 
 
 async def _clock(asked: Asked) -> Finding:
-    rows = await _calls(asked, clock_suspect=True, created_from_ms=asked.now_ms - DAYS * DAY_MS)
+    rows = await _calls(asked, 1, clock_suspect=True, created_from_ms=asked.now_ms - DAYS * DAY_MS)
     what = f"The clocks agree in {DAYS} days"
     if not rows:
         return Finding(what, "yes", "no row has a time that the ledger's clock contradicts")
@@ -103,29 +103,35 @@ async def producers(asked: Asked, size: int, **conditions: Any) -> list[question
 
 
 async def _seal(asked: Asked) -> Finding:
-    """Has the proof of a row that was committed a while ago, and so of all that were sealed before it."""
+    """Has the proof of a call that was committed a while ago, and so of all that were sealed before it; where there is
+    none, of the newest call.
+    """
     what = "What was recorded is sealed"
-    listing = questions_pb2.ListToolCallsRequest(page_size=NEWEST)
-    newest: questions_pb2.ListToolCallsResponse = await asked.ledger.ask("ListToolCalls", listing)
-    settled = (each for each in newest.tool_calls if each.receipt.recorded_at_ms < asked.now_ms - SEALED_WITHIN_MS)
-    record = next(settled, None)
+    before_ms = asked.now_ms - SEALED_WITHIN_MS
+    settled = await _calls(asked, NEWEST, created_before_ms=before_ms)
+    record = next(
+        (each for each in settled if each.receipt.recorded_at_ms < before_ms and not each.receipt.erased), None
+    )
+    is_settled = record is not None
+    record = record or next(iter(await _calls(asked, 1)), None)
     try:
         if record is None:
             await asked.ledger.ask("GetCheckpoint", proof_pb2.GetCheckpointRequest())
-            return Finding(what, "yes", "the log is signed, and no call has waited for longer than a minute")
+            return Finding(what, "yes", "the log is signed, and there is no call")
         key = questions_pb2.RowKey(id=record.tool_call.id, recorded_by=record.receipt.recorded_by)
         request = proof_pb2.GetProofRequest(kind=audit_pb2.ROW_KIND_TOOL_CALL, row=key)
         await asked.ledger.ask("GetProof", request)
     except NotAnswered as failed:
-        is_overdue = failed.reason == NOT_SEALED and record is not None
+        is_overdue = failed.reason == NOT_SEALED and is_settled
         is_told = failed.code in {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.NOT_FOUND} or is_overdue
         return Finding(what, "no" if is_told else "not known", failed.details)
-    return Finding(what, "yes", "the newest call that is older than a minute has its proof")
+    which = "the newest call that was committed more than a minute ago" if is_settled else "the newest call"
+    return Finding(what, "yes", f"{which} has its proof")
 
 
-async def _calls(asked: Asked, **conditions: object) -> list[questions_pb2.ToolCallRecord]:
-    """The newest call that meets them, if there is one."""
-    wanted = questions_pb2.ToolCallFilter(**conditions)  # type: ignore[arg-type]
-    request = questions_pb2.ListToolCallsRequest(filter=wanted, page_size=1)
+async def _calls(asked: Asked, size: int, **conditions: Any) -> list[questions_pb2.ToolCallRecord]:
+    """The newest calls that meet the conditions. Raises NotAnswered."""
+    wanted = questions_pb2.ToolCallFilter(**conditions)
+    request = questions_pb2.ListToolCallsRequest(filter=wanted, page_size=size)
     response: questions_pb2.ListToolCallsResponse = await asked.ledger.ask("ListToolCalls", request)
     return list(response.tool_calls)
