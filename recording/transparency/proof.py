@@ -17,7 +17,10 @@ _FIRST_LINE = "c2sp.org/tlog-proof@v1"
 class Tiles(Protocol):
     """The hashes of a log."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many leaves."""
+        ...
 
     def subtree(self, height: int, n: int) -> bytes:
         """See tree.Subtree."""

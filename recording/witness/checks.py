@@ -23,9 +23,13 @@ KINDS: dict[type, audit_pb2.RowKind.ValueType] = {
 class Contradiction(Exception):
     """The ledger has shown something that cannot stand beside what it showed before."""
 
-    def __init__(self, kind: Kind, what: str) -> None:
+    def __init__(self, kind: Kind, what: str, row_id: str = "", note: str = "") -> None:
         super().__init__(what)
+        self.note = note
+        """The checkpoint that it has shown now."""
         self.kind: Kind = kind
+        self.row_id = row_id
+        """Of the row that is another, so that it is told once."""
 
 
 def seen(view: View) -> Checkpoint | None:
@@ -102,10 +106,10 @@ def check_row(verifier: Verifier, row: Row, text: str) -> Checkpoint:
         checkpoint = proof.check(verifier)
         said = json.loads(proof.leaf)
     except (BadNote, ValueError) as error:
-        raise Contradiction("row", f"its proof of an acknowledged row does not hold: {error}") from None
+        raise Contradiction("row", f"its proof of an acknowledged row does not hold: {error}", row.id) from None
     for name, value in _members(row).items():
         if not isinstance(said, dict) or said.get(name) != value:
-            raise Contradiction("row", f"an acknowledged row has another {name} in its log")
+            raise Contradiction("row", f"an acknowledged row has another {name} in its log", row.id)
     return checkpoint
 
 

@@ -16,6 +16,7 @@ log = get_logger(__name__)
 VIEW = "view.json"
 MAX_EVIDENCE = 100
 _KNOWN_RESTORES = 64
+_TOLD_ROWS = 256
 
 Kind = Literal["log", "row", "key", "gone"]
 """Of a doubt: the log went back or is another, a row is missing or another, the key is another, the seal is gone."""
@@ -41,6 +42,8 @@ class View:
     """The newest checkpoint that was seen and found consistent with all before, or that a doubt began with."""
     restores: list[str] = field(default_factory=list)
     """Hashes of the log's entries about restores that were seen, in hexadecimal."""
+    told_rows: list[str] = field(default_factory=list)
+    """Ids of rows that were told to be others, and are not looked for any more."""
     doubt: Told | None = None
     """What is doubted and was not accepted."""
     accepted: Told | None = None
@@ -51,6 +54,10 @@ class View:
     def know(self, hashes: list[str]) -> None:
         """Notes entries about restores."""
         self.restores = [*self.restores, *(each for each in hashes if each not in self.restores)][-_KNOWN_RESTORES:]
+
+    def tell_row(self, row_id: str) -> None:
+        """Notes a row that is told."""
+        self.told_rows = [*self.told_rows, row_id][-_TOLD_ROWS:]
 
 
 class ViewFile:

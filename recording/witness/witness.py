@@ -47,7 +47,7 @@ from recording.witness.view import Told, View, ViewFile
 log = get_logger(__name__)
 
 SECONDS = 60.0
-SAMPLE_ROWS = 3
+SAMPLE_ROWS = 2
 ANSWER_SECONDS = 10.0
 
 _LEAST_SECONDS = 5.0
@@ -162,6 +162,7 @@ class Witness:
             self._accept("the key of its log is the one that a setting names")
 
     async def _look(self) -> None:
+        self._settle()  # what a disk refused before
         link = Connection(self._target)
         try:
             await self._look_over(link)
@@ -171,7 +172,7 @@ class Witness:
                 log.info("witness.passing", reason=told)
             self._failure = told
         except Contradiction as found:
-            self._doubt(found)
+            self._doubt(found, found.note)
         finally:
             await link.aclose()
 
@@ -195,7 +196,6 @@ class Witness:
             check_growth(before, head, list(answer.consistency_hashes))
         except Contradiction as found:
             self._doubt(found, answer.note)
-            view.note = answer.note
         else:
             view.key, view.note = next_key(verifier, answer), answer.note
             if view.doubt is not None and view.doubt.kind in {"key", "gone"}:
@@ -244,6 +244,8 @@ class Witness:
         found = await asyncio.to_thread(sample, self._root, SAMPLE_ROWS, lambda payload: kind_of_row(payload) in wanted)
         for spool_id, batch in found:
             row = decode_row(batch.payloads[0])
+            if row.id in self._view.told_rows:
+                continue
             request = proof_pb2.GetProofRequest(kind=KINDS[type(row)], row=questions_pb2.RowKey(id=row.id))
             try:
                 answer = await self._ask(link, "GetProof", request, proof_pb2.GetProofResponse)
@@ -251,7 +253,8 @@ class Witness:
                 if error.code() is grpc.StatusCode.NOT_FOUND and await self._was_missing(link, spool_id, batch):
                     return True
                 if error.code() is grpc.StatusCode.DATA_LOSS and self._view.doubt is None:
-                    raise Contradiction("row", "an acknowledged row is not what was sealed, by its own words") from None
+                    what = "an acknowledged row is not what was sealed, by its own words"
+                    raise Contradiction("row", what, row.id) from None
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     raise
                 continue  # not sealed yet, or not for this producer to ask
@@ -273,22 +276,30 @@ class Witness:
             Contradiction: it is not.
         """
         for _ in range(_AGREE_TRIES):  # the log may grow in between
-            if other.size == head.size:
-                return check_growth(other, head, [])
-            later, hashes = await self._checkpoint(link, verifier, other)
-            check_growth(other, later, hashes)
-            now, hashes = await self._checkpoint(link, verifier, head)
-            check_growth(head, now, hashes)
-            other, head = later, now
-        return None
+            if other.size == head.size and other.root == head.root:
+                return
+            later = await self._checkpoint(link, verifier, head)
+            try:
+                found = await self._checkpoint(link, verifier, other)
+            except Contradiction:
+                await self._checkpoint(link, verifier, later)  # or it is the log that has become another just now
+                raise Contradiction("row", "its proof of an acknowledged row is of another log") from None
+            other, head = found, later
 
-    async def _checkpoint(
-        self, link: Connection, verifier: Verifier, old: Checkpoint
-    ) -> tuple[Checkpoint, list[bytes]]:
+    async def _checkpoint(self, link: Connection, verifier: Verifier, old: Checkpoint) -> Checkpoint:
+        """The newest checkpoint.
+
+        Raises:
+            Contradiction: it does not begin with the old one.
+        """
         request = proof_pb2.GetCheckpointRequest(old_size=old.size)
         answer = await self._ask(link, "GetCheckpoint", request, proof_pb2.GetCheckpointResponse)
         _, checkpoint = read_head(View(key=str(verifier)), answer)
-        return checkpoint, list(answer.consistency_hashes)
+        try:
+            check_growth(old, checkpoint, list(answer.consistency_hashes))
+        except Contradiction as found:
+            raise Contradiction(found.kind, str(found), note=answer.note) from None
+        return checkpoint
 
     async def _send_again(self, link: Connection) -> None:
         done = await send_again(self._root, self._target, link, self._options.ack_seconds, self._note_missed)
@@ -320,11 +331,16 @@ class Witness:
     def _doubt(self, found: Contradiction, note: str = "") -> None:
         """Tells, unless it is told already and goes on."""
         view, what = self._view, str(found)
-        if view.doubt is not None and (view.doubt.kind == found.kind != "log"):
+        standing = view.doubt.kind if view.doubt is not None else ""
+        # what ends by itself never takes the place of what somebody has to accept
+        if standing and found.kind != "log" and (standing == found.kind or standing in {"log", "row"}):
             return
         self._counters.doubts += 1
         if note and self._file is not None:
             self._file.keep_evidence(view, note, what)
+            view.note = note  # from here on this log is watched, so that it is told once
+        if found.row_id:
+            view.tell_row(found.row_id)
         view.doubt = Told(found.kind, what)
         view.resend = view.resend or found.kind in {"log", "row"}
         self._settle()

@@ -1,7 +1,7 @@
 """An audit service that does what a test tells it to: real gRPC on a real port, a ledger in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import grpc
@@ -96,9 +96,12 @@ class FakeAudit:
 
 @asynccontextmanager
 async def serving(
-    service: FakeAudit, port: int = 0, options: list[tuple[str, int]] | None = None
+    service: FakeAudit,
+    port: int = 0,
+    options: list[tuple[str, int]] | None = None,
+    more: Sequence[grpc.GenericRpcHandler] = (),
 ) -> AsyncIterator[Target]:
-    """The service on a port, and how to reach it."""
+    """The service on a port, and how to reach it. more: other services there."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *(options or [])])
     types = (audit_pb2.RecordRequest.FromString, audit_pb2.RecordResponse.SerializeToString)
     handlers = {
@@ -106,7 +109,7 @@ async def serving(
         "RecordBatch": grpc.unary_unary_rpc_method_handler(service.record_batch, *types),
     }
     name = audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers), *more))
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:
