@@ -23,7 +23,7 @@ from tests.support.ports import own_port
 
 pytestmark = pytest.mark.long
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 BEFORE, AFTER = 100, 2000
 """Rows of a producer before the backup, and after it."""
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recording.kept.folder import Kept, list_kept
@@ -132,6 +132,7 @@ def test_a_sample_has_the_last_row_and_others(tmp_path: Path) -> None:
     assert len(seen) > 30
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 2000), st.randoms(use_true_random=False))
 def test_batches_cover_each_number_once(
     tmp_path_factory: pytest.TempPathFactory, max_rows: int, max_bytes: int, chance: random.Random

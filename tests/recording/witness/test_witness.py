@@ -237,6 +237,16 @@ async def test_a_seal_that_is_gone_is_told_and_one_that_never_was_is_not(tmp_pat
         await until(lambda: not here.record.is_doubted())
 
 
+async def test_a_door_goes_on_and_says_what_is_doubted(tmp_path: Path) -> None:
+    ledger = FakeLog()
+    async with world(tmp_path, ledger, refuse_doubted=False) as here:
+        fork(ledger)
+        await until(here.record.is_doubted)
+        assert not here.is_refused()
+        assert here.record.trouble() == ""
+        assert "does not begin with" in here.record.detail()
+
+
 async def test_a_seal_that_goes_and_comes_back_accepts_nothing(tmp_path: Path) -> None:
     ledger = FakeLog()
     async with world(tmp_path, ledger) as here:
