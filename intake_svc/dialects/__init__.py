@@ -52,6 +52,7 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     copilot.SPAN_SCOPE: (copilot.DIALECT, copilot.read_spans),
     opencode.SPAN_SCOPE: (opencode.DIALECT, opencode.read_spans),
     litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
+    openinference.SDK_SCOPE: (openinference.DIALECT, openinference.read_sdk_spans),
 }
 _CONVENTIONS: dict[str, tuple[Dialect, _Reader[Span]]] = {
     "openinference": (openinference.DIALECT, openinference.read_spans),
@@ -76,10 +77,10 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
     for scope in resource_spans.scope_spans:
         if scope.scope.name in _SPANS_NOT_READ or scope.scope.name.startswith(codex.SCOPE):
             readings.append(Reading(ignored=len(scope.spans)))
-        elif scope.scope.name.startswith(openinference.SPAN_SCOPE):
-            readings.append(_read(*_CONVENTIONS["openinference"], scope.spans, name, version))
         elif known := _SPAN_SCOPES.get(scope.scope.name):
             readings.append(_read(*known, scope.spans, name, version))
+        elif scope.scope.name.startswith(openinference.SPAN_SCOPE):
+            readings.append(_read(*_CONVENTIONS["openinference"], scope.spans, name, version))
         else:
             for span in scope.spans:
                 by_convention[_convention(span)].append(span)

@@ -4,6 +4,7 @@ https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -34,7 +35,9 @@ SPANS = Table(
     reasoning_tokens=("llm.token_count.completion_details.reasoning",),
     cost_usd=("llm.cost.total",),
 )
-
+SDK_SCOPE = "openinference.instrumentation.openai_agents"
+SDK_SPANS = replace(SPANS, result=("output.value",))
+"""Of the OpenAI Agents SDK, which tells of a call that a person refused as of one that returned nothing, and well."""
 
 _KINDS = {"TOOL": Kind.RESULT, "LLM": Kind.REQUEST}
 
@@ -42,3 +45,8 @@ _KINDS = {"TOOL": Kind.RESULT, "LLM": Kind.REQUEST}
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
     """The rows of spans."""
     return read_each(DIALECT, SPANS, spans, agent, kind_by(_KINDS, SPANS))
+
+
+def read_sdk_spans(spans: Iterable[Span], agent: Agent) -> Reading:
+    """The rows of spans of the OpenAI Agents SDK."""
+    return read_each(DIALECT, SDK_SPANS, spans, agent, kind_by(_KINDS, SDK_SPANS))

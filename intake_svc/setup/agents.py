@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-AGENTS = ("claude", "codex", "gemini", "copilot", "opencode")
+AGENTS = ("claude", "codex", "gemini", "copilot", "cursor", "opencode")
 _SECONDS = 15
 
 
@@ -91,6 +91,12 @@ def _copilot(wanted: Wanted, home: Path) -> list[File]:
     return [File(home / ".copilot/hooks/onrecord.json", "whole", _pretty({"version": 1, "hooks": hooks}))]
 
 
+def _cursor(wanted: Wanted, home: Path) -> list[File]:
+    events = ("preToolUse", "postToolUse", "postToolUseFailure", "sessionEnd")
+    hooks = {event: [{"command": wanted.command("cursor"), "timeout": _SECONDS}] for event in events}
+    return [File(home / ".cursor/hooks.json", "json", {"version": 1, "hooks": hooks})]
+
+
 def _codex(wanted: Wanted, home: Path) -> list[File]:
     quoted = json.dumps(wanted.command("codex"))
     lines = [
@@ -140,6 +146,7 @@ _FILES: Mapping[str, Callable[[Wanted, Path], list[File]]] = {
     "codex": _codex,
     "gemini": _gemini,
     "copilot": _copilot,
+    "cursor": _cursor,
     "opencode": _opencode,
 }
 

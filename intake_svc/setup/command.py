@@ -17,7 +17,9 @@ EXIT_CANNOT_MERGE = 1
 
 
 def setup(
-    agent: Annotated[Literal["claude", "codex", "gemini", "copilot", "opencode"], Argument(help="Which agent.")],
+    agent: Annotated[
+        Literal["claude", "codex", "gemini", "copilot", "cursor", "opencode"], Argument(help="Which agent.")
+    ],
     write_it: Annotated[bool, Option("--write", help="Merge it into the agent's files, with a backup.")] = False,
     undo_it: Annotated[bool, Option("--undo", help="Take back what --write added.")] = False,
     rules: Annotated[Path | None, Option(help="Rules on arguments for its hooks.")] = None,

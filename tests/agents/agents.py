@@ -17,8 +17,8 @@ REPOSITORY = PROGRAMS.parents[2]
 
 OK, FAILED, DENIED = "succeeded", "failed", "denied"
 UNTOLD = "denied, of which the agent sends nothing"
-TOLD_AS_OK = OK
-"""A call that was refused, and of which the agent tells as of one that succeeded and returned nothing."""
+NO_END = "interrupted"
+"""A call that was refused, and of which the agent tells as of one that ended and returned nothing."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ AGENTS = {
             "openai-agents",
             "openinference",
             program("openai-agents"),
-            tools(refused(TOLD_AS_OK)),
+            tools(refused(NO_END)),
             frozenset({"provider_call_id", "turn_id", "result_bytes", "agent_version"}),
             ids=False,
         ),

@@ -6,7 +6,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects.base.event import Event, of_span
 from intake_svc.dialects.base.logs import FAILED, Kind, kinds
-from intake_svc.dialects.base.results import result_of
+from intake_svc.dialects.base.results import result_of, unknown_end
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Dialect, Table
@@ -23,9 +23,12 @@ def read_each(
         event = of_span(span, table)
         match kind(event):
             case Kind.RESULT:
+                is_told = event.failed or not table.result or event.attributes.have(table.result)
                 rows.call(
                     event,
-                    result_of(table, event, failed=event.failed, error=event.error_type),
+                    result_of(table, event, failed=event.failed, error=event.error_type)
+                    if is_told
+                    else unknown_end(event),
                     scope=rows.scope(event),
                     arguments=event.attributes.json(table.arguments),
                 )

@@ -64,6 +64,8 @@ class Table:
     """The type of an error; never its message."""
     exit_code: Names = ()
     result_bytes: Names = ()
+    result: Names = ()
+    """What the call returned, of which nothing is read but that it is there: without it, how it ended is not told."""
     truncated: Names = ()
     decision: Names = ()
     decided_by: Names = ()
@@ -128,9 +130,9 @@ class Attributes:
     def __init__(self, items: Iterable[KeyValue], names: frozenset[str]) -> None:
         self._values = {key: item.value for item in items if (key := item.key) in names}
 
-    def have(self, names: frozenset[str]) -> bool:
+    def have(self, names: Iterable[str]) -> bool:
         """Whether there is any of them."""
-        return not names.isdisjoint(self._values)
+        return not self._values.keys().isdisjoint(names)
 
     def text(self, names: Names) -> str:
         """The first text that is not empty; empty where there is none."""

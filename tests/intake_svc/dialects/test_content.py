@@ -29,7 +29,7 @@ def tables_of(name: str) -> tuple[Table, ...]:
         "opencode": (opencode.SPANS,),
         "litellm": (litellm.SPANS,),
         "langchain": (openinference.SPANS,),
-        "openai-agents-0.24.0-openinference": (openinference.SPANS,),
+        "openai-agents-0.24.0-openinference": (openinference.SDK_SPANS,),
     }.items():
         if name.startswith(start):
             return tables

@@ -322,3 +322,15 @@ def test_the_ledger_takes_every_row():
     assert list(read_batch(request, now_ms=1_795_840_000_000).rejections) == []
     ids = [row.id for row in request.tool_calls] + [row.id for row in request.model_requests]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_call_of_the_agents_sdk_that_returned_nothing_is_no_success():
+    """So it tells of a call that a person refused."""
+    export = sample("openai-agents-0.24.0-openinference-2.6.0")
+    assert [row.outcome for row in read(export).calls] == [OK]
+    for scope in export.spans.scope_spans:
+        for span in scope.spans:
+            for item in span.attributes:
+                if item.key == "output.value":
+                    item.key = "another"
+    assert [row.outcome for row in read(export).calls] == [common_pb2.OUTCOME_INTERRUPTED]

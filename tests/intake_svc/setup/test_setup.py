@@ -19,6 +19,7 @@ THERE = {
     ".gemini/settings.json": '{\n\t"theme": "Dracula",\n\t"telemetry": {"enabled": true}\n}\n',
     ".codex/config.toml": '# mine\nmodel = "gpt-5"   # keep\n\n[[hooks.PreToolUse]]\n[[hooks.PreToolUse.hooks]]\n'
     'type = "command"\ncommand = "mine"\n',
+    ".cursor/hooks.json": '{"version": 1, "hooks": {"preToolUse": [{"command": "mine"}], "stop": []}}',
     ".config/opencode/opencode.json": '{"theme": "x"}\n',
 }
 
