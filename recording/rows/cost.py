@@ -8,7 +8,7 @@ from recording.calls import Failure, Scope, Usage
 from recording.ids import uuid7
 from recording.redact import exact
 from recording.rows import fit
-from recording.rows.who import fit_who
+from recording.rows.who import Lasting, fit_turn, fit_who, lasting
 
 
 def cost_row(
@@ -53,19 +53,18 @@ def cost_row(
         context_exceeded=context_exceeded,
         cost_reported=cost_reported and cost_micros is not None,
     )
-    row.MergeFrom(_fields_of(exact.version(), scope))
+    row.MergeFrom(_fields_of(exact.version(), lasting(scope)))
+    fit_turn(row, scope)
     return row
 
 
 @lru_cache(maxsize=1_024)
-def _fields_of(_version: int, scope: Scope) -> audit_pb2.CostRow:
-    """What all requests of a scope have in common, fitted once."""
+def _fields_of(_version: int, who: Lasting) -> audit_pb2.CostRow:
+    """What all requests of a session have in common, fitted once."""
     row = audit_pb2.CostRow(
-        session_id=fit.identifier(scope.session_id),
-        turn_id=fit.identifier(scope.turn_id),
-        engine=fit.engine(scope.engine),
-        requested_model=fit.model(scope.model),
-        trace_id=fit.trace_id(scope.trace_id),
+        session_id=fit.identifier(who.session_id),
+        engine=fit.engine(who.engine),
+        requested_model=fit.model(who.model),
     )
-    fit_who(row, scope)
+    fit_who(row, who)
     return row

@@ -14,7 +14,7 @@ from recording.args_key import ArgsKey
 from recording.calls import UNDECIDED, UNKNOWN_TOOL, Decision, Scope, ToolCall, ToolResult
 from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
-from recording.rows.who import fit_who
+from recording.rows.who import Lasting, fit_turn, fit_who, lasting
 from recording.show import Arguments
 
 
@@ -42,7 +42,8 @@ def open_call(
     """
     row = audit_pb2.AuditRow()
     if scope is not None:
-        row.CopyFrom(_fields_of(exact.version(), scope))
+        row.CopyFrom(_fields_of(exact.version(), lasting(scope)))
+        fit_turn(row, scope)
     row.id = fit.identifier(call.id)
     if offered:
         row.tool_name = fit.tool_name(call.name) or "(none)"
@@ -109,16 +110,12 @@ def build_audit_row(
 
 
 @lru_cache(maxsize=1_024)
-def _fields_of(_version: int, scope: Scope) -> audit_pb2.AuditRow:
-    """What all calls of a scope have in common, fitted once."""
+def _fields_of(_version: int, who: Lasting) -> audit_pb2.AuditRow:
+    """What all calls of a session have in common, fitted once."""
     row = audit_pb2.AuditRow(
-        session_id=fit.identifier(scope.session_id),
-        turn_id=fit.identifier(scope.turn_id),
-        engine=fit.engine(scope.engine),
-        model=fit.model(scope.model),
-        trace_id=fit.trace_id(scope.trace_id),
+        session_id=fit.identifier(who.session_id), engine=fit.engine(who.engine), model=fit.model(who.model)
     )
-    fit_who(row, scope)
+    fit_who(row, who)
     return row
 
 
