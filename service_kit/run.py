@@ -97,7 +97,7 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     service.add_to(server)
     health = Health(service.names)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if settings.reflection:
+    if settings.reflects:
         add_reflection(server, service.names)
     deadline, force_after = 0.0, settings.drain_seconds + FORCE_AFTER_SECONDS
 

@@ -43,7 +43,7 @@ class GuardSettings(LimitSettings):
     tls_client_ca: CertificateFile | None = Field(None, description="PEM; clients must show a certificate of its")
     tokens_file: CallersFile | None = Field(None, description="who may call: see service_kit.access.roles")
     allow_plaintext_on_network: bool = Field(False, description="listen beyond loopback although without TLS")
-    reflection: bool = False
+    reflection: bool | None = Field(None, description="unset: where only this machine can connect")
     health_seconds: Seconds = Field(10, description="how often it is looked whether the service can do its work")
     drain_seconds: SecondsOrZero = Field(4, description="how long what runs at SIGTERM may take to come to its end")
     log_level: LogLevel = "info"
@@ -81,6 +81,11 @@ class GuardSettings(LimitSettings):
                 f"served in plain text to anybody: listen on 127.0.0.1, or set {prefix}METRICS_ALLOW_NETWORK=true"
             )
         return self
+
+    @property
+    def reflects(self) -> bool:
+        """Whether clients may ask the server for its descriptions."""
+        return is_local(self.listen) if self.reflection is None else self.reflection
 
     @property
     def server_files(self) -> ServerFiles | None:

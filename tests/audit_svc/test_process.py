@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import open_for_writing
 from demo.processes import Service, ServiceEnded, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
@@ -215,3 +218,37 @@ def test_the_console_script_is_the_same_program():
     script = Path(sys.executable).with_name("audit-svc")
     shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
     assert all(command in shown.stdout for command in ("serve", "migrate", "health"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("setting", "is_on"), [({}, True), ({"AUDIT_REFLECTION": "false"}, False)])
+def test_a_service_that_only_its_machine_reaches_describes_itself(tmp_path, setting, is_on):
+    env = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(tmp_path / "audit.db"), **setting}
+    with start_service("audit_svc", env, "serve") as service, grpc.insecure_channel(service.address) as channel:
+        reflection: Any = reflection_pb2_grpc
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        answers = reflection.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=60)
+        if is_on:
+            names = {found.name for found in next(answers).list_services_response.service}
+            assert "onrecord.audit.v1.QuestionService" in names
+        else:
+            assert answers.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("listen", "setting", "is_on"),
+    [
+        ("127.0.0.1:50052", None, True),
+        ("[::1]:50052", None, True),
+        ("unix:/run/onrecord/audit.sock", None, True),
+        ("0.0.0.0:50052", None, False),
+        ("0.0.0.0:50052", "true", True),
+        ("127.0.0.1:50052", "false", False),
+    ],
+)
+def test_reflection_is_off_where_others_connect_unless_it_is_asked_for(monkeypatch, listen, setting, is_on):
+    monkeypatch.setenv("AUDIT_LISTEN", listen)
+    monkeypatch.setenv("AUDIT_ALLOW_PLAINTEXT_ON_NETWORK", "true")
+    if setting:
+        monkeypatch.setenv("AUDIT_REFLECTION", setting)
+    assert AuditSettings().reflects is is_on
