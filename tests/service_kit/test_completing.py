@@ -26,7 +26,7 @@ PROGRAM = onrecord_cli.__main__.program
         (["calls", "--json", "--outcome", "t"], ["timed_out"]),
         (["calls", "--json", "t"], []),
         (["agents", ""], ["setup"]),
-        (["agents", "setup", "c"], ["claude", "codex", "copilot"]),
+        (["agents", "setup", "c"], ["claude", "codex", "copilot", "cursor"]),
         (["agents", "setup", "claude", "--und"], ["--undo"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["nothing", "x"], []),
