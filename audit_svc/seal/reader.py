@@ -22,7 +22,7 @@ from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Witness
 from recording.transparency.errors import TransparencyError
-from recording.transparency.note import Verifier, split_note
+from recording.transparency.note import Verifier
 from recording.transparency.proof import Proof
 from recording.transparency.tree import HASH_BYTES
 
@@ -82,7 +82,9 @@ class SealReader:
             self._tiles = Tiles(self._folder, checkpoint.size)
         found = self._cosigned.checkpoints([witness.key for witness in self._witnesses()])
         most = sorted(found.values(), key=lambda signed: signed[1], reverse=True)
-        return Head(verifier, checkpoint, found.get(split_note(note)[0], (note, 0))[0], [note for note, _ in most])
+        return Head(
+            verifier, checkpoint, found.get(note.rpartition("\n\n")[0], (note, 0))[0], [note for note, _ in most]
+        )
 
     def consistency(self, head: Head, old_size: int) -> list[bytes]:
         """That the log begins with old_size leaves; none where there is nothing to prove. Raises Damaged."""

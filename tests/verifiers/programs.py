@@ -109,7 +109,14 @@ def missing(what: str) -> None:
 
 @contextmanager
 def witness(log: Log) -> Iterator[Callable[[Path], str]]:
-    """A new witness, which knows the log's key and none of its checkpoints."""
+    """A new witness, as it is asked by its own client."""
+    with serving_witness(log) as (url, key):
+        yield lambda checkpoint: other("submit", url, key, checkpoint, log.folder)
+
+
+@contextmanager
+def serving_witness(log: Log) -> Iterator[tuple[str, str]]:
+    """The URL and the key of a new witness, which knows the log's key and none of its checkpoints."""
     place = log.folder.parent / "witness"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -128,7 +135,6 @@ def witness(log: Log) -> Iterator[Callable[[Path], str]]:
                 assert serving.poll() is None, said.read_text()
                 assert time.monotonic() < deadline, said.read_text()
                 time.sleep(0.02)
-            url = address[1]
-            yield lambda checkpoint: other("submit", url, key, checkpoint, log.folder)
+            yield address[1], key
         finally:
             serving.terminate()

@@ -9,13 +9,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from audit_svc.seal.folder import CHECKPOINT
+from audit_svc.seal.outside.http_witness import Contradicted, ask
+from audit_svc.seal.outside.policy import read_policy
+from audit_svc.seal.reader import SealReader
 from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.cosignature import cosignatures
 from recording.transparency.note import Signer
 from tests.verifiers.conftest import IN_THE_LEDGER, TAMPERINGS
-from tests.verifiers.programs import ORIGIN, VERIFIERS, Log, aics_tlog, aics_witness, go
+from tests.verifiers.programs import ORIGIN, VERIFIERS, Log, aics_tlog, aics_witness, go, serving_witness
 
 REFUSALS = {
     "go": "inconsistent tile|invalid transparency proof|invalid inputs in ProveTree|no such file",
@@ -59,3 +64,22 @@ def test_a_log_that_another_signed_is_refused(verifier: Verifier, log: Log, tmp_
     (tmp_path / "seal" / CHECKPOINT).write_text(Signer.new(ORIGIN).sign(str(opened)))
     said = verifier(replace(log, folder=tmp_path / "seal"))
     assert re.search("no verifiable signatures|signature|key", said), said
+
+
+async def test_a_witness_that_others_wrote_cosigns_what_the_service_sends_and_refuses_another_log(
+    log: Log, tampered: Callable[[str, str], Log], tmp_path: Path
+):
+    shutil.copytree(log.folder, tmp_path / "seal")
+    changed = tampered("flipped", "signed again")
+    with serving_witness(log) as (url, key):
+        policy = read_policy(f"witness w1 {key} {url}\n")
+        async with httpx2.AsyncClient() as client:
+            for _ in range(2):  # the second time it is known how far the witness is
+                reader = SealReader(log.database, tmp_path / "seal", lambda: policy)
+                assert await ask(client, policy[0], reader) == len(log.leaves)
+                assert list(cosignatures(reader.head().note, [policy[0].key]))
+                reader.close()
+            reader = SealReader(changed.database, changed.folder, lambda: policy)
+            with pytest.raises(Contradicted):
+                await ask(client, policy[0], reader)
+            reader.close()

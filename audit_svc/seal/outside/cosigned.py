@@ -22,22 +22,33 @@ class Cosigned:
     def __init__(self, folder: Path) -> None:
         """folder: of the seal."""
         self._folder = folder / FOLDER
+        self._verified: dict[Witness, tuple[tuple[int, int, int], Cosignature, str]] = {}
+        """What was read of each, beside what tells its file from another of that name."""
 
     def notes(self, witnesses: Sequence[Witness]) -> Iterator[tuple[Cosignature, str]]:
         """What is kept of these witnesses, each with the note that it signed; what is damaged is left out."""
         for witness in witnesses:
+            path = self._path(witness)
             try:
-                note = self._path(witness).read_text(encoding="utf-8")
-                found = list(cosignatures(note, [witness]))
+                found = path.stat()
+                stamp = found.st_ino, found.st_mtime_ns, found.st_size
+                if witness not in self._verified or self._verified[witness][0] != stamp:
+                    note = path.read_text(encoding="utf-8")
+                    for cosignature in cosignatures(note, [witness]):
+                        self._verified[witness] = stamp, cosignature, note
             except (OSError, BadNote, UnicodeDecodeError):
-                continue
-            yield from ((cosignature, note) for cosignature in found)
+                self._verified.pop(witness, None)
+            if witness in self._verified:
+                yield self._verified[witness][1:]
 
     def checkpoints(self, witnesses: Sequence[Witness]) -> dict[str, tuple[str, int]]:
-        """By its text, each checkpoint that is a witness's newest: as a note of all of them, and how many they are."""
+        """Each checkpoint that is the newest of some witness, by its text without its last line break.
+
+        It comes as a note with the lines of all those, and with how many they are.
+        """
         found: dict[str, tuple[str, int]] = {}
         for cosignature, note in self.notes(witnesses):
-            text = split_note(note)[0]
+            text = note.rpartition("\n\n")[0]  # it was verified already
             whole, count = found.get(text, ("", 0))
             found[text] = (whole + cosignature.line if whole else note, count + 1)
         return found
