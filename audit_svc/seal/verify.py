@@ -76,21 +76,12 @@ def verify(
     Raises:
         SealError: there is nothing that could be verified.
     """
-    report = Report(compared=False)
-    try:
-        checkpoint, _ = read_checkpoint(folder / CHECKPOINT, verifier)
-    except FileNotFoundError:
-        raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
-    except BadNote as error:
-        report.problems.append(str(error))
+    report, tiles = verify_tiles(folder, verifier, old_checkpoints)
+    if tiles is None:
         return report
-    report.checkpoint = checkpoint
-    tiles = Tiles(folder, checkpoint.size)
     try:
-        check_tiles(tiles, checkpoint)
-        report.problems += _check_old(tiles, old_checkpoints, verifier)
         with closing(Index(folder)) as index:
-            known, restores = segments(index, checkpoint.size)
+            known, restores = segments(index, tiles.size)
             report.restores = [restore for _, restore in restores]
             _check_entries(index, tiles)
     except BadLog as error:
@@ -109,6 +100,27 @@ def verify(
         _check_erased(ledger, kind, report)
     report.problems += _check_sessions(ledger)
     return report
+
+
+def verify_tiles(
+    folder: Path, verifier: Verifier, old_checkpoints: list[Path], on_progress: OnProgress = lambda done, total: None
+) -> tuple[Report, Tiles | None]:
+    """Verifies the log without the ledger, as anybody can who has its tiles; they are None where they do not fit.
+
+    The arguments, and what it raises, are those of verify().
+    """
+    report = Report(compared=False)
+    try:
+        report.checkpoint, _ = read_checkpoint(folder / CHECKPOINT, verifier)
+        tiles = Tiles(folder, report.checkpoint.size)
+        check_tiles(tiles, report.checkpoint, on_progress)
+        report.problems += _check_old(tiles, old_checkpoints, verifier)
+    except FileNotFoundError:
+        raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
+    except (BadNote, BadLog) as error:
+        report.problems.append(str(error))
+        return report, None
+    return report, tiles
 
 
 def check_tiles(tiles: Tiles, checkpoint: Checkpoint, on_progress: OnProgress = lambda done, total: None) -> None:

@@ -3,6 +3,7 @@
 import getpass
 import json
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -23,13 +24,13 @@ from audit_svc.seal.folder import (
 )
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import Index
-from audit_svc.seal.outside.cosigned import Cosigned
+from audit_svc.seal.outside.cosigned import Cosigned, cosigned_by_all
 from audit_svc.seal.outside.quorum import distinct, look, read_witness, roots_of
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
 from audit_svc.seal.tiles import Tiles, replace_file
-from audit_svc.seal.verify import Report
+from audit_svc.seal.verify import Report, verify_tiles
 from audit_svc.seal.verify import verify as verify_ledger
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.running import (
@@ -82,6 +83,9 @@ def verify(
     export: Annotated[
         Path | None, Option(help="Check this file of `export --format sealed` alone; it needs --key.")
     ] = None,
+    tiles: Annotated[
+        Path | None, Option(help="Check this folder of a log alone, such as a web server's copy; it needs --key.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a ledger or a backup against its seal; exit code 1 when something is wrong, 2 when nothing can be said.
@@ -97,10 +101,11 @@ def verify(
     needed = len(witnesses) if quorum is None else quorum
     if not bool(witnesses) <= needed <= len(witnesses):
         raise BadParameter(f"there are {len(witnesses)} witnesses: name each with --witness", "--quorum")
-    if export:
-        if db or seal or target or proof:
-            raise BadParameter("is checked without a ledger: leave out --db, --target, --seal and --proof", "--export")
-        _verify_export(export, key, old_checkpoint or [], witnesses, needed, as_json=as_json)
+    if export or tiles:
+        if db or seal or target or proof or (export and tiles):
+            raise BadParameter("is checked without a ledger and anything else", "--export" if export else "--tiles")
+        check = _check_tiles(tiles, witnesses, needed) if tiles else _check_export(export or Path(), witnesses, needed)
+        _verify_alone(str(export or tiles), key, check, old_checkpoint or [], as_json=as_json)
     if texts and not proof:
         raise BadParameter("is checked with a proof: give it with --proof", "--texts")
     if proof:
@@ -113,7 +118,7 @@ def verify(
     if target:
         if seal:
             raise BadParameter("is a folder of this machine: leave it out with --target", "--seal")
-        _verify_service(target, key, old_checkpoint or [], witnesses, needed, as_json=as_json)
+        _verify_alone(target, key, _check_service(target, witnesses, needed), old_checkpoint or [], as_json=as_json)
     path, folder, _ = where(db, seal)
     try:
         with (
@@ -132,36 +137,42 @@ def verify(
     raise Exit(1 if report.problems else 0)
 
 
-def _verify_service(
-    target: str, key: str | None, old: list[Path], witnesses: list[Witness], quorum: int, *, as_json: bool
-) -> NoReturn:
+Check = Callable[[Verifier, list[Path], Callable[[int, int], None]], Report]
+"""The log's key, old checkpoints, and who hears of progress, to what was found."""
+
+
+def _verify_alone(place: str, key: str | None, check: Check, old: list[Path], *, as_json: bool) -> NoReturn:
+    """Checks what needs no ledger, and so a key from elsewhere."""
+    try:
+        with error_is_exit_code_1(), progress("verifying") as on_progress:
+            if key is None:
+                raise SealError(f"{place} is checked with the log's verifier key, from elsewhere: give it with --key")
+            report = check(read_verifier(key), old, on_progress)
+    except Exit:
+        raise Exit(EXIT_NOT_VERIFIED) from None
+    _show(report, place, own_key=False, as_json=as_json)
+    raise Exit(1 if report.problems else 0)
+
+
+def _check_service(target: str, witnesses: list[Witness], quorum: int) -> Check:
     from audit_svc.terminal import remote_seal  # who reads a file needs none of it
 
-    try:
-        with error_is_exit_code_1(), progress("verifying") as on_progress:
-            if key is None:
-                raise SealError("a service is checked with the log's verifier key, from elsewhere: give it with --key")
-            report = remote_seal.verify(target, read_verifier(key), old, witnesses, quorum, on_progress)
-    except Exit:
-        raise Exit(EXIT_NOT_VERIFIED) from None
-    _show(report, target, own_key=False, as_json=as_json)
-    raise Exit(1 if report.problems else 0)
+    return lambda log, old, tell: remote_seal.verify(target, log, old, witnesses, quorum, tell)
 
 
-def _verify_export(
-    path: Path, key: str | None, old: list[Path], witnesses: list[Witness], quorum: int, *, as_json: bool
-) -> NoReturn:
+def _check_export(path: Path, witnesses: list[Witness], quorum: int) -> Check:
     from audit_svc.terminal import sealed  # which imports this module
 
-    try:
-        with error_is_exit_code_1(), progress("verifying") as on_progress:
-            if key is None:
-                raise SealError("an export is checked with the log's verifier key: give it with --key")
-            report = sealed.verify(path, read_verifier(key), old, witnesses, quorum, on_progress)
-    except Exit:
-        raise Exit(EXIT_NOT_VERIFIED) from None
-    _show(report, f"in {path}", own_key=False, as_json=as_json)
-    raise Exit(1 if report.problems else 0)
+    return lambda log, old, tell: sealed.verify(path, log, old, witnesses, quorum, tell)
+
+
+def _check_tiles(folder: Path, witnesses: list[Witness], quorum: int) -> Check:
+    def check(log: Verifier, old: list[Path], tell: Callable[[int, int], None]) -> Report:
+        report, _ = verify_tiles(folder, log, old, tell)
+        _look_for_witnesses(report, folder, log, witnesses, quorum)
+        return report
+
+    return check
 
 
 def _look_for_witnesses(report: Report, folder: Path, log: Verifier, witnesses: list[Witness], quorum: int) -> None:
@@ -201,7 +212,7 @@ def proof(
         verifier = _verifier(None, folder)
         _, note = _checkpoint(folder, verifier)
         rows = rows_of(connection, KINDS_WITH_ID, id, recorded_by)
-        made = prove(folder, verifier, [note], rows)
+        made = prove(folder, verifier, [*cosigned_by_all(folder, verifier), note], rows)
         if texts:
             kind, position, _ = rows[-1]
             replace_file(texts, json.dumps(texts_of(connection, kind, position), indent=1).encode(), mode=0o600)
@@ -427,7 +438,7 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
         echo(f"seal   {place}")
     if checkpoint and not report.compared:
-        echo("rows   not compared: the log itself is wrong")
+        echo(f"rows   not compared: {'the log itself is wrong' if report.problems else 'that is the log alone'}")
     elif checkpoint:
         said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
         echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")

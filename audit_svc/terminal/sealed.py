@@ -23,12 +23,13 @@ def write(db: Path | None, file: IO[str], on_progress: Callable[[int, int], None
     path, folder, _ = where(db, None)
     with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
         try:
-            _, note = read_checkpoint(folder / CHECKPOINT, own_verifier(folder))
+            log = own_verifier(folder)
+            _, note = read_checkpoint(folder / CHECKPOINT, log)
         except FileNotFoundError:
             raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
         leaf.prepare(connection)
         connection.execute("BEGIN")
-        file.writelines(lines(connection, folder, note, cosigned_by_all(folder), on_progress))
+        file.writelines(lines(connection, folder, note, cosigned_by_all(folder, log), on_progress))
         file.flush()
 
 

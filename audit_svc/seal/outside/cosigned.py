@@ -1,6 +1,7 @@
 """What witnesses signed: the newest checkpoint of each, in the seal's folder."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
@@ -97,6 +98,16 @@ class Cosigned:
         return self._folder / witness.key_id.hex()
 
 
-def cosigned_by_all(folder: Path) -> list[str]:
-    """Whatever is kept of witnesses in a seal's folder, unverified: who reads it names whom it knows."""
-    return [path.read_text(encoding="utf-8", errors="replace") for path in sorted((folder / FOLDER).glob("????????"))]
+def cosigned_by_all(folder: Path, log: Verifier) -> list[str]:
+    """What the log and witnesses have signed, by a seal's folder; a note for each checkpoint, first that of most.
+
+    Nothing is known of the witnesses, and so nothing is verified of them.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted((folder / FOLDER).glob("????????")):
+        with suppress(OSError, UnicodeDecodeError, BadNote):
+            note = path.read_text(encoding="utf-8")
+            Checkpoint.open(note, log)
+            text, lines = split_note(note)
+            found.setdefault(text, [f"{text}\n{lines[0].line}"]).append(lines[-1].line)
+    return ["".join(parts) for parts in sorted(found.values(), key=len, reverse=True)]

@@ -104,6 +104,11 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
     alone = command(world.database, "verify", "--key", str(world.key), *witness, "--json")
     assert alone.returncode == 0, alone.stdout
     assert json.loads(alone.stdout)["witnesses"][0]["name"] == COSIGNER.name
+    shutil.copytree(world.seal, tmp_path / "copy", ignore=shutil.ignore_patterns("key", "index.db*"))
+    tiles = ("verify", "--tiles", str(tmp_path / "copy"), "--key", str(world.key), *witness)
+    assert run_command("audit_svc", {}, *tiles, "--old-checkpoint", str(world.old)).returncode == 0
+    (tmp_path / "copy/tile/0/001").write_bytes((tmp_path / "copy/tile/0/000").read_bytes())
+    assert run_command("audit_svc", {}, *tiles).returncode == 1
     whole = tmp_path / "whole"
     exported = command(world.database, "export", "--format", "sealed", "--output", str(whole))
     assert exported.returncode == 0, exported.stderr
