@@ -204,6 +204,7 @@ async def test_a_row_that_was_changed_has_no_proof(world):
     ids = await world.record(3)
     world.seal.run()
     with closing(apsw.Connection(str(world.seal.database))) as connection:
+        connection.set_busy_timeout(60_000)  # the service may be writing
         connection.execute("UPDATE tool_call_log SET duration_ms = duration_ms + 1 WHERE id = ?", (ids[1],))
     assert (await world.refused("ada", "GetProof", proof(ids[1])))[:2] == ("DATA_LOSS", "DAMAGED")
     await world.prove(ids[2])

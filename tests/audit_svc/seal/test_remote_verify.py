@@ -133,6 +133,7 @@ def test_a_log_that_was_written_anew_with_the_right_key_is_told_by_who_remembers
         world.cosign(service)
         assert service.terminate() == 0
     with closing(apsw.Connection(str(world.database))) as connection:
+        connection.set_busy_timeout(60_000)  # the service may be writing
         connection.execute("UPDATE tool_call_log SET duration_ms = duration_ms + 1 WHERE id = ?", (ids[5],))
     for name in ("tile", "checkpoint", "index.db"):
         path = world.seal / name
@@ -147,6 +148,7 @@ def test_a_log_that_was_written_anew_with_the_right_key_is_told_by_who_remembers
         assert code == 1
         assert "rolled back or written anew" in said["problems"][0]
         with closing(apsw.Connection(str(world.database))) as connection:
+            connection.set_busy_timeout(60_000)  # the service may be writing
             connection.execute("UPDATE tool_call_log SET outcome = 'failed'")
         code, said = world.verify(service)
         assert code == 1
@@ -168,6 +170,7 @@ def test_a_log_that_shrank_or_lost_a_tile_is_told(world):
     shutil.rmtree(world.seal)
     copy.rename(world.seal)
     with closing(apsw.Connection(str(world.database))) as connection:
+        connection.set_busy_timeout(60_000)  # the service may be writing
         connection.execute("DELETE FROM tool_call_log WHERE position > 300")
     with world.serve() as service:
         code, said = world.verify(service, "--old-checkpoint", str(world.old))
