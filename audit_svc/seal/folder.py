@@ -42,6 +42,24 @@ def make_key(key_file: Path, origin: str) -> Signer:
     return signer
 
 
+def beside(key_file: Path, ending: str) -> Path:
+    """Another key beside the signing key: `old` is the one before, while both sign; `next` is not in use yet."""
+    return key_file.with_name(f"{key_file.name}.{ending}")
+
+
+def write_key(key_file: Path, signer: Signer) -> None:
+    """Writes a signing key for this user alone, in the place of what is there."""
+    replace_file(key_file, f"{signer}\n".encode(), mode=0o600)
+
+
+def read_keys(key_file: Path) -> list[Signer]:
+    """The signing key, and behind it the one before while both sign. Raises BadKey, FileNotFoundError."""
+    keys = [read_key(key_file)]
+    if beside(key_file, "old").exists() and str(old := read_key(beside(key_file, "old"))) != str(keys[0]):
+        keys.append(old)
+    return keys
+
+
 def keep_verifier(folder: Path, verifier: Verifier) -> None:
     """Has the log's verifier key in its folder, wherever its key is."""
     path, said = folder / VERIFIER, f"{verifier}\n".encode()

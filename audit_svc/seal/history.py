@@ -13,6 +13,7 @@ import apsw
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, Rewritten
 from audit_svc.seal.index import OWN, Index, Run
+from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import Kind
 from audit_svc.seal.tiles import Tiles
 from recording.transparency import tree
@@ -132,7 +133,10 @@ def segments(index: Index, size: int) -> tuple[dict[str, Segments], list[tuple[i
             found[run.kind].add(run)
             continue
         for place in range(run.rows):
-            restore = Restore.parse(index.entry(run.first_position + place))
+            said = index.entry(run.first_position + place)
+            if KeyChange.parse(said):
+                continue
+            restore = Restore.parse(said)
             restores.append((run.first_index + place, restore))
             for kind, kept in restore.kept.items():
                 if kind not in found:
@@ -155,9 +159,9 @@ class History:
         """Of the last sealed row that no restore lost, its position and its leaf's hash; 0 where there is none."""
         run = self._index.last_of(kind.name)
         position = run.last_position if run else 0
-        own = self._index.last_of(OWN)
-        if own and run and own.first_index > run.first_index:
-            position = Restore.parse(self._index.entry(own.last_position)).kept.get(kind.name, position)
+        for at, said in self._index.entries(self.tiles.size):
+            if run and at > run.first_index and KeyChange.parse(said) is None:
+                position = Restore.parse(said).kept.get(kind.name, position)
         return self._sealed(kind, position)
 
     def _sealed(self, kind: Kind, position: int) -> tuple[int, bytes]:

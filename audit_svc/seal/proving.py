@@ -11,6 +11,7 @@ from audit_svc.errors import AmbiguousId, Damaged, NotFound
 from audit_svc.seal.errors import NotSealed
 from audit_svc.seal.history import Restore
 from audit_svc.seal.index import Index
+from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.tiles import Tiles
 from recording.transparency.checkpoint import Checkpoint
@@ -63,7 +64,7 @@ def _leaf_of(index: Index, kind: Kind, position: int, size: int) -> int | None:
     if at is None or at >= size:
         return None
     lost = any(
-        at < entry and Restore.parse(said).kept.get(kind.name, position) < position
+        at < entry and KeyChange.parse(said) is None and Restore.parse(said).kept.get(kind.name, position) < position
         for entry, said in index.entries(size)
     )
     return None if lost else at

@@ -20,6 +20,7 @@ from audit_svc.errors import Damaged
 from audit_svc.seal.errors import BadLog
 from audit_svc.seal.history import Restore, Segments, segments
 from audit_svc.seal.index import OWN, Index, Run
+from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import BY_NAME, canonical
 from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.tiles import Tiles
@@ -148,6 +149,8 @@ def check(
                 gone.add(str(said[_GONE]), int(said["position"]), index)
                 continue
             grown.add(tree.leaf_hash(line.removesuffix("\n").encode()))
+            if said["kind"] == OWN and KeyChange.parse(line):
+                continue
             if said["kind"] == OWN:
                 report.restores.append(gone.hear_restore(line, index))
             else:

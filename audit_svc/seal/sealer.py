@@ -7,21 +7,34 @@ goes on from the checkpoint: nobody was ever told of anything behind it.
 import hashlib
 import json
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog
-from audit_svc.seal.folder import CHECKPOINT, ORDER, FolderLock, keep_verifier, make_key, read_checkpoint, read_key
+from audit_svc.seal.folder import (
+    CHECKPOINT,
+    ORDER,
+    FolderLock,
+    beside,
+    keep_verifier,
+    make_key,
+    read_checkpoint,
+    read_key,
+    read_keys,
+    write_key,
+)
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.index import INDEX, Index, Run
+from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
-from audit_svc.seal.tiles import Tiles, TileWriter
+from audit_svc.seal.tiles import Tiles, TileWriter, replace_file
 from audit_svc.sqlite.open.connection import open_for_reading, translated
 from recording.transparency import tree
-from recording.transparency.errors import BadKey
+from recording.transparency.checkpoint import Checkpoint
+from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer
 
 ROUND_ROWS = 16_384
@@ -43,7 +56,8 @@ class Sealer:
         self._folder = folder
         with ExitStack() as opened:
             opened.callback(FolderLock(folder).release)
-            self.signer = _key(key_file, origin, folder)
+            self._key_file = key_file
+            self._signers = _keys(key_file, origin, folder)
             keep_verifier(folder, self.signer.verifier)
             self._ledger = opened.enter_context(closing(open_for_reading(database)))
             leaf.prepare(self._ledger)
@@ -64,6 +78,11 @@ class Sealer:
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
+
+    @property
+    def signer(self) -> Signer:
+        """The log's key."""
+        return self._signers[0]
 
     @property
     def size(self) -> int:
@@ -115,6 +134,48 @@ class Sealer:
         self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
         return restore
 
+    def rotate_key(self, reason: str, by: str) -> Signer:
+        """Makes another key the log's, and puts that on the log. Both sign from now on, until retire_key().
+
+        Raises:
+            BadKey: two sign already.
+            BadLog, StoreRefused: as step().
+        """
+        if len(self._signers) > 1:
+            raise BadKey("two keys sign already: end that first with `audit-svc seal key retire`")
+        waiting = beside(self._key_file, "next")
+        # one that is there is of a rotation that was cut short: what it signed stays good
+        old = self.signer
+        new = read_key(waiting) if waiting.exists() else old
+        if str(new) == str(old):
+            new = Signer.new(old.name)
+        write_key(waiting, new)
+        self._signers = [new, old]
+        self._enter(KeyChange("rotate", str(new.verifier), str(old.verifier), reason, by))
+        write_key(beside(self._key_file, "old"), old)
+        write_key(self._key_file, new)
+        waiting.unlink()
+        replace_file(beside(self._key_file, "pub"), f"{new.verifier}\n".encode())
+        keep_verifier(self._folder, new.verifier)
+        return new
+
+    def retire_key(self, reason: str, by: str) -> None:
+        """Ends that two keys sign, puts that on the log, and removes the old one. Raises as rotate_key()."""
+        if len(self._signers) < 2:
+            raise BadKey("one key alone signs: `audit-svc seal key rotate` begins with another")
+        new, old = self._signers
+        self._signers = [new]
+        self._enter(KeyChange("retire", str(new.verifier), str(old.verifier), reason, by))
+        beside(self._key_file, "old").unlink()
+
+    def _enter(self, change: KeyChange) -> None:
+        said = change.leaf(int(time.time() * 1000))
+        before = self.size
+        self._tiles.append([tree.leaf_hash(said.encode())])
+        with self._index.transaction():
+            self._index.add_entry(said, before)
+        self._sign(before)
+
     def take_order(self) -> None:
         """Accepts a restore where somebody has asked for it beside the running sealer. Raises as accept_restore()."""
         path = self._folder / ORDER
@@ -146,7 +207,7 @@ class Sealer:
             self._last[kind.name] = taken[-1]
 
     def _sign(self, before: int) -> None:
-        self._tiles.sign(self.signer)
+        self._tiles.sign(*self._signers)
         self._tiles.tidy(before)
         self._history.tiles = Tiles(self._folder, self.size)
 
@@ -157,10 +218,18 @@ class Sealer:
                 f"{self._folder} has a log and no checkpoint: put the folder back as it was. If it is lost, move it "
                 "away, and another log begins"
             )
-        TileWriter(self._folder, 0).sign(self.signer)
+        TileWriter(self._folder, 0).sign(*self._signers)
+
+    def _signed(self) -> Checkpoint:
+        """The last checkpoint, which one of the keys has signed. Raises BadNote, BadLog."""
+        *others, last = self._signers
+        for signer in others:
+            with suppress(BadNote):
+                return read_checkpoint(self._folder / CHECKPOINT, signer.verifier)[0]
+        return read_checkpoint(self._folder / CHECKPOINT, last.verifier)[0]
 
     def _signed_size(self) -> int:
-        checkpoint, _ = read_checkpoint(self._folder / CHECKPOINT, self.signer.verifier)
+        checkpoint = self._signed()
         if Tiles(self._folder, checkpoint.size).root() != checkpoint.root:
             raise BadLog(f"the tiles in {self._folder} are not those that its checkpoint signs: restore the folder")
         if self._index.size() < checkpoint.size:
@@ -168,10 +237,10 @@ class Sealer:
         return checkpoint.size
 
 
-def _key(key_file: Path, origin: str, folder: Path) -> Signer:
+def _keys(key_file: Path, origin: str, folder: Path) -> list[Signer]:
     try:
-        return read_key(key_file)
+        return read_keys(key_file)
     except FileNotFoundError:
         if (folder / CHECKPOINT).exists():
             raise BadKey(f"{key_file} is missing, with which the log in {folder} was begun: put it back") from None
-        return make_key(key_file, origin)
+        return [make_key(key_file, origin)]

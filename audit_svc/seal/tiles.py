@@ -126,10 +126,14 @@ class TileWriter:
                 found = [tree.fold(together)]
         return found[0] if found else tree.EMPTY_ROOT
 
-    def sign(self, signer: Signer) -> Checkpoint:
-        """Writes the checkpoint of all leaves, after which the partial tiles of full ones go."""
+    def sign(self, signer: Signer, *others: Signer) -> Checkpoint:
+        """Writes the checkpoint of all leaves, after which the partial tiles of full ones go.
+
+        others: further keys of the same name that sign it.
+        """
         checkpoint = Checkpoint(signer.name, self.size, self.root())
-        replace_file(self._folder / "checkpoint", signer.sign(str(checkpoint)).encode())
+        note = signer.sign(str(checkpoint)) + "".join(other.line(str(checkpoint)) for other in others)
+        replace_file(self._folder / "checkpoint", note.encode())
         return checkpoint
 
     def tidy(self, before: int) -> None:

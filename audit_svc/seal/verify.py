@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import CHECKPOINT, read_checkpoint
 from audit_svc.seal.history import Restore, Segments, segments
 from audit_svc.seal.index import OWN, Index
+from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.tiles import WIDTH, Tiles, split
 from recording.transparency import tree
@@ -44,6 +45,7 @@ class Report:
     erased: int = 0
     """Rows that are as they were sealed, save for texts that were erased, as an entry says."""
     restores: list[Restore] = field(default_factory=list)
+    key_changes: list[KeyChange] = field(default_factory=list)
     unsealed: dict[str, int] = field(default_factory=dict)
     """By kind, rows behind the last sealed one."""
     witnesses: list[tuple[Cosignature, int]] = field(default_factory=list)
@@ -76,7 +78,7 @@ def verify(
     Raises:
         SealError: there is nothing that could be verified.
     """
-    report, tiles = verify_tiles(folder, verifier, old_checkpoints)
+    report, tiles = verify_tiles(folder, verifier, [])
     if tiles is None:
         return report
     try:
@@ -84,6 +86,11 @@ def verify(
             known, restores = segments(index, tiles.size)
             report.restores = [restore for _, restore in restores]
             _check_entries(index, tiles)
+            said = [KeyChange.parse(leaf) for _, leaf in index.entries(tiles.size)]
+        report.key_changes = [change for change in said if change]
+        # what was signed before a rotation is of the key that the log says was its own then
+        before = [Verifier.parse(change.old) for change in report.key_changes]
+        report.problems += _check_old(tiles, old_checkpoints, [verifier, *before])
     except BadLog as error:
         report.problems.append(str(error))
         return report
@@ -114,7 +121,7 @@ def verify_tiles(
         report.checkpoint, _ = read_checkpoint(folder / CHECKPOINT, verifier)
         tiles = Tiles(folder, report.checkpoint.size)
         check_tiles(tiles, report.checkpoint, on_progress)
-        report.problems += _check_old(tiles, old_checkpoints, verifier)
+        report.problems += _check_old(tiles, old_checkpoints, [verifier])
     except FileNotFoundError:
         raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
     except (BadNote, BadLog) as error:
@@ -137,10 +144,10 @@ def check_tiles(tiles: Tiles, checkpoint: Checkpoint, on_progress: OnProgress = 
         raise BadLog("the tiles are not those that the checkpoint signs: one of them was changed")
 
 
-def _check_old(tiles: Tiles, paths: list[Path], verifier: Verifier) -> Iterator[str]:
+def _check_old(tiles: Tiles, paths: list[Path], verifiers: list[Verifier]) -> Iterator[str]:
     for path in paths:
         try:
-            old, _ = read_checkpoint(path, verifier)
+            old = _read_old(path, verifiers)
         except FileNotFoundError:
             raise SealError(f"{path} is not there") from None
         except (BadLog, BadNote) as error:
@@ -150,6 +157,14 @@ def _check_old(tiles: Tiles, paths: list[Path], verifier: Verifier) -> Iterator[
             yield f"{path} tells of {old.size} leaves, and the log has {tiles.size}: it was rolled back"
         elif tiles.root(old.size) != old.root:
             yield f"{path} tells of other leaves than the log's first {old.size}: it was written anew"
+
+
+def _read_old(path: Path, verifiers: list[Verifier]) -> Checkpoint:
+    *others, last = verifiers[::-1]
+    for verifier in others:
+        with suppress(BadNote):
+            return read_checkpoint(path, verifier)[0]
+    return read_checkpoint(path, last)[0]
 
 
 def _check_entries(index: Index, tiles: Tiles) -> None:

@@ -3,8 +3,8 @@
 import getpass
 import json
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -277,6 +277,43 @@ def key_show(db: Database = None, key_file: KeyFile = None) -> None:
     echo(str(signer.verifier))
 
 
+def key_rotate(
+    reason: Annotated[str, Option(help="Why; it stands in the log for ever.")],
+    db: Database = None,
+    seal: Folder = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Begin to sign with a new key beside the old one, while no service runs, and print the new verifier key."""
+    with _sealer(reason, db, seal, key_file) as sealer:
+        said = str(sealer.rotate_key(reason, getpass.getuser()).verifier)
+    echo(said)
+
+
+def key_retire(
+    reason: Annotated[str, Option(help="Why; it stands in the log for ever.")],
+    db: Database = None,
+    seal: Folder = None,
+    key_file: KeyFile = None,
+) -> None:
+    """End that two keys sign, while no service runs, and remove the old one."""
+    with _sealer(reason, db, seal, key_file) as sealer:
+        sealer.retire_key(reason, getpass.getuser())
+        said = f"signed by {sealer.signer.verifier} alone"
+    echo(said)
+
+
+@contextmanager
+def _sealer(reason: str, db: Path | None, seal: Path | None, key_file: Path | None) -> Iterator[Sealer]:
+    path, folder, own_key = where(db, seal)
+    with error_is_exit_code_1():
+        if not reason.strip():
+            raise SealError("--reason is empty: say why, it stands in the log for ever")
+        if not (folder / CHECKPOINT).exists():
+            raise SealError(f"{folder} has no checkpoint: nothing is sealed there")
+        with Sealer(path, folder, key_file or own_key, "") as sealer:
+            yield sealer
+
+
 def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None) -> None:
     """Seal what is committed and not yet sealed, once, without a service."""
     path, folder, own_key = where(db, seal)
@@ -446,6 +483,9 @@ def _show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         echo(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
     for kind, rows in report.unsealed.items():
         echo(f"note   not sealed yet: {kind} {rows}")
+    for change in report.key_changes:
+        what = "is the key beside" if change.act == "rotate" else "is the key without"
+        echo(f"note   {change.key} {what} {change.old}, by {change.by}: {change.reason}")
     for restore in report.restores:
         echo(f"note   restored by {restore.by}: {restore.reason}")
     if own_key:

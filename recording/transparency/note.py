@@ -107,7 +107,11 @@ class Signer:
 
     def sign(self, text: str) -> str:
         """The note of a text that ends in a line break."""
-        return f"{text}\n{self._line(self.private.sign(text.encode()))}"
+        return f"{text}\n{self.line(text)}"
+
+    def line(self, text: str) -> str:
+        """The line of its signature below a note's text."""
+        return self._line(self.private.sign(text.encode()))
 
     def _line(self, signature: bytes) -> str:
         return f"— {self.name} {base64.b64encode(self.verifier.key_id + signature).decode()}\n"
