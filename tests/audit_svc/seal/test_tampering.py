@@ -166,7 +166,7 @@ def sealed(seal: Seal, record: Callable[..., None], writer: Any, connection: Any
         "INSERT INTO query_log (caller, method, filters, rows, duration_ms, status, created_at) "
         "VALUES ('ada', 'ListToolCalls', '{}', 1, 2, 'OK', 3)",
         "INSERT INTO hold_log (act, name, filter, acted_by, reason, recorded_at) "
-        "VALUES ('placed', 'case', '{}', 'ada', 'x', 1)",
+        """VALUES ('placed', 'case', '{"calls": {"session_id": "nobody"}}', 'ada', 'x', 1)""",
     )
     erase = Erase(Erasure("ada", "asked to", row_id=ROW), LedgerClock(connection))
     while not writer.run(erase.step).result().done:
