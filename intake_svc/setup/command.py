@@ -66,5 +66,5 @@ def _check_rules(path: Path) -> None:
 
 
 def hook_program() -> tuple[str, ...]:
-    """`onrecord-hook` as agents run it: by this Python, without its site-packages, which takes a third of the time."""
+    """`onrecord-hook` as agents run it: by this Python, without its site-packages, which cost a third of the time."""
     return sys.executable, "-IS", str(Path(hooks.__file__).with_name("onrecord-hook"))
