@@ -23,8 +23,10 @@ PAGE = 50
 PAGE_BY_CALLS = 25
 CALLS = 250
 """Calls that one page looks at, where the filter is about calls."""
-SINCE = "7d"
-"""From when on such calls are looked for, where nothing else is said: most of these filters have no index."""
+SINCE, SINCE_BY_ROW = "7d", "24h"
+"""From when on such calls are looked for, where nothing else is said. Persons and agents have no index: all calls since
+then are looked at."""
+BY_ROW = ("principal", "agent")
 OUTCOMES = {name.removeprefix("OUTCOME_").lower(): number for name, number in common_pb2.Outcome.items() if number}
 STATUSES = {
     name.removeprefix("SESSION_STATUS_").lower(): number for name, number in common_pb2.SessionStatus.items() if number
@@ -48,7 +50,7 @@ async def sessions(asked: Asked) -> Response:
     given: dict[str, Any] = {name: asked.text(name) for name in FIELDS if name not in {"label", "by"}}
     given |= {"label": asked.texts("label"), "by": asked.name_of_caller("by") or None}
     if of_calls := any(given[name] for name in OF_CALLS):
-        given["since"] = given["since"] or SINCE
+        given["since"] = given["since"] or (SINCE_BY_ROW if any(given[name] for name in BY_ROW) else SINCE)
     found, token = await (_by_calls if of_calls else _listed)(asked, given)
     # An age would be another time on the next page, for which the token is not good.
     times = {name: iso(at) for name in ("since", "until") if (at := asked.moment(name, given[name])) is not None}
@@ -88,7 +90,7 @@ async def _by_calls(asked: Asked, given: Mapping[str, Any]) -> tuple[list[Found]
         engine=given["engine"],
         model=given["model"],
         labels=labels_of(given["label"]),
-        created_from_ms=asked.moment("since", SINCE),
+        created_from_ms=asked.moment("since", given["since"]),
         created_before_ms=asked.moment("until"),
         recorded_by=given["by"],
         principal=given["principal"],
