@@ -225,7 +225,7 @@ def open_record(
     folders = Folders(state_dir / "spool", options)
     spool = folders.open_own()
     sender, logger = Sender(spool, target, ack_seconds=ack_seconds), SpoolLogger(spool, mode, sync)
-    if refuse_doubted:
+    if refuse_doubted and witness_seconds:  # or nobody would find that it was accepted
         logger.doubts = Doubts(state_dir)
     watching = WitnessOptions(witness_seconds, log_key, ack_seconds, options.counters)
     witness = Witness(state_dir, target, partial(safe_audit, logger), watching)

@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demo.processes import REPOSITORY
 from recording.kept.folder import Kept, list_kept
 from recording.kept.rows import acked_segments, read_batches, sample
 from recording.spool import Folders, SpoolOptions
@@ -152,3 +155,36 @@ def test_batches_cover_each_number_once(
             assert len(batch.payloads) <= max_rows
         assert covered == list(range(1, len(covered) + 1)) == list(range(1, covered[-1] + 1))
         assert sent == ids(rows)
+
+
+def numbers(found: list[str]) -> set[int]:
+    """Those of the rows, without what says that the spool was full for a moment."""
+    return {int(id_.removeprefix("call-")) for id_ in found if id_.startswith("call-")}
+
+
+@pytest.mark.long
+def test_kill_9_leaves_every_acked_row_in_one_place(tmp_path: Path) -> None:
+    """Kills at moments that nobody chose: a row is in the spool's folder or kept, and none is taken for unsent."""
+    program = Path(__file__).with_name("spool") / "acker.py"
+    paths = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "protos")))
+    acked: set[int] = set()
+    for round_ in range(4):
+        first = round_ * 1_000_000
+        with subprocess.Popen(
+            [sys.executable, str(program), str(tmp_path), str(first)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+        ) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            time.sleep(random.uniform(0.2, 0.6))
+            process.kill()
+            said += process.stdout.read()
+        acked |= set(range(first, int(said[: said.rfind(b"\n")].split(b"\n")[-1])))
+        left = resent(tmp_path)
+        assert len(left) == len(set(left))
+        assert numbers(left) >= acked
+    assert len(list_kept(tmp_path / "spool")) > 3
+    with opened(tmp_path, keep_acked_bytes=MANY) as spool:
+        assert not numbers(ids(read_all(spool))) & acked
+        assert spool.counters.missing <= 4
