@@ -23,10 +23,12 @@ KINDS: dict[type, audit_pb2.RowKind.ValueType] = {
 class Contradiction(Exception):
     """The ledger has shown something that cannot stand beside what it showed before."""
 
-    def __init__(self, kind: Kind, what: str, row_id: str = "", note: str = "") -> None:
+    def __init__(self, kind: Kind, what: str, row_id: str = "", note: str = "", seen: str = "") -> None:
         super().__init__(what)
         self.note = note
         """The checkpoint that it has shown now."""
+        self.seen = seen
+        """The checkpoint that this contradicts; empty: the one of the view."""
         self.kind: Kind = kind
         self.row_id = row_id
         """Of the row that is another, so that it is told once."""
@@ -95,8 +97,8 @@ def new_restores(
     return found
 
 
-def check_row(verifier: Verifier, row: Row, text: str) -> Checkpoint:
-    """That a proof is of a row that this producer recorded; returns the checkpoint that holds it.
+def check_row(verifier: Verifier, row: Row, text: str) -> tuple[Checkpoint, str]:
+    """That a proof is of a row that this producer recorded; returns the checkpoint that holds it, and its note.
 
     Raises:
         Contradiction: it is not.
@@ -110,7 +112,7 @@ def check_row(verifier: Verifier, row: Row, text: str) -> Checkpoint:
     for name, value in _members(row).items():
         if not isinstance(said, dict) or said.get(name) != value:
             raise Contradiction("row", f"an acknowledged row has another {name} in its log", row.id)
-    return checkpoint
+    return checkpoint, proof.note
 
 
 def _members(row: Row) -> dict[str, str]:

@@ -104,12 +104,12 @@ class ViewFile:
             sync_folder(self._folder)
             self._saved = said
 
-    def keep_evidence(self, view: View, note: str, what: str) -> None:
+    def keep_evidence(self, key: str, seen: str, note: str, what: str) -> None:
         """Keeps two checkpoints that contradict each other. The first MAX_EVIDENCE stay.
 
         Raises:
             OSError: the disk refuses it.
         """
         if len(list(self._folder.glob("evidence-*.json"))) < MAX_EVIDENCE:
-            said = {"what": what, "key": view.key, "seen": view.note, "shown": note, "at_ms": time.time_ns() // 10**6}
+            said = {"what": what, "key": key, "seen": seen, "shown": note, "at_ms": time.time_ns() // 10**6}
             replace_file(self._folder / f"evidence-{uuid7()}.json", json.dumps(said).encode())

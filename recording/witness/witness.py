@@ -259,7 +259,7 @@ class Witness:
                     raise
                 continue  # not sealed yet, or not for this producer to ask
             if self._view.doubt is None:
-                await self._agree(link, verifier, head, check_row(verifier, row, answer.proof))
+                await self._agree(link, verifier, head, *check_row(verifier, row, answer.proof))
         return False
 
     async def _was_missing(self, link: Connection, spool_id: str, batch: Batch) -> bool:
@@ -269,7 +269,9 @@ class Witness:
             self._note_missed(verdict.stored)
         return verdict.stored > 0
 
-    async def _agree(self, link: Connection, verifier: Verifier, head: Checkpoint, other: Checkpoint) -> None:
+    async def _agree(
+        self, link: Connection, verifier: Verifier, head: Checkpoint, other: Checkpoint, note: str
+    ) -> None:
         """That a checkpoint which came with a proof is of the log that this producer watches.
 
         Raises:
@@ -281,9 +283,10 @@ class Witness:
             later = await self._checkpoint(link, verifier, head)
             try:
                 found = await self._checkpoint(link, verifier, other)
-            except Contradiction:
+            except Contradiction as found_other:
                 await self._checkpoint(link, verifier, later)  # or it is the log that has become another just now
-                raise Contradiction("row", "its proof of an acknowledged row is of another log") from None
+                what = "its proof of an acknowledged row is of another log"
+                raise Contradiction("row", what, note=found_other.note, seen=note) from None
             other, head = found, later
 
     async def _checkpoint(self, link: Connection, verifier: Verifier, old: Checkpoint) -> Checkpoint:
@@ -337,7 +340,7 @@ class Witness:
             return
         self._counters.doubts += 1
         if note and self._file is not None:
-            self._file.keep_evidence(view, note, what)
+            self._file.keep_evidence(view.key, found.seen or view.note, note, what)
             view.note = note  # from here on this log is watched, so that it is told once
         if found.row_id:
             view.tell_row(found.row_id)

@@ -60,6 +60,9 @@ async def world(tmp_path: Path, ledger: FakeLog, *, rows: int = ROWS, **options:
         try:
             await ledger.until_stored(first + rows)
             here = World(ledger, record, state_dir)
+            if not ledger.no_seal:  # the whole log is seen, so that what goes back contradicts it
+                file = ViewFile(state_dir / "witness")
+                await until(lambda: f"\n{ledger.size}\n" in file.load().note)
             await here.looks()
             yield here
         finally:
