@@ -152,7 +152,12 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
             follower.look()
         alone = not follower.folders()  # also when somebody removed what could not be sent
         alone_since = None if not alone else alone_since or time.monotonic()
-        if orders.get("until_sent") and alone_since and time.monotonic() - alone_since > LINGER_SECONDS:
+        if (
+            orders.get("until_sent")
+            and alone_since
+            and time.monotonic() - alone_since > LINGER_SECONDS
+            and witness.has_looked()
+        ):
             follower.end()
             # Whoever saw the lock before now has made its folder before that.
             if not follower.folders() or not follower.begin():

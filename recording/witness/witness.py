@@ -93,6 +93,8 @@ class Witness:
         self._options = options
         self._counters = options.counters
         self._wake = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._looks = True
         self._task: asyncio.Task[None] | None = None
         self._lock: int | None = None
         self._file: ViewFile | None = None
@@ -112,6 +114,13 @@ class Witness:
         """There is a new connection: what answers may be another ledger than before."""
         self._wake.set()
 
+    def has_looked(self) -> bool:
+        """Whether a look has followed the last connection; if not, it is hurried. For a process that will end."""
+        if self._task is None or not (self._looks or self._wake.is_set()):
+            return True
+        self._hurried.set()
+        return False
+
     async def aclose(self) -> None:
         """Stops."""
         if self._task is not None:
@@ -126,10 +135,15 @@ class Witness:
         least = min(_LEAST_SECONDS, self._options.seconds)
         while True:
             self._wake.clear()
+            self._hurried.clear()
+            self._looks = True
             with attempt("watching the ledger", event="witness.failed", foreseen=(OSError,)):
                 if self._begin():
                     await self._look()
-            await asyncio.sleep(least)
+            self._looks = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(least):
+                    await self._hurried.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._options.seconds - least):
                     await self._wake.wait()
@@ -250,6 +264,8 @@ class Witness:
             try:
                 answer = await self._ask(link, "GetProof", request, proof_pb2.GetProofResponse)
             except grpc.aio.AioRpcError as error:
+                if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.DATA_LOSS}:
+                    await self._checkpoint(link, verifier, head)  # what answers may be another than a moment ago
                 if error.code() is grpc.StatusCode.NOT_FOUND and await self._was_missing(link, spool_id, batch):
                     return True
                 if error.code() is grpc.StatusCode.DATA_LOSS and self._view.doubt is None:
