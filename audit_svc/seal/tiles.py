@@ -2,7 +2,8 @@
 
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from audit_svc.seal.errors import BadLog
@@ -17,6 +18,8 @@ WIDTH = 256
 """Hashes of a full tile."""
 _HEIGHT = 8
 _CACHED_TILES = 64
+SYNCED_AT_ONCE = 16
+"""Tiles."""
 
 
 class Tiles:
@@ -95,7 +98,7 @@ class TileWriter:
 
     def append(self, leaves: Sequence[bytes]) -> None:
         """Writes the tiles of leaves' hashes, synced. No checkpoint tells of them yet."""
-        folders: set[Path] = set()
+        files: dict[Path, bytes] = {}
         added: Sequence[bytes] = leaves
         level = 0
         while added:
@@ -107,15 +110,14 @@ class TileWriter:
             above = []
             for i in range(full):
                 hashes = waiting[i * WIDTH : (i + 1) * WIDTH]
-                self._write(tile_path(level, done + i, WIDTH), hashes, folders)
+                files[self._folder / tile_path(level, done + i, WIDTH)] = b"".join(hashes)
                 above.append(tree.fold(hashes))
             self._partial[level] = waiting[full * WIDTH :]
-            if self._partial[level]:
-                self._write(tile_path(level, done + full, len(self._partial[level])), self._partial[level], folders)
+            if rest := self._partial[level]:
+                files[self._folder / tile_path(level, done + full, len(rest))] = b"".join(rest)
             added = above
             level += 1
-        for folder in folders:
-            sync_folder(folder)
+        self._write(files)
         self.size += len(leaves)
 
     def root(self) -> bytes:
@@ -143,14 +145,18 @@ class TileWriter:
             for n in range(was // WIDTH, now // WIDTH):
                 shutil.rmtree(self._folder / f"{tile_path(level, n, WIDTH)}.p", ignore_errors=True)
 
-    def _write(self, path: str, hashes: Sequence[bytes], folders: set[Path]) -> None:
-        target = self._folder / path
-        for folder in reversed(target.parents[: len(Path(path).parents) - 1]):
+    def _write(self, files: Mapping[Path, bytes]) -> None:
+        changed = {path.parent for path in files}
+        for folder in sorted({parent for path in files for parent in path.parents if self._folder in parent.parents}):
             if not folder.exists():
                 folder.mkdir(mode=0o755)
-                folders.add(folder.parent)
-        replacing.replace_file(target, b"".join(hashes), mode=0o644)
-        folders.add(target.parent)
+                changed.add(folder.parent)
+        # files that are synced at once share the disk's commits: one by one, 64 tiles took seven times as long
+        with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+            for written in [pool.submit(replacing.replace_file, *file, mode=0o644) for file in files.items()]:
+                written.result()
+        for folder in changed:
+            sync_folder(folder)
 
 
 def tile_path(level: int, n: int, width: int) -> str:
