@@ -46,7 +46,7 @@ def test_a_row_is_checked_as_the_document_says(log: Log, place: Path):
 def commands() -> list[str]:
     """The section's blocks of commands."""
     section = (REPOSITORY / "docs/proof.md").read_text().partition("\n### With a tool that is not ours\n")[2]
-    return re.findall(r"^```sh\n(.*?)^```$", section.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```sh\n(.*?)^```$", re.split("\n##+ ", section)[0], re.DOTALL | re.MULTILINE)
 
 
 def typed(block: str, log: Log, place: Path) -> subprocess.CompletedProcess[str]:
