@@ -21,8 +21,9 @@ from gateway_svc.terminal.calling import (
 from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Exit, Option
+from service_kit.terminal.ids import whole_id
 
-CallId = Annotated[str, Argument(metavar="ID", help="The id that `approvals` shows.")]
+CallId = Annotated[str, Argument(metavar="ID", help="The id that `approvals` shows, or its first or last characters.")]
 
 
 def approvals(
@@ -63,14 +64,14 @@ def deny(
 
 def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, target: str) -> None:
     async def answer(stub: Any, metadata: Metadata) -> pb.PendingToolCall | None:
-        async for call in _listed(stub, metadata):
-            if call.tool_call_id == call_id:
-                request = pb.AnswerToolCallRequest(
-                    tool_call_id=call_id, verdict=verdict, reason=reason, args_digest=call.args_digest
-                )
-                await stub.AnswerToolCall(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
-                return call
-        return None
+        waiting = {call.tool_call_id: call async for call in _listed(stub, metadata)}
+        call = waiting.get(whole_id(call_id, list(waiting), "ID"))
+        if call:
+            request = pb.AnswerToolCallRequest(
+                tool_call_id=call.tool_call_id, verdict=verdict, reason=reason, args_digest=call.args_digest
+            )
+            await stub.AnswerToolCall(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+        return call
 
     call = call_gateway(target, answer, approvals_pb2_grpc.ApprovalServiceStub)
     if call is None:

@@ -38,7 +38,10 @@ program = Program(
             **{name: _LEDGER[name] for name in ("show",)},
             "sessions": _sessions(),
             **{name: _LEDGER[name] for name in ("calls", "requests", "errors", "usage", "tail", "export", "producers")},
-            **{name: _GATEWAY[name] for name in ("approvals", "approve", "deny", "stop", "stops", "resume", "engines")},
+            **{
+                name: _GATEWAY[name]
+                for name in ("transcript", "approvals", "approve", "deny", "stop", "stops", "resume", "engines")
+            },
             "agents": Group("Put agents of others on the record.", {"setup": _DOOR["setup"]}),
             **{name: _LEDGER[name] for name in ("verify", "check", "backup")},
             "open": _LEDGER["ui"],

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
@@ -16,6 +15,7 @@ from service_kit.client import open_channel, why_away
 from service_kit.printable import json_text, printable
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option
 from service_kit.terminal.ids import is_whole, whole_id
+from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import Printer
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def money(usage: common_pb2.Usage) -> str:
 
 
 def print_json(message: Any) -> None:
-    sys.stdout.write(json_text(MessageToDict(message, preserving_proto_field_name=True), ascii_only=True) + "\n")
+    sys.stdout.write(json_text(set_fields(message), ascii_only=True) + "\n")
     sys.stdout.flush()
 
 

@@ -29,7 +29,7 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     ran = await command(address, "run", "go", "--json", "--engine", "openai")
     events = [json.loads(line) for line in ran.stdout.splitlines()]
     assert events[1]["turn_started"]["engine"] == "openai"
-    assert events[-1]["turn_finished"]["stop_reason"] == "STOP_REASON_COMPLETED"
+    assert events[-1]["turn_finished"]["stop_reason"] == "completed"
 
     session_id = events[0]["turn_accepted"]["session_id"]
     ran = await command(address, "run", "again", "--json", "--session", session_id)
@@ -72,7 +72,7 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     kept = {name: session["settings"][name] for name in ("engine", "model")}
     assert json.loads(ran.stdout)["settings"] == kept | {
         "labels": {"user": "bob", "place": "[/x]"},
-        "max_cost_micros": "2500000",
+        "max_cost_micros": 2_500_000,
     }
     ran = await command(address, "run", "go", "--max-cost", "-1")
     assert ran.returncode == 2
