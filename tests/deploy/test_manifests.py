@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from intake_svc.settings import IntakeSettings
 from service_kit.settings import variables
 
 COMPOSE = REPOSITORY / "deploy/compose.yaml"
-MANIFESTS = sorted((REPOSITORY / "deploy/kubernetes").glob("*.yaml"))
+KUBERNETES = REPOSITORY / "deploy/kubernetes"
+KUSTOMIZATION = KUBERNETES / "kustomization.yaml"
+MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path != KUSTOMIZATION)
 DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
 PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
 SETTINGS: dict[str, type[AuditSettings | GatewaySettings | IntakeSettings]] = {
@@ -57,6 +60,36 @@ def test_kubernetes_would_take_each_manifest(version):
 
     for document in DOCUMENTS:
         kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_kustomization_names_each_manifest_and_each_image():
+    wanted = yaml.safe_load(KUSTOMIZATION.read_text())
+    assert wanted["resources"] == [path.name for path in MANIFESTS]
+    images = {container["image"] for pod in PODS.values() for container in pod["containers"]}
+    assert {f"{image['name']}:{image['newTag']}" for image in wanted["images"]} == images
+
+
+def test_each_pod_has_the_port_and_the_label_by_which_it_is_scraped():
+    monitor = yaml.safe_load((KUBERNETES / "monitoring/pods.yaml").read_text())
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    templates = [d["spec"]["template"] for d in DOCUMENTS if "template" in d.get("spec", {})]
+    for template in templates:
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        ports = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
+        assert endpoint["port"] in ports
+    assert monitor["metadata"]["namespace"] == "onrecord"
+
+
+@pytest.mark.parametrize("folder", [".", "monitoring"])
+def test_kubectl_renders_what_the_manifests_say(folder):
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    command = ["kubectl", "kustomize", str(KUBERNETES / folder)]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert rendered.returncode == 0, rendered.stderr
+    found = [(d["kind"], d["metadata"]["name"], d) for d in yaml.safe_load_all(rendered.stdout)]
+    source = DOCUMENTS if folder == "." else list(yaml.safe_load_all((KUBERNETES / folder / "pods.yaml").read_text()))
+    assert sorted(found, key=str) == sorted(((d["kind"], d["metadata"]["name"], d) for d in source), key=str)
 
 
 @pytest.mark.image
