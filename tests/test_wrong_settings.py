@@ -33,27 +33,22 @@ CLASSES: list[type[BaseSettings]] = [
     *(kind.settings for kind in kinds().values()),
 ]
 HTTP_ENGINES = [f"GATEWAY_{kind.name.upper()}" for kind in engine_kinds() if isinstance(kind, EngineKind)]
-TLS_PREFIXES = ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT")
+TLS_PREFIXES = ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT", "INTAKE_STOPS")
 RIGHT = {
     "GATEWAY_OLLAMA_MODEL": "m",
     "GATEWAY_STATE_DIR": "{tmp}/state",
     "GATEWAY_OLLAMA_URL": "https://127.0.0.1:9",
     **{f"{engine}_CLIENT_CERT": "{tmp}/server.crt" for engine in HTTP_ENGINES},
     **{f"{engine}_CLIENT_KEY": "{tmp}/server.key" for engine in HTTP_ENGINES},
-    **{
-        f"{prefix}_TLS_CERT": "{tmp}/server.crt"
-        for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT")
-    },
-    **{
-        f"{prefix}_TLS_KEY": "{tmp}/server.key"
-        for prefix in ("AUDIT", "GATEWAY", "GATEWAY_AUDIT", "INTAKE", "INTAKE_AUDIT")
-    },
+    **{f"{prefix}_TLS_CERT": "{tmp}/server.crt" for prefix in TLS_PREFIXES},
+    **{f"{prefix}_TLS_KEY": "{tmp}/server.key" for prefix in TLS_PREFIXES},
     "AUDIT_TOKENS_FILE": "{tmp}/callers",
     "GATEWAY_TOKENS_FILE": "{tmp}/callers",
     "GATEWAY_AUDIT_TLS_CA": "{tmp}/ca.pem",
     "INTAKE_STATE_DIR": "{tmp}/intake",
     "INTAKE_TOKENS_FILE": "{tmp}/callers",
     "INTAKE_AUDIT_TLS_CA": "{tmp}/ca.pem",
+    "INTAKE_STOPS_TLS_CA": "{tmp}/ca.pem",
     "INTAKE_AUDIT_TOKEN_FILE": "{tmp}/token",
     "GATEWAY_AUDIT_TOKEN_FILE": "{tmp}/token",
 }
@@ -82,6 +77,7 @@ WRONG: dict[object, tuple[str, ...]] = {
     ),
     st.check_listen_address: NO_ADDRESS,
     st.check_metrics_address: (*NO_ADDRESS, "unix:/x"),
+    st.check_socket_path: ("x", "./x", "..", ".", "unix:/x", "~nobody-here/x", "/" + "x" * 200, "127.0.0.1:1"),
     st.check_target: (*NO_ADDRESS, "nonsense", "host:0", "dns:///host", "dns://host:1", "ipv4:1.2.3.4", "xds:///x"),
     st.check_command: (*NO_LINE, "'x", 'x "y', "x\\", "''"),
     check_log_key: (

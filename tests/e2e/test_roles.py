@@ -11,14 +11,14 @@ from typing import Any, cast
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, proof_pb2, questions_pb2
 from onrecord.gateway.v1 import approvals_pb2, control_pb2, gateway_pb2
 
 from demo.script import Script
 from service_kit.access.roles import Role, make_token
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
-PROTOS = (audit_pb2, questions_pb2, administration_pb2, gateway_pb2, approvals_pb2, control_pb2)
+PROTOS = (audit_pb2, questions_pb2, administration_pb2, proof_pb2, gateway_pb2, approvals_pb2, control_pb2)
 SERVICES = {service.name: service for pb in PROTOS for service in pb.DESCRIPTOR.services_by_name.values()}
 METHODS = {f"{service.name}/{method.name}": method for service in SERVICES.values() for method in service.methods}
 Metadata = tuple[tuple[str, str | bytes], ...]

@@ -1,6 +1,7 @@
 """A task of upkeep that fails is logged, counted and told, and does not end what tries it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_the_metric_has_a_number_for_each_task_that_failed():
 
 
 class Broken:
-    """A ledger whose prune ends by a defect."""
+    """A ledger whose prune ends by a defect, as its erasure does."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -64,6 +65,10 @@ class Broken:
     async def unfinished_prune(self) -> int:
         self.asked.set()
         raise OverflowError("Python int too large to convert to C long")
+
+    async def erase(self, _: object) -> AsyncIterator[None]:
+        raise OverflowError("Python int too large to convert to C long")
+        yield
 
 
 async def test_retention_goes_on_after_a_defect_and_says_so():
@@ -74,5 +79,5 @@ async def test_retention_goes_on_after_a_defect_and_says_so():
         await asyncio.sleep(0)
         assert not task.done()
         task.cancel()
-    assert upkeep.why_failing() == "retention fails: OverflowError"
-    assert [line["event"] for line in logged] == ["prune.failed"]
+    assert upkeep.why_failing() == "retention fails: OverflowError; retention of texts fails: OverflowError"
+    assert [line["event"] for line in logged] == ["prune.failed", "erase.failed"]
