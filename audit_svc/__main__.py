@@ -55,7 +55,9 @@ program = Program(
                         {
                             "new": Command(f"{_SEAL}:key_new", "Make a signing key before the first start."),
                             "show": Command(f"{_SEAL}:key_show", "Print the verifier key."),
-                            "rotate": Command(f"{_SEAL}:key_rotate", "Begin to sign with a new key beside the old one."),
+                            "rotate": Command(
+                                f"{_SEAL}:key_rotate", "Begin to sign with a new key beside the old one."
+                            ),
                             "retire": Command(f"{_SEAL}:key_retire", "End that two keys sign."),
                         },
                     ),
