@@ -110,7 +110,7 @@ async def test_the_dashboard_and_the_manual_name_metrics_that_are_there(make_pai
     servers = tmp_path / "servers.json"
     servers.write_text('{"mcpServers": {"gone": {"command": "false"}}}')
     pair = await make_pair(WORK)
-    audit = pair.start_audit(AUDIT_METRICS_LISTEN=ON)
+    audit = pair.start_audit(AUDIT_METRICS_LISTEN=ON, AUDIT_SEAL_SECONDS="0.1", AUDIT_SEAL_HOOK="true")
     service = pair.start_gateway(GATEWAY_METRICS_LISTEN=ON, GATEWAY_MCP_FILE=str(servers))
     gateway = await pair.gateway(service)
     for engine in ("openai", "ollama"):

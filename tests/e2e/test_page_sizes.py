@@ -43,8 +43,13 @@ ALWAYS_SMALL = {
     "onrecord.audit.v1.QuestionService.ListProducers",
 }
 """A thousand of their rows have less than 3 MiB: 2048 bytes each at most, and names."""
-ELSEWHERE = {"onrecord.gateway.v1.ApprovalService.ListPendingToolCalls"}
-"""A thousand turns would have to wait: tests/gateway_svc/test_servicer.py asks the service itself."""
+ELSEWHERE = {
+    "onrecord.gateway.v1.ApprovalService.ListPendingToolCalls",
+    "onrecord.gateway.v1.GatewayService.GetTranscript",
+}
+"""A thousand turns would have to wait: tests/gateway_svc/test_servicer.py asks the service itself. Of transcripts,
+tests/conversations/test_transcripts.py asks for answers that are larger than a page.
+"""
 STUBS: dict[str, Any] = {
     "QuestionService": questions_pb2_grpc.QuestionServiceStub,
     "AdministrationService": administration_pb2_grpc.AdministrationServiceStub,
