@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from demo.processes import REPOSITORY, Service
+from recording.kept.folder import FOLDER as KEPT
 
 BIN = Path(sys.prefix, "recipes", "bin")
 """The environment of the applications: their servers, and the wheel of the client."""
@@ -179,7 +180,8 @@ class Application:
         else:
             assert records == sorted(2 * len(calls) for calls in recorded.by_process.values())
         assert self._query("SELECT * FROM producer_gaps") == []
-        assert [path for path in (self.state / "spool").iterdir() if path.is_dir()] == []
+        left = [path.name for path in (self.state / "spool").iterdir() if path.is_dir() and path.name != KEPT]
+        assert left == []
 
     def _query(self, sql: str) -> list[Any]:
         connection = sqlite3.connect(f"file:{self._db}?mode=ro", uri=True)
