@@ -105,6 +105,8 @@ class Calls:
                 if not is_refused:  # a hook that is configured twice tells each event twice
                     return False
                 intent.id = known.row.id
+            elif known is not None and is_kept and not known.arguments:
+                return False  # taken before a restart that lost the answer, so that the hook kept it too
             elif known is not None:  # an agent that gives an id again has begun again
                 known.due, known.key = 0.0, ""
             if decision is not None and is_refused:

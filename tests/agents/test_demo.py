@@ -22,7 +22,7 @@ def test_the_rows_of_claude_code_stand_beside_our_own_loops():
     assert demo.returncode == 0, demo.stdout + demo.stderr
     rows = [re.split(r"\s{2,}", line) for line in demo.stdout.splitlines()]
     outcomes = [(row[0].split()[0], row[1], row[3]) for row in rows if len(row) > 4]
-    assert ("our", "bash", "succeeded") in outcomes
+    assert ("our", "bash", "exit 3") in outcomes
     assert [one[1:] for one in outcomes if one[0] == NAME] == [
         ("Read", "succeeded"),
         ("Bash", "failed"),
