@@ -282,7 +282,8 @@ async def test_no_text_of_two_megabytes_is_quoted_back(guarded: Guarded):
             code, quoted = await answer(channel, methods()[name], asked, shown.metadata)
         finally:
             few.release()
-        if code.name not in fine or quoted > 8_000:
+        is_unsealed = name.startswith("ProofService/") and code is grpc.StatusCode.UNIMPLEMENTED
+        if not (code.name in fine or is_unsealed) or quoted > 8_000:
             wrong.append((name, path, code.name, quoted))
 
     for name, method in methods().items():
