@@ -25,6 +25,6 @@ def test_the_rows_of_claude_code_stand_beside_our_own_loops():
     assert ("our", "bash", "exit 3") in outcomes
     assert [one[1:] for one in outcomes if one[0] == NAME] == [
         ("Read", "succeeded"),
-        ("Bash", "failed"),
+        ("Bash", "failed exit 3"),
         ("Write", "denied"),
     ]
