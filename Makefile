@@ -16,7 +16,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-verifiers test-agents storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -73,7 +73,7 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; AGENT=claude for 
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
-	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
+	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-postgres test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
@@ -136,6 +136,9 @@ test-judges: $(VENV)/.judges  ## let programs of others judge approvals and thei
 
 test-verifiers: $(VENV)/.verifiers  ## let programs of others check a log of our rows, and changed ones
 	VERIFIERS_BIN=$(abspath $(VERIFIERS)/bin) $(BIN)/python -m pytest -q -m verifiers tests/verifiers
+
+test-postgres: $(VENV)/.ready  ## run the tests of what stands in PostgreSQL, which they start: needs Debian's package postgresql
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m postgres
 
 test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the rows with their own account; AGENTS=all, or names with commas between
 	$(BIN)/python -m tests.agents.install

@@ -1,0 +1,31 @@
+"""One PostgreSQL server a run of tests (a worker of xdist has its own), and a database of its own for each test.
+
+A conftest takes the fixtures by `from tests.support.postgres import *`, and tests are marked `postgres`.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from demo.postgres import MISSING, PostgresServer, find_binaries
+
+__all__ = ["postgres_database", "postgres_server"]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server whose commits are not synced: no test ends the machine."""
+    if find_binaries() is None and not os.environ.get("CI"):
+        pytest.skip(MISSING)
+    with PostgresServer(synced=False) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database, which is gone after the test."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
