@@ -7,17 +7,15 @@ was changed by hand or by another tool is found to be dirty.
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import apsw
 
 from audit_svc.errors import MigrationRefused
+from audit_svc.ledger.migrations import Migration, Status, migrations_in, statuses_of, waiting_of
 from audit_svc.sqlite.open.connection import Connection
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
@@ -35,40 +33,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 ) STRICT;
 """
 
-_FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.up\.sql")
-
-State = Literal["applied", "pending", "edited", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One step of the schema, both ways."""
-
-    version: int
-    name: str
-    up: str
-    down: str
-
-    @property
-    def label(self) -> str:
-        """NNNN_name, as its files are called."""
-        return f"{self.version:04d}_{self.name}"
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the up file, in hexadecimal."""
-        return hashlib.sha256(self.up.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where one migration stands. applied_at is in milliseconds since 1970-01-01 UTC, None while pending."""
-
-    version: int
-    name: str
-    state: State
-    applied_at: int | None
-
 
 def load_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     """The migrations of folder by version. Versions may have gaps.
@@ -76,39 +40,12 @@ def load_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     Raises:
         MigrationRefused: two files have one version, or a down file is missing.
     """
-    migrations: dict[int, Migration] = {}
-    for up in sorted(folder.glob("*.up.sql")):
-        match = _FILE.fullmatch(up.name)
-        if match is None:
-            raise MigrationRefused(f"{up.name} is not called NNNN_name.up.sql")
-        down = up.with_name(up.name.replace(".up.sql", ".down.sql"))
-        if not down.exists():
-            raise MigrationRefused(f"{up.name} has no {down.name}")
-        migration = Migration(int(match[1]), match[2], up.read_text(), down.read_text())
-        if migration.version in migrations:
-            raise MigrationRefused(f"{up.name} has the version of {migrations[migration.version].label}")
-        migrations[migration.version] = migration
-    return [migrations[version] for version in sorted(migrations)]
+    return migrations_in(folder)
 
 
 def status(connection: Connection, migrations: Sequence[Migration]) -> list[Status]:
     """Where each migration stands, those that only the database knows included, by version."""
-    applied = {version: (name, checksum, at) for version, name, checksum, at in _ledger(connection)}
-    known = {migration.version: migration for migration in migrations}
-    statuses = []
-    for version in sorted({*applied, *known}):
-        name, checksum, at = applied.get(
-            version, (known[version].name, "", None) if version in known else ("", "", None)
-        )
-        state: State = "applied"
-        if version not in known:
-            state = "unknown"
-        elif version not in applied:
-            state = "pending"
-        elif (name, checksum) != (known[version].name, known[version].checksum):
-            state = "edited"
-        statuses.append(Status(version, name, state, at))
-    return statuses
+    return statuses_of(_ledger(connection), migrations)
 
 
 def pending(connection: Connection, migrations: Sequence[Migration]) -> list[Migration]:
@@ -117,26 +54,8 @@ def pending(connection: Connection, migrations: Sequence[Migration]) -> list[Mig
     Raises:
         MigrationRefused: a migration was edited, is unknown or out of order, or the schema is not what they make.
     """
-    statuses = status(connection, migrations)
-    for entry in statuses:
-        label = f"{entry.version:04d}_{entry.name}"
-        if entry.state == "unknown":
-            raise MigrationRefused(
-                f"the database has migration {label}, which this version of audit-svc does not know: "
-                "run the version that applied it, or a later one"
-            )
-        if entry.state == "edited":
-            raise MigrationRefused(
-                f"migration {label} was edited after it was applied: restore its file as it was, "
-                "and put the change into a new migration"
-            )
-    applied = [entry.version for entry in statuses if entry.state == "applied"]
-    waiting = [migration for migration in migrations if migration.version not in applied]
-    if applied and waiting and waiting[0].version < applied[-1]:
-        raise MigrationRefused(
-            f"migration {waiting[0].label} comes before {applied[-1]:04d}, which is applied: give it a higher number"
-        )
-    _check_schema(connection, [migration for migration in migrations if migration.version in applied])
+    waiting = waiting_of(status(connection, migrations), migrations)
+    _check_schema(connection, [migration for migration in migrations if migration not in waiting])
     return waiting
 
 

@@ -1,0 +1,1 @@
+"""Opening: connections, migrations, what the server must be able to do."""

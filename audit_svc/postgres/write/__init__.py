@@ -1,0 +1,1 @@
+"""Writing: one thread, group commits by COPY."""

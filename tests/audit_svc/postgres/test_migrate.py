@@ -1,0 +1,83 @@
+"""PostgreSQL's migrations: up and down, by several replicas at once, and what is refused."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from audit_svc.errors import MigrationRefused
+from audit_svc.ledger.migrations import Migration
+from audit_svc.postgres.open import migrate
+from audit_svc.postgres.open.connection import Connection, connect
+
+pytestmark = pytest.mark.postgres
+
+A = Migration(1, "a", "CREATE TABLE a (x text);", "DROP TABLE a;")
+B = Migration(7, "b", "CREATE TABLE b (x text);", "DROP TABLE b;")
+BROKEN = Migration(8, "broken", "CREATE TABLE c (x text); SELECT 1 / 0;", "DROP TABLE c;")
+
+
+def states(connection: Connection, *migrations: Migration) -> dict[int, str]:
+    return {entry.version: entry.state for entry in migrate.status(connection, migrations)}
+
+
+def test_the_schema_is_what_the_file_says(migrated):
+    """Where a migration was added: write schema_of() of a migrated database into migrations/schema.json."""
+    assert migrate.schema_of(migrated) == json.loads(migrate.KNOWN.read_text())
+    assert migrate.pending(migrated, migrate.load_migrations()) == []
+
+
+def test_down_leaves_nothing(migrated):
+    migrate.down(migrated, migrate.load_migrations(), 0)
+    assert migrate.schema_of(migrated) == {}
+    assert migrate.up(migrated, migrate.load_migrations()) == migrate.load_migrations()
+
+
+def test_states_and_what_fails_is_taken_back(empty):
+    assert migrate.up(empty, [A]) == [A]
+    assert states(empty, A, B) == {1: "applied", 7: "pending"}
+    with pytest.raises(MigrationRefused, match="0008_broken failed, and was taken back: division by zero"):
+        migrate.up(empty, [A, B, BROKEN])
+    assert states(empty, A, B, BROKEN) == {1: "applied", 7: "applied", 8: "pending"}
+    assert "column c.x" not in migrate.schema_of(empty)
+    edited = Migration(7, "b", "CREATE TABLE b (y text);", "DROP TABLE b;")
+    with pytest.raises(MigrationRefused, match="0007_b was edited"):
+        migrate.up(empty, [A, edited])
+    with pytest.raises(MigrationRefused, match="does not know"):
+        migrate.up(empty, [A])
+
+
+def test_replicas_that_start_together_migrate_once(postgres_database):
+    def start() -> int:
+        with closing(connect(postgres_database, writes=True)) as connection:
+            return len(migrate.up(connection, migrate.load_migrations()))
+
+    with ThreadPoolExecutor(6) as pool:
+        applied = list(pool.map(lambda _: start(), range(6)))
+    assert sorted(applied) == [0, 0, 0, 0, 0, len(migrate.load_migrations())]
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "problem"),
+    [
+        ("DROP INDEX idx_tool_call_log_tool", "index idx_tool_call_log_tool is missing"),
+        ("ALTER TABLE cost_log ALTER error SET NOT NULL", "column cost_log.error differs"),
+        ("ALTER TABLE cost_log DROP CONSTRAINT cost_log_id_recorded_by_key", "cost_log_id_recorded_by_key is missing"),
+        ("ALTER FUNCTION remove_rows SECURITY INVOKER", "function remove_rows.* differs"),
+    ],
+)
+def test_what_was_changed_by_hand_is_refused(migrated, by_hand, problem):
+    migrated.execute(by_hand)
+    with pytest.raises(MigrationRefused, match=problem):
+        migrate.refuse_older(migrated)
+
+
+def test_an_index_of_the_operators_is_the_operators_matter(migrated):
+    migrated.execute("CREATE INDEX mine ON tool_call_log (principal)")
+    migrate.refuse_older(migrated)
+
+
+def test_a_database_without_the_schema_is_refused_with_what_to_do(empty):
+    with pytest.raises(MigrationRefused, match=r"0022_ledger not applied\): run `audit-svc migrate up` as its owner"):
+        migrate.refuse_older(empty)
