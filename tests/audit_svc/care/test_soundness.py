@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from audit_svc.errors import StoreRefused, StoreUnavailable
+from audit_svc.ledger.migrations import Migration
 from audit_svc.sqlite.care import soundness
 from audit_svc.sqlite.care.last_check import mark_of
 from audit_svc.sqlite.open import migrate
@@ -133,7 +134,7 @@ async def test_a_database_that_was_put_back_in_place_of_a_damaged_one_is_served(
 
 async def test_pending_migrations_wait_for_the_check(database, open_ledger, monkeypatch):
     damage(database)
-    more = [*migrate.load_migrations(), migrate.Migration(9999, "more", "SELECT 1", "SELECT 1")]
+    more = [*migrate.load_migrations(), Migration(9999, "more", "SELECT 1", "SELECT 1")]
     monkeypatch.setattr(migrate, "load_migrations", lambda: more)
     with pytest.raises(StoreRefused, match="the database is damaged"):
         open_ledger(database, queue_rows=10_000)
