@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 from onrecord.audit.v1 import audit_pb2, questions_pb2_grpc
 from onrecord.audit.v1.questions_pb2 import ListToolCallsRequest, ToolCallFilter
+from onrecord.common.v1 import common_pb2
 
 from demo.__main__ import HERE as DEMO
 from demo.__main__ import Model, scripted
@@ -170,6 +171,9 @@ async def look_at_ledger(name: str, secrets: Secrets, audit: Service) -> None:
             if time.monotonic() > deadline:
                 raise Wrong(f"the ledger has {count} rows of its session")
             await asyncio.sleep(0.05)
+        (asked,) = await ask(ToolCallFilter(session_id=own[0].session_id, tool_name="bash"))
+        if (asked.decision.source, asked.decision.decided_by) != (common_pb2.DECISION_SOURCE_PERSON, _NAME):
+            raise Wrong(f"it did not approve the call that waited: {asked.decision}")
 
 
 async def main() -> int:

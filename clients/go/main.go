@@ -11,9 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	audit "onrecord.dev/protos/onrecord/audit/v1"
 	common "onrecord.dev/protos/onrecord/common/v1"
@@ -51,9 +53,22 @@ func withToken(ctx context.Context, variable string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(string(token)))
 }
 
-// runTurn prints a turn as it goes, and returns its session.
-func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
-	settings := &gateway.SessionSettings{Labels: map[string]string{"user": "go"}}
+// approve lets a call run that waits for an answer. The digest goes back with it, so that what was approved is what runs.
+func approve(ctx context.Context, client gateway.ApprovalServiceClient, call *gateway.ToolCallStarted) {
+	answer := &gateway.AnswerToolCallRequest{
+		ToolCallId: call.GetToolCallId(),
+		Verdict:    common.Verdict_VERDICT_ALLOWED,
+		ArgsDigest: call.GetArgsDigest(),
+	}
+	_, err := client.AnswerToolCall(withToken(ctx, "ONRECORD_GATEWAY_TOKEN"), answer)
+	check(err)
+	fmt.Printf("approved %s\n", call.GetToolName())
+}
+
+// runTurn prints a turn as it goes, approves what waits for an answer, and returns its session.
+func runTurn(ctx context.Context, channel *grpc.ClientConn) string {
+	client := gateway.NewGatewayServiceClient(channel)
+	settings := &gateway.SessionSettings{Labels: map[string]string{"user": "go", "approvals": "asked"}}
 	request := &gateway.RunTurnRequest{
 		RequestId:        newID(),
 		Input:            "What is in this folder?",
@@ -84,6 +99,8 @@ func runTurn(ctx context.Context, client gateway.GatewayServiceClient) string {
 			fmt.Printf("turn started on %s\n", event.GetTurnStarted().GetEngine())
 		case event.GetTextDelta() != nil:
 			fmt.Print(event.GetTextDelta().GetText())
+		case event.GetToolCallStarted().GetPending() != nil:
+			approve(ctx, gateway.NewApprovalServiceClient(channel), event.GetToolCallStarted())
 		case event.GetToolCallFinished() != nil:
 			call := event.GetToolCallFinished()
 			fmt.Printf("tool call %s: %s\n", call.GetToolName(), call.GetOutcome())
@@ -156,7 +173,7 @@ func record(ctx context.Context, client audit.AuditServiceClient, sessionID stri
 	}
 }
 
-// query lists the session's tool calls page by page, and what each tool took.
+// query lists the session's tool calls page by page, what each tool took, and the model requests that failed.
 func query(ctx context.Context, client audit.QuestionServiceClient, sessionID string) {
 	ctx = withToken(ctx, "ONRECORD_AUDIT_TOKEN")
 	session := &audit.ToolCallFilter{SessionId: sessionID}
@@ -188,6 +205,34 @@ func query(ctx context.Context, client audit.QuestionServiceClient, sessionID st
 			fmt.Printf("%s used: %s: %d calls, %d tokens read\n", caller, name, group.GetToolCalls(), group.GetUsage().GetInputTokens())
 		}
 	}
+	failures := &audit.ModelRequestFilter{SessionId: sessionID, HasError: new(bool)}
+	*failures.HasError = true
+	failed, err := client.ListModelRequests(ctx, &audit.ListModelRequestsRequest{Filter: failures})
+	check(err)
+	fmt.Printf("model requests that failed: %d\n", len(failed.GetModelRequests()))
+}
+
+// beRefused asks for what is not there, and tells why it is refused by the reason of the error: its message is for people.
+func beRefused(ctx context.Context, client audit.QuestionServiceClient) {
+	request := &audit.GetSessionRecordRequest{Session: &audit.RowKey{Id: newID()}}
+	_, err := client.GetSessionRecord(withToken(ctx, "ONRECORD_AUDIT_TOKEN"), request)
+	if err == nil {
+		log.Fatal("a session that nobody recorded was found")
+	}
+	if reasonOf(err) != common.ErrorReason_ERROR_REASON_NOT_FOUND {
+		log.Fatal(err)
+	}
+	fmt.Printf("refused as it should be: %s\n", reasonOf(err))
+}
+
+// reasonOf is why a call was refused; unspecified where this program does not know the reason: then the status code says.
+func reasonOf(err error) common.ErrorReason {
+	for _, detail := range status.Convert(err).Details() {
+		if info, is := detail.(*errdetails.ErrorInfo); is && info.GetDomain() == "onrecord.dev" {
+			return common.ErrorReason(common.ErrorReason_value["ERROR_REASON_"+info.GetReason()])
+		}
+	}
+	return common.ErrorReason_ERROR_REASON_UNSPECIFIED
 }
 
 func check(err error) {
@@ -204,7 +249,9 @@ func main() {
 	defer turns.Close()
 	defer ledger.Close()
 
-	sessionID := runTurn(ctx, gateway.NewGatewayServiceClient(turns))
+	sessionID := runTurn(ctx, turns)
 	record(ctx, audit.NewAuditServiceClient(ledger), sessionID)
-	query(ctx, audit.NewQuestionServiceClient(ledger), sessionID)
+	questions := audit.NewQuestionServiceClient(ledger)
+	query(ctx, questions, sessionID)
+	beRefused(ctx, questions)
 }

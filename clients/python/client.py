@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc, questions_pb2, questions_pb2_grpc
 from onrecord.common.v1 import common_pb2
-from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 
 TIMEOUT_SECONDS = 60
 ROW_VERSION = 1
@@ -50,9 +51,20 @@ def events_of(
     yield from gateway.AttachTurn(attach, timeout=TIMEOUT_SECONDS, metadata=metadata)
 
 
-def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
-    """Prints a turn as it runs; returns its session."""
-    settings = gateway_pb2.SessionSettings(labels={"user": "python"})
+def approve(channel: grpc.Channel, call: gateway_pb2.ToolCallStarted) -> None:
+    """Lets a call run that waits for an answer. The digest goes back, so that what was approved is what runs."""
+    answer = approvals_pb2.AnswerToolCallRequest(
+        tool_call_id=call.tool_call_id, verdict=common_pb2.VERDICT_ALLOWED, args_digest=call.args_digest
+    )
+    approvals = approvals_pb2_grpc.ApprovalServiceStub(channel)
+    approvals.AnswerToolCall(answer, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_GATEWAY_TOKEN"))
+    print(f"approved {call.tool_name}")
+
+
+def run_turn(channel: grpc.Channel) -> str:
+    """Prints a turn as it runs, and approves what waits for an answer; returns its session."""
+    gateway = gateway_pb2_grpc.GatewayServiceStub(channel)
+    settings = gateway_pb2.SessionSettings(labels={"user": "python", "approvals": "asked"})
     request = gateway_pb2.RunTurnRequest(
         request_id=str(uuid.uuid4()), input="What is in this folder?", new_session=settings, keep_on_disconnect=True
     )
@@ -65,6 +77,8 @@ def run_turn(gateway: gateway_pb2_grpc.GatewayServiceStub) -> str:
                 print(f"turn started on {event.turn_started.engine}")
             case "text_delta":
                 print(event.text_delta.text, end="", flush=True)
+            case "tool_call_started" if event.tool_call_started.HasField("pending"):
+                approve(channel, event.tool_call_started)
             case "tool_call_finished":
                 call = event.tool_call_finished
                 print(f"tool call {call.tool_name}: {common_pb2.Outcome.Name(call.outcome)}")
@@ -112,7 +126,7 @@ def record(audit: audit_pb2_grpc.AuditServiceStub, session_id: str) -> None:
 
 
 def query(questions: questions_pb2_grpc.QuestionServiceStub, session_id: str) -> None:
-    """Lists the session's tool calls page by page, and what each tool used."""
+    """Lists the session's tool calls page by page, what each tool used, and the model requests that failed."""
     metadata = token("ONRECORD_AUDIT_TOKEN")
     session = questions_pb2.ToolCallFilter(session_id=session_id)
     request = questions_pb2.ListToolCallsRequest(filter=session, page_size=2)
@@ -135,15 +149,46 @@ def query(questions: questions_pb2_grpc.QuestionServiceStub, session_id: str) ->
         for group in usage.groups:
             name = group.values[0] or "the model"
             print(f"{caller} used: {name}: {group.tool_calls} calls, {group.usage.input_tokens} tokens read")
+    failures = questions_pb2.ModelRequestFilter(session_id=session_id, has_error=True)
+    failed = questions.ListModelRequests(
+        questions_pb2.ListModelRequestsRequest(filter=failures), timeout=TIMEOUT_SECONDS, metadata=metadata
+    )
+    print(f"model requests that failed: {len(failed.model_requests)}")
+
+
+def reason_of(refusal: grpc.Call) -> common_pb2.ErrorReason.ValueType:
+    """The ErrorReason of a refused call; unspecified where this program does not know it: then the status code says."""
+    packed = [value for key, value in refusal.trailing_metadata() or () if key == "grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    for detail in status_pb2.Status.FromString(packed[0]).details if packed else ():
+        if detail.Unpack(info) and info.domain == "onrecord.dev":
+            known = dict(common_pb2.ErrorReason.items())
+            return known.get(f"ERROR_REASON_{info.reason}", common_pb2.ERROR_REASON_UNSPECIFIED)
+    return common_pb2.ERROR_REASON_UNSPECIFIED
+
+
+def be_refused(questions: questions_pb2_grpc.QuestionServiceStub) -> None:
+    """Asks for what is not there, and tells why it is refused by the reason of the error: its message is for people."""
+    request = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id=str(uuid.uuid4())))
+    try:
+        questions.GetSessionRecord(request, timeout=TIMEOUT_SECONDS, metadata=token("ONRECORD_AUDIT_TOKEN"))
+    except grpc.RpcError as refusal:
+        if not isinstance(refusal, grpc.Call) or reason_of(refusal) != common_pb2.ERROR_REASON_NOT_FOUND:
+            raise
+        print(f"refused as it should be: {common_pb2.ErrorReason.Name(reason_of(refusal))}")
+    else:
+        raise SystemExit("a session that nobody recorded was found")
 
 
 def main() -> None:
-    """Runs a turn, records, queries."""
+    """Runs a turn, records, queries, is refused."""
     with connect(os.environ["ONRECORD_GATEWAY"]) as channel:
-        session_id = run_turn(gateway_pb2_grpc.GatewayServiceStub(channel))
+        session_id = run_turn(channel)
     with connect(os.environ["ONRECORD_AUDIT"]) as channel:
         record(audit_pb2_grpc.AuditServiceStub(channel), session_id)
-        query(questions_pb2_grpc.QuestionServiceStub(channel), session_id)
+        questions = questions_pb2_grpc.QuestionServiceStub(channel)
+        query(questions, session_id)
+        be_refused(questions)
 
 
 if __name__ == "__main__":
