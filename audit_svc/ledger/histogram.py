@@ -68,7 +68,8 @@ def bucket_sql(duration_ms: str, shift: int = 0, last: int = _MAX_SHIFT) -> str:
     A tree of comparisons, since SQLite has no exact logarithm. Longer durations count as MAX_DURATION_MS.
     """
     if shift == last:
-        value = f"min({duration_ms}, {MAX_DURATION_MS})" if shift == _MAX_SHIFT else duration_ms
+        longest = f"CASE WHEN {duration_ms} > {MAX_DURATION_MS} THEN {MAX_DURATION_MS} ELSE {duration_ms} END"
+        value = longest if shift == _MAX_SHIFT else duration_ms
         return f"{shift << (_EXACT_BITS - 1)} + ({value} >> {shift})"
     middle = (shift + last) // 2
     below, above = bucket_sql(duration_ms, shift, middle), bucket_sql(duration_ms, middle + 1, last)

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.batch import Batch, query_batch
 from audit_svc.ledger.observer import StoreObserver
-from audit_svc.ledger.pages import Page
-from audit_svc.ledger.protocol import Tail
-from audit_svc.ledger.query import Filter, Query
+from audit_svc.sql.ledger import ReadableSql
 from audit_svc.sqlite.care import last_check
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.care.soundness import Soundness
@@ -23,15 +21,11 @@ from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_
 from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.open.served import is_missing, mark_served
-from audit_svc.sqlite.read import model_requests, queries, tool_calls
-from audit_svc.sqlite.read.producers import list_producers
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.text.indexer import Indexer
-from audit_svc.sqlite.usage.summaries import summarize_usage
 from audit_svc.sqlite.write.load import Load
 from audit_svc.sqlite.write.writer import Writer
-from service_kit.paging import Position
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +33,8 @@ READERS = 4
 CHECK_DAYS = 30
 
 
-class ReadableSqlite:
+class ReadableSqlite(ReadableSql):
     """A ledger that is only read, whatever its file was found to be (the ReadableLedger protocol)."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
 
     @classmethod
     def read(cls, found: FoundDatabase) -> Self:
@@ -56,59 +47,6 @@ class ReadableSqlite:
         with translated(found.path):
             migrate.refuse_older(connection, found.path)
         return cls(Reader([connection]))
-
-    async def list_tool_calls(self, query: Query) -> Page[questions_pb2.ToolCallRecord]:
-        return await self._reader.ask(tool_calls.list_tool_calls, query)
-
-    async def list_model_requests(self, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
-        return await self._reader.ask(model_requests.list_model_requests, query)
-
-    async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
-        return await self._reader.ask(queries.list_sessions, query)
-
-    async def list_controls(self, query: Query) -> Page[questions_pb2.ControlRecord]:
-        return await self._reader.ask(queries.list_controls, query)
-
-    async def list_producers(self, query: Query) -> Page[questions_pb2.Producer]:
-        return await self._reader.ask(list_producers, query)
-
-    async def get_session(self, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
-        return await self._reader.ask(queries.get_session, query)
-
-    async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:
-        return await self._reader.ask(queries.list_queries, query)
-
-    async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
-        return await self._reader.ask(summarize_usage, query, heavy=True)
-
-    async def export_tool_calls(
-        self, wanted: Filter, after: Position | None, last_position: int, size: int
-    ) -> list[questions_pb2.ToolCallRecord]:
-        return await self._reader.ask(tool_calls.export_tool_calls, wanted, after, last_position, size, heavy=True)
-
-    async def last_position(self) -> int:
-        return await self._reader.ask(tool_calls.last_position)
-
-    async def tool_calls_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ToolCallRecord]:
-        return await self._reader.ask(tool_calls.tool_calls_after, wanted, position)
-
-    async def export_model_requests(
-        self, wanted: Filter, after: Position | None, last_position: int, size: int
-    ) -> list[questions_pb2.ModelRequestRecord]:
-        ask = model_requests.export_model_requests
-        return await self._reader.ask(ask, wanted, after, last_position, size, heavy=True)
-
-    async def last_request_position(self) -> int:
-        return await self._reader.ask(model_requests.last_position)
-
-    async def model_requests_after(self, wanted: Filter, position: int) -> Tail[questions_pb2.ModelRequestRecord]:
-        return await self._reader.ask(model_requests.model_requests_after, wanted, position)
-
-    async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
-        """Forgets them: who can read the file needs no leave."""
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._reader.close)
 
 
 class SqliteLedger(ReadableSqlite):

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from audit_svc.ledger.query import Filter, Query
+from audit_svc.sql.read import producers as read
 from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import reading
-from audit_svc.sqlite.read import producers as read
+from audit_svc.sqlite.read.database import SqliteDatabase
 from audit_svc.terminal.plain import json_line
 from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
 from service_kit.printable import printable
@@ -77,7 +78,7 @@ def list_producers(connection: Connection) -> list[Producer]:
     """
     found, after = list[Producer](), None
     while True:
-        page = read.list_producers(connection, Query(Filter(), PAGE, after))
+        page = read.list_producers(SqliteDatabase(connection), Query(Filter(), PAGE, after))
         found += [
             Producer(
                 row.id,

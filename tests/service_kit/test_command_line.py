@@ -31,7 +31,7 @@ WITH_GRPC = {"cython_runtime", "grpc_health", "grpc_reflection", "grpc_tools"}
 LOOKED_AT = {
     *("asyncio.events", "dis", "google.protobuf.internal.decoder", "grpc.aio._call"),  # what is to be loaded later
     *("importlib.resources", "logging", "pydantic", "shutil", "structlog", "typing_extensions"),
-    *("audit_svc.settings", "audit_svc.sqlite.read.tool_calls", "audit_svc.sqlite.store", "audit_svc.terminal.remote"),
+    *("audit_svc.settings", "audit_svc.sql.read.tool_calls", "audit_svc.sqlite.store", "audit_svc.terminal.remote"),
     "onrecord.audit.v1.administration_pb2",
 }
 """What takes long, and `usage` needs none of."""

@@ -22,7 +22,7 @@ from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.files import reading
 from audit_svc.sqlite.text.text_index import text_index_differences
 from audit_svc.sqlite.usage.recount import rollup_differences
-from audit_svc.sqlite.usage.session_usage import session_differences
+from audit_svc.sqlite.usage.session_sums import session_differences
 
 State = Literal["ok", "note", "wrong"]
 

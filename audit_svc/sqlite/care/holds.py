@@ -11,10 +11,10 @@ from onrecord.audit.v1 import administration_pb2
 from audit_svc.errors import AlreadyExists, InvalidRequest, NotFound
 from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.holds import MAX_HOLDS, MAX_LISTED, Act, Scope, filter_message, filter_text
+from audit_svc.sql.read import listing, tool_calls, walks
+from audit_svc.sql.read.listing import Condition
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
-from audit_svc.sqlite.read import listing, tool_calls, walks
-from audit_svc.sqlite.read.listing import Condition
 
 TABLES = {
     "tool_call": "tool_call_log",

@@ -18,12 +18,6 @@ from audit_svc.sqlite.write.producers import highest_of
 Rejections = list[audit_pb2.Rejection]
 
 
-def pruned_before(connection: Connection) -> int:
-    """The time that the ledger is pruned to, in milliseconds since 1970-01-01 UTC; 0 when it never was."""
-    ((mark,),) = connection.execute("SELECT max(pruned_before) FROM pruned")
-    return int(mark or 0)
-
-
 def refuse_old(connection: Connection, batch: Batch, mark: int, rejections: Rejections) -> tuple[Batch, bool]:
     """The batch without what was pruned, and whether it has rows from before mark that are new.
 

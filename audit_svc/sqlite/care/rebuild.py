@@ -10,7 +10,7 @@ from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.text.text_index import rebuild_text_index, unindexed_rows
 from audit_svc.sqlite.usage.recount import rebuild_rollups
-from audit_svc.sqlite.usage.session_usage import rebuild_sessions
+from audit_svc.sqlite.usage.session_sums import rebuild_sessions
 
 
 def rebuild_file(path: Path, on_progress: OnProgress) -> None:

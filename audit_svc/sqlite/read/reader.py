@@ -10,6 +10,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import apsw
 
 from audit_svc.ledger.observer import StoreObserver
+from audit_svc.sqlite.read.database import SqliteDatabase
 from audit_svc.sqlite.read.failures import failures_are_errors
 from audit_svc.sqlite.read.throttle import Throttle
 
@@ -41,8 +42,8 @@ class Reader:
         self._threads = ThreadPoolExecutor(len(connections), thread_name_prefix="audit-reader")
         self._running: set[Future[Any]] = set()
 
-    async def ask(self, question: Callable[[apsw.Connection, *Asked], T], *asked: *Asked, heavy: bool = False) -> T:
-        """What question, a function on a connection, returns or raises. A cancellation ends it.
+    async def ask(self, question: Callable[[SqliteDatabase, *Asked], T], *asked: *Asked, heavy: bool = False) -> T:
+        """What question, a function on a database, returns or raises. A cancellation ends it.
 
         heavy: it may take long, and must not keep others waiting.
         """
@@ -51,7 +52,7 @@ class Reader:
             if self._observer:
                 self._observer.throttled(waited)
         async with self._heavy if heavy else contextlib.nullcontext():
-            return await self._run(lambda connection: question(connection, *asked))
+            return await self._run(lambda connection: question(SqliteDatabase(connection), *asked))
 
     def close(self) -> None:
         """Ends running queries and closes the connections."""

@@ -11,7 +11,7 @@ from itertools import chain
 import apsw
 
 from audit_svc.sqlite.text.text_index import index_rows, unindexed_rows
-from audit_svc.sqlite.usage.session_usage import sum_sessions
+from audit_svc.sqlite.usage.session_sums import sum_sessions
 from audit_svc.sqlite.write.load import Load
 from recording.upkeep import attempt
 

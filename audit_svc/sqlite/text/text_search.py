@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audit_svc.ledger.batch import Values
+from audit_svc.sql.read import listing
+from audit_svc.sql.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
 from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
 from audit_svc.sqlite.text import text_index
 from service_kit.paging import Position
 

@@ -5,8 +5,8 @@ Migrations that add rollups fill them with the same statements.
 
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import MAX_SUMMED
+from audit_svc.sql.usage.rollups import REQUEST_SUMS, ROLLUPS
 from audit_svc.sqlite.open.connection import Connection, transaction
-from audit_svc.sqlite.usage.rollups import REQUEST_SUMS, ROLLUPS
 
 
 def rebuild_rollups(connection: Connection) -> None:

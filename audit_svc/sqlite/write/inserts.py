@@ -26,7 +26,8 @@ from audit_svc.ledger.batch import (
 from audit_svc.ledger.columns import Column, Problem
 from audit_svc.ledger.erased import is_same
 from audit_svc.ledger.usage import Usage
-from audit_svc.sqlite.care.pruned import pruned_before, refuse_old
+from audit_svc.sql.marks import pruned_before
+from audit_svc.sqlite.care.pruned import refuse_old
 from audit_svc.sqlite.usage.rollups import Rollups
 from audit_svc.sqlite.write.clock import mark_suspects
 from audit_svc.sqlite.write.producers import ReceivedRanges

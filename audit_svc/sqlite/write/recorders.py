@@ -1,5 +1,6 @@
 """Who has recorded rows: only where there are several can one row stand under two names."""
 
+from audit_svc.sql.marks import recorders_of
 from audit_svc.sqlite.open.connection import Connection
 
 WITHOUT_NAME = "recorded_by = ''"
@@ -37,8 +38,3 @@ class Recorders:
         if name:
             return WITHOUT_NAME if "" in known else ""
         return WITH_NAME if known - {""} else ""
-
-
-def recorders_of(connection: Connection) -> set[str]:
-    """All names."""
-    return {str(name) for (name,) in connection.execute("SELECT recorded_by FROM recorders")}

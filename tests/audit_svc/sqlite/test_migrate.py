@@ -16,7 +16,7 @@ from audit_svc.ledger.migrations import Migration
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.migrate import load_migrations
 from audit_svc.sqlite.text.text_index import index_rows
-from audit_svc.sqlite.usage.session_usage import sum_sessions
+from audit_svc.sqlite.usage.session_sums import sum_sessions
 from tests.audit_svc.asking import list_sessions, list_tool_calls, summarize_usage
 from tests.audit_svc.samples import question
 

@@ -12,9 +12,10 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.query import filter_of
+from audit_svc.sql.read import listing, model_requests, walks
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.read import listing, model_requests, walks
+from audit_svc.sqlite.read.database import SqliteDatabase
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc import asking
@@ -90,7 +91,7 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_listing_walks_an_index_in_its_own_order(filled, patient):
     for filters in FILTERS:
         asked = filter_of(question(Request, **filters))
-        chosen = model_requests.plan_of(filled, asked)
+        chosen = model_requests.plan_of(SqliteDatabase(filled), asked)
         after = listing.after_key((NOW_MS, 1))
         for conditions in ([], after, [*listing.time_range(asked), *after]):
             sql, arguments = chosen.statement(conditions, 101)
@@ -117,7 +118,7 @@ def test_every_listing_walks_an_index_in_its_own_order(filled, patient):
     ids=lambda value: "+".join(value) if isinstance(value, dict) else value,
 )
 def test_the_usual_filters_are_known_to_the_index_that_is_walked(filled, filters, index):
-    chosen = model_requests.plan_of(filled, filter_of(question(Request, **filters)))
+    chosen = model_requests.plan_of(SqliteDatabase(filled), filter_of(question(Request, **filters)))
     assert {walk.index for walk in chosen.walks} == {f"idx_cost_log_{index}"}
     assert {part.sql for part in chosen.others} <= {"turn_id = ?"}
 

@@ -15,9 +15,10 @@ from audit_svc.errors import InvalidRequest, NotFound
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.pages import call_key
 from audit_svc.ledger.query import filter_of, query_of
+from audit_svc.sql.read import listing, queries, tool_calls, walks
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.read import listing, queries, tool_calls, walks
+from audit_svc.sqlite.read.database import SqliteDatabase
 from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc import asking
@@ -182,7 +183,7 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
     asked = filter_of(question(Request, **filters))
-    chosen = tool_calls.plan_of(filled, asked)
+    chosen = tool_calls.plan_of(SqliteDatabase(filled), asked)
     after = listing.after_key((NOW_MS, "x"))
     for conditions in ([], after, [*listing.time_range(asked), *after]):
         found = plan(filled, *chosen.statement(conditions, 101))
@@ -199,7 +200,9 @@ def test_every_listing_walks_indexes_in_its_own_order(filled, patient, filters):
 def test_every_listing_of_sessions_walks_an_index(filled, patient, filters):
     found = plan(
         filled,
-        *queries.sessions_statement(filled, query_of(question(questions_pb2.ListSessionRecordsRequest, **filters))),
+        *queries.sessions_statement(
+            SqliteDatabase(filled), query_of(question(questions_pb2.ListSessionRecordsRequest, **filters))
+        ),
     )
     if "id" in filters:
         assert "USING INDEX sqlite_autoindex_sessions_1 (id=?" in found
@@ -233,7 +236,9 @@ def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, fi
 def test_an_export_holds_every_matching_row_once_the_oldest_first(filled, filters):
     found: list[audit_pb2.AuditRow] = []
     after = None
-    while rows := tool_calls.export_tool_calls(filled, filter_of(question(Request, **filters)), after, 190, 9):
+    while rows := tool_calls.export_tool_calls(
+        SqliteDatabase(filled), filter_of(question(Request, **filters)), after, 190, 9
+    ):
         found.extend(map(row_of, rows))
         after = call_key(rows[-1])
     expected = [row for row in ROWS[:190] if matches(row, filters)]
@@ -296,7 +301,7 @@ def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     [
         lambda connection, outcomes: asking.list_tool_calls(connection, question(Request, outcomes=outcomes)),
         lambda connection, outcomes: tool_calls.tool_calls_after(
-            connection, filter_of(question(questions_pb2.TailToolCallsRequest, outcomes=outcomes)), 0
+            SqliteDatabase(connection), filter_of(question(questions_pb2.TailToolCallsRequest, outcomes=outcomes)), 0
         ),
         lambda connection, outcomes: summarize_usage(
             connection, question(questions_pb2.SummarizeUsageRequest, outcomes=outcomes)

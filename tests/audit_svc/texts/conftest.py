@@ -9,8 +9,8 @@ from types import ModuleType
 import apsw
 import pytest
 
+from audit_svc.sql.read import walks
 from audit_svc.sqlite.open.connection import open_for_writing
-from audit_svc.sqlite.read import walks
 from audit_svc.sqlite.text import indexer, text_index, text_search
 from audit_svc.sqlite.text.text_index import index_rows
 from tests.audit_svc.empty import write_empty

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import Damaged
-from audit_svc.ledger.query import fingerprint_of
+from audit_svc.ledger.query import fingerprint_of, query_of
 from audit_svc.ledger.steps import HOUR_MS
+from audit_svc.sql.read import tool_calls, walks
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.read import tool_calls, walks
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.text import text_index, text_search
 from audit_svc.sqlite.text.text_index import index_rows, text_index_differences, trigrams_of
@@ -140,7 +140,7 @@ def test_a_text_that_is_rare_or_nowhere_costs_a_part_of_the_walk(filled, monkeyp
 
 def test_a_text_that_is_frequent_is_met_on_the_walk(filled, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(tool_calls, "TextSearch", None)
+    monkeypatch.setattr(text_search, "TextSearch", None)
     assert len(asking.list_tool_calls(filled, question(Request, args_contain="file-1", page_size=5)).tool_calls) == 5
 
 
@@ -237,5 +237,5 @@ async def test_a_search_that_meets_damage_says_what_to_do(filled, database):
     filled.execute("UPDATE args_index_data SET block = zeroblob(length(block)) WHERE id > 100")
     reader = Reader([open_for_reading(database)])
     with pytest.raises(Damaged, match="audit-svc check"):
-        await reader.ask(asking.list_tool_calls, question(Request, args_contain="needle"))
+        await reader.ask(tool_calls.list_tool_calls, query_of(question(Request, args_contain="needle")))
     reader.close()

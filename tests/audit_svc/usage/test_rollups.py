@@ -16,6 +16,7 @@ from audit_svc.ledger import histogram
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.steps import HOUR_MS, STEPS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
+from audit_svc.sql.usage.rollups import ROLLUPS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.usage import recount, rollups
@@ -55,7 +56,7 @@ requests = st.builds(record_request, tool_calls=st.lists(calls, max_size=8), mod
 
 def truth(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[Any]]]:
     """The rollups, counted row by row in the plainest way."""
-    tables: dict[str, dict[tuple[Any, ...], list[Any]]] = {rollup.name: {} for rollup in rollups.ROLLUPS}
+    tables: dict[str, dict[tuple[Any, ...], list[Any]]] = {rollup.name: {} for rollup in ROLLUPS}
     for at, engine, model, tool, outcome, error, code, status, size, took in connection.execute(
         "SELECT created_at, engine, model, tool_name, outcome, error, exit_code, http_status, result_bytes, "
         "duration_ms FROM tool_call_log"
@@ -88,14 +89,14 @@ def kept(connection: apsw.Connection) -> dict[str, dict[tuple[Any, ...], list[An
             row[: len(rollup.key)]: list(row[len(rollup.key) :])
             for row in connection.execute(f"SELECT * FROM {rollup.name}")
         }
-        for rollup in rollups.ROLLUPS
+        for rollup in ROLLUPS
     }
 
 
 def same(connection: apsw.Connection) -> bool:
     """Whether the rollups are the truth."""
     true = truth(connection)
-    for rollup in rollups.ROLLUPS:
+    for rollup in ROLLUPS:
         for sums in true[rollup.name].values() if rollup.kind == "tool_call_usage" else ():
             sums[6] = histogram.to_blob(sum(1 << (40 * histogram.bucket(took)) for took in sums[6]))
     return true == kept(connection)
@@ -190,8 +191,8 @@ def test_what_differs_is_counted_and_a_rebuild_mends_it(writer, database):
     other = apsw.Connection(str(database))
     other.execute("UPDATE tool_call_usage_hourly SET calls = calls + 1 WHERE rowid <= 3")
     other.execute("DELETE FROM tool_call_usage_daily WHERE rowid = 1")
-    changed = {rollup.name: 1 for rollup in rollups.ROLLUPS} | {"tool_call_usage_hourly": 3}
-    for rollup in rollups.ROLLUPS:
+    changed = {rollup.name: 1 for rollup in ROLLUPS} | {"tool_call_usage_hourly": 3}
+    for rollup in ROLLUPS:
         if rollup.name not in ("tool_call_usage_hourly", "tool_call_usage_daily"):
             key = ", ".join(rollup.key)
             first = f"SELECT {key} FROM {rollup.name} LIMIT 1"
@@ -232,7 +233,7 @@ def test_what_others_change_in_the_rollups_is_seen_by_the_next_commit(writer, da
     assert same(reading)
     other = apsw.Connection(str(database))
     other.execute("DELETE FROM tool_call_log")
-    for rollup in rollups.ROLLUPS:
+    for rollup in ROLLUPS:
         other.execute(f"DELETE FROM {rollup.name}")
     other.close()
     record(writer, *some_rows(50))

@@ -18,11 +18,12 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
+from audit_svc.sql.usage import group_pages, session_usage, summaries
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.usage import group_pages, session_usage, summaries
-from audit_svc.sqlite.usage.session_usage import session_differences
-from audit_svc.sqlite.usage.usage_tables import BLOBS_AT_ONCE
+from audit_svc.sqlite.read.database import BLOBS_AT_ONCE
+from audit_svc.sqlite.usage import session_sums
+from audit_svc.sqlite.usage.session_sums import session_differences
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import InvalidPage
 from tests.audit_svc.asking import summarize_usage
@@ -200,7 +201,7 @@ def holding(
 
 def add_to_sums(connection: apsw.Connection, rows: tuple[int, int]) -> None:
     """Adds so many calls and requests to the sums of sessions, a few at a time."""
-    for kind, count in zip(session_usage.KINDS, rows, strict=True):
+    for kind, count in zip(session_sums.KINDS, rows, strict=True):
         for some in (count // 2, count - count // 2):
             session_usage.sum_some(connection, kind, some)
 

@@ -1,15 +1,14 @@
-"""What all listings share in SQL: conditions, order by key, and rows in one step.
+"""What all listings share in SQL: conditions, and order by key.
 
 Pages go by key, (created_at, position), never by offset: an index on created_at has its rows in this order.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, Values
+from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
 from audit_svc.ledger.query import Filter
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sql.database import Database
 
 FEW_SESSIONS = 200
 """As many sessions with a label are looked up one by one; more are met soon enough on the way through all rows."""
@@ -58,11 +57,11 @@ def any_of(wanted: Filter, prefix: str = "") -> dict[str, Condition]:
 def contains(column: str, text: str) -> list[Condition]:
     """That a column has a text, whatever the case of its ASCII letters; nothing where there is no text."""
     # Not LIKE, which ends at a NUL: what a summary has behind one would be hidden.
-    return [Condition(f"instr(lower({column}), ?)", (lower(text),))] if text else []
+    return [Condition(f"instr(lower({column}), ?) > 0", (lower(text),))] if text else []
 
 
 def lower(text: str) -> str:
-    """In lower case as SQLite has it: ASCII alone."""
+    """In lower case as the databases have it: ASCII alone."""
     return text.encode().lower().decode()
 
 
@@ -87,18 +86,18 @@ def has_labels(labels: Labels, session: str, recorded_by: str) -> list[Condition
     return [Condition(sql, label) for label in labels]
 
 
-def with_rare_label(connection: Connection, labels: Labels, session: str) -> Condition | None:
+def with_rare_label(database: Database, labels: Labels, session: str) -> Condition | None:
     """A condition that looks up the few sessions with the rarest of labels, or None when each has many.
 
     It lets the rows of all who recorded such a session's id through: has_labels() says whose the labels are.
     """
     some = "SELECT 1 FROM session_labels INDEXED BY idx_session_labels_label WHERE key = ? AND value = ? LIMIT ?"
-    found = [(len(connection.execute(some, (*label, FEW_SESSIONS + 1)).fetchall()), label) for label in labels]
+    found = [(len(database.execute(some, (*label, FEW_SESSIONS + 1)).fetchall()), label) for label in labels]
     sessions, label = min(found, default=(FEW_SESSIONS + 1, ("", "")))
     if sessions > FEW_SESSIONS:
         return None
     sql = "(SELECT session_id FROM session_labels INDEXED BY idx_session_labels_label WHERE key = ? AND value = ?)"
-    return Condition(f"{session} IN {sql}", label)
+    return Condition(database.dialect.in_few.format(session, sql), label)
 
 
 def after_key(key: Sequence[int | str] | None, *, ascending: bool = False, row: str = "position") -> list[Condition]:
@@ -120,17 +119,3 @@ def select(what: str, conditions: Iterable[Condition]) -> Statement:
 def first(statement: Statement, order: str, size: int) -> Statement:
     """The first rows of a statement in an order: size of them, and one that tells whether a page follows."""
     return Statement(f"{statement.sql} ORDER BY {order} LIMIT {size + 1}", statement.arguments)
-
-
-def fetch(connection: Connection, columns: Sequence[str], statement: Statement) -> list[Values]:
-    """All rows of a statement in their order, in one step of SQLite.
-
-    Each step of a statement waits for Python's lock when it is done, which the writer and the event loop want too.
-
-    columns: expressions over the statement's columns: texts, whole numbers, NULL, or what json() makes.
-    statement: where it has an order it has a LIMIT too, since SQLite may not sort what is only gathered.
-    """
-    sql = f"SELECT json_group_array(json_array({', '.join(columns)})) FROM ({statement.sql}) AS found"  # noqa: S608 - names of ours
-    ((rows,),) = connection.execute(sql, statement.arguments)
-    found: list[Values] = json.loads(rows)
-    return found

@@ -7,47 +7,45 @@ from audit_svc.ledger.pages import Page, request_key
 from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import model_request_record
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing, walks
-from audit_svc.sqlite.read.listing import ROW_RECEIPT
-from audit_svc.sqlite.read.walks import Log, Plan, Planner, Walk
+from audit_svc.sql.database import Database
+from audit_svc.sql.read import listing, walks
+from audit_svc.sql.read.listing import ROW_RECEIPT
+from audit_svc.sql.read.walks import Log, Plan, Planner, Walk
 from service_kit.paging import Position
 
 
-def list_model_requests(connection: Connection, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
+def list_model_requests(database: Database, query: Query) -> Page[questions_pb2.ModelRequestRecord]:
     """A page of model requests. It may be short, though another follows."""
-    return walks.list_rows(connection, query, plan_of(connection, query.filter))
+    return walks.list_rows(database, query, plan_of(database, query.filter))
 
 
 def export_model_requests(
-    connection: Connection, wanted: Filter, after: Position | None, last_position: int, size: int
+    database: Database, wanted: Filter, after: Position | None, last_position: int, size: int
 ) -> list[questions_pb2.ModelRequestRecord]:
     """The next rows of an export, the oldest first: see ReadableLedger."""
-    return walks.export_rows(connection, plan_of(connection, wanted), wanted, after, last_position, size)
+    return walks.export_rows(database, plan_of(database, wanted), wanted, after, last_position, size)
 
 
-def last_position(connection: Connection) -> int:
+def last_position(database: Database) -> int:
     """The position of the last model request; 0 when there is none."""
-    return walks.last_position(connection, _LOG)
+    return walks.last_position(database, _LOG)
 
 
-def model_requests_after(
-    connection: Connection, wanted: Filter, position: int
-) -> Tail[questions_pb2.ModelRequestRecord]:
+def model_requests_after(database: Database, wanted: Filter, position: int) -> Tail[questions_pb2.ModelRequestRecord]:
     """The rows after position: see ReadableLedger."""
     conditions = [part for parts in walks.conditions_of(wanted, _LOG.table).values() for part in parts]
-    return walks.rows_after(connection, _LOG, [*conditions, *listing.time_range(wanted)], position)
+    return walks.rows_after(database, _LOG, [*conditions, *listing.time_range(wanted)], position)
 
 
-def plan_of(connection: Connection, wanted: Filter) -> Plan:
+def plan_of(database: Database, wanted: Filter) -> Plan:
     """The walk that meets the fewest rows for a filter."""
     others = walks.conditions_of(wanted, _LOG.table)
     planner = Planner(_LOG, others)
-    if plan := planner.shortest(connection, wanted):
+    if plan := planner.shortest(database, wanted):
         return plan
     if wanted.has_error:
         return planner.by([Walk("idx_cost_log_failed", others["error"])], "error")
-    by_model = planner.along_pairs(connection, wanted, "idx_cost_log_model", ("engine", "model"))
+    by_model = planner.along_pairs(database, wanted, "idx_cost_log_model", ("engine", "model"))
     return by_model or planner.by([Walk("idx_cost_log_created")])
 
 

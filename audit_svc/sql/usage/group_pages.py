@@ -1,28 +1,27 @@
-"""Which groups come on a page of usage: found, sorted and cut in SQLite, so that what a page takes is what it shows."""
+"""Which groups come on a page of usage: found, sorted and cut by the database, so that a page takes what it shows."""
 
 from collections.abc import Iterator, Sequence
 
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.groups import LABEL, PERIODS, group_value
 from audit_svc.ledger.query import Query
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition
-from audit_svc.sqlite.usage.session_usage import SESSION_USAGE
-from audit_svc.sqlite.usage.usage_tables import Table
+from audit_svc.sql.database import Database
+from audit_svc.sql.read import listing
+from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.usage.usage_tables import SESSION_USAGE, Table
 
 Group = tuple[int | str, ...]
 Part = tuple[Table, list[Condition]]
 """Where a part of the answer is: r is the table's name in the conditions."""
 
 MAX_FOUND = 100_000
-"""Groups of one answer, over all its pages: beyond it to find them takes minutes, and the WAL grows meanwhile."""
+"""Groups of one answer, over all its pages: beyond it to find them takes minutes, and a WAL grows meanwhile."""
 
 _IN_ORDER = (("session",), ("session", "recorded_by"))
 """Groups that the index of SESSION_USAGE has in order: any number can be paged through."""
 
 
-def page_of(connection: Connection, query: Query, parts: Sequence[Part]) -> tuple[list[Group], Sequence[Part]]:
+def page_of(database: Database, query: Query, parts: Sequence[Part]) -> tuple[list[Group], Sequence[Part]]:
     """The groups of a page and one more if there is one, and the parts with the rows of these groups alone.
 
     Raises:
@@ -33,7 +32,7 @@ def page_of(connection: Connection, query: Query, parts: Sequence[Part]) -> tupl
     for table, conditions in {
         (table.name, tuple(conditions)): (table, conditions) for table, conditions in parts
     }.values():
-        groups |= set(_first_groups(connection, query, table, conditions))
+        groups |= set(_first_groups(database, query, table, conditions))
     page = sorted(groups)[: query.size + 1]
     if query.after is None and len(page) == len(groups) <= query.size:  # it has them all: no row need be compared
         return page, parts
@@ -48,9 +47,7 @@ def page_of(connection: Connection, query: Query, parts: Sequence[Part]) -> tupl
     return page, within
 
 
-def _first_groups(
-    connection: Connection, query: Query, table: Table, conditions: Sequence[Condition]
-) -> Iterator[Group]:
+def _first_groups(database: Database, query: Query, table: Table, conditions: Sequence[Condition]) -> Iterator[Group]:
     """The first groups of a table after the last page."""
     columns, joins, keys = columns_of(table, query.group_by)
     pairs = zip(query.group_by, query.after or (), strict=bool(query.after))
@@ -62,13 +59,13 @@ def _first_groups(
     )
     order = f"ORDER BY {', '.join(str(at + 1) for at in range(len(columns)))} LIMIT {query.size + 1}"
     if table.name == SESSION_USAGE and query.group_by in _IN_ORDER:  # by the index, so that it ends with the page
-        yield from connection.execute(f"{sql} {order}", [*keys, *arguments])
+        yield from database.execute(f"{sql} {order}", [*keys, *arguments])
         return
     sql = (
         f"WITH found AS MATERIALIZED ({sql} LIMIT {MAX_FOUND + 1}) "  # noqa: S608 - names of ours
         f"SELECT *, (SELECT count(*) FROM found) FROM found {order}"
     )
-    for *group, count in connection.execute(sql, [*keys, *arguments]):
+    for *group, count in database.execute(sql, [*keys, *arguments]):
         if count > MAX_FOUND:
             raise InvalidRequest(
                 f"there are more than {MAX_FOUND:,} groups: ask for a shorter time, for fewer sessions by a filter, or "

@@ -21,23 +21,13 @@ from audit_svc.ledger.pages import Page
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.ranges import cut
 from audit_svc.ledger.steps import STEPS
-from audit_svc.sqlite.care.pruned import pruned_before
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition
-from audit_svc.sqlite.read.queries import ambiguous_session
-from audit_svc.sqlite.usage.group_pages import Group, Part, columns_of, page_of
-from audit_svc.sqlite.usage.session_usage import KINDS, is_short, session_parts
-from audit_svc.sqlite.usage.usage_tables import (
-    CALL_ROWS,
-    CALLS,
-    REQUEST_ROWS,
-    REQUESTS,
-    Table,
-    call_rollup,
-    request_rollup,
-)
-from audit_svc.sqlite.write.recorders import recorders_of
+from audit_svc.sql.database import Database
+from audit_svc.sql.marks import ambiguous_session, pruned_before, recorders_of
+from audit_svc.sql.read import listing
+from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.usage.group_pages import Group, Part, columns_of, page_of
+from audit_svc.sql.usage.session_usage import is_short, session_parts
+from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Table, usage_tables
 from service_kit.bounds import saturated
 from service_kit.paging import MAX_PAGE_BYTES
 
@@ -79,7 +69,7 @@ class _Sums:
         return sum(table.durations.merge(which, what) for table, which, what in self.durations if table.durations)
 
 
-def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.UsageGroup]:
+def summarize_usage(database: Database, query: Query) -> Page[questions_pb2.UsageGroup]:
     """A page of groups: see ReadableLedger.
 
     Raises:
@@ -87,13 +77,13 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
     """
     groups, found = query.group_by, defaultdict[Group, _Sums](_Sums)
     page: list[Group] = [()]
-    with connection:  # of one moment: a row that comes between two reads would be in both, or in neither
-        _refuse_ambiguous(connection, query)
-        parts: Sequence[Part] = list(_parts(connection, query.filter, groups))
+    with database.moment():  # a row that comes between two reads would be in both, or in neither
+        _refuse_ambiguous(database, query)
+        parts: Sequence[Part] = list(_parts(database, query.filter, groups))
         if groups:
-            page, parts = page_of(connection, query, parts)
+            page, parts = page_of(database, query, parts)
         for table, conditions in parts:
-            for group, values in _read(connection, table, groups, conditions):
+            for group, values in _read(database, table, groups, conditions):
                 found[group].add(table, values)
     rows, size_bytes = list[questions_pb2.UsageGroup](), 0
     for at, group in enumerate(page):
@@ -105,24 +95,24 @@ def summarize_usage(connection: Connection, query: Query) -> Page[questions_pb2.
     return Page(rows)
 
 
-def _refuse_ambiguous(connection: Connection, query: Query) -> None:
+def _refuse_ambiguous(database: Database, query: Query) -> None:
     """Refuses to sum up the rows of sessions that several callers recorded under one id."""
     session_id = query.filter.equal.get("session_id", "")
     is_told_apart = "recorded_by" in query.filter.equal or "recorded_by" in query.group_by
-    if not session_id or is_told_apart or len(recorders_of(connection)) < 2:
+    if not session_id or is_told_apart or len(recorders_of(database)) < 2:
         return
-    found = connection.execute("SELECT recorded_by FROM sessions WHERE id = ?", (session_id,))
+    found = database.execute("SELECT recorded_by FROM sessions WHERE id = ?", (session_id,))
     names = [str(name) for (name,) in found]
     if len(names) > 1:
         raise ambiguous_session(session_id, names)
 
 
-def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Iterator[Part]:
+def _parts(database: Database, wanted: Filter, groups: Sequence[str]) -> Iterator[Part]:
     """What is to be read of calls and requests, each from the tables that know them."""
-    filters = _filters(connection, wanted)
+    filters = _filters(database, wanted)
     # What is from before the mark counts as gone: a prune that is under way has removed rows before their rollups, and
     # one that has ended may have left a row.
-    begin = max(wanted.from_ms or 0, pruned_before(connection))
+    begin = max(wanted.from_ms or 0, pruned_before(database))
     end = MAX_INT64 if wanted.before_ms is None else wanted.before_ms
     if begin >= end:
         return
@@ -135,15 +125,17 @@ def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Ite
     )
     if by_session and not only_calls and not of_rows and not {"tool", "outcome", *PERIODS} & set(groups):
         until = None if end == MAX_INT64 else end
-        if not is_short(connection, begin, until):
-            for kind in KINDS:
-                for table, within in session_parts(connection, kind, begin, until):
+        if not is_short(database, begin, until):
+            for kind in usage_tables(database.dialect).kinds:
+                for table, within in session_parts(database, kind, begin, until):
                     yield table, [*within, *filters]
             return
+    tables = usage_tables(database.dialect)
     longest = min([PERIODS[name][0] for name in groups if name in PERIODS], default=MAX_INT64)
     steps = [step for step in STEPS if step.ms <= longest and not by_session and not of_rows]
     pieces = list(cut(begin, end, steps))
-    for rows, rollup in [(CALL_ROWS, call_rollup), (REQUEST_ROWS, request_rollup)][: 1 if only_calls else 2]:
+    kinds = [(tables.call_rows, tables.call_rollup), (tables.request_rows, tables.request_rollup)]
+    for rows, rollup in kinds[: 1 if only_calls else 2]:
         for step, first, last in pieces:
             table = rollup(step) if step else rows
             within = [Condition(f"{table.time} >= ?", (first,))] if first else []
@@ -151,7 +143,7 @@ def _parts(connection: Connection, wanted: Filter, groups: Sequence[str]) -> Ite
             yield table, [*within, *filters]
 
 
-def _filters(connection: Connection, wanted: Filter) -> list[Condition]:
+def _filters(database: Database, wanted: Filter) -> list[Condition]:
     conditions = [Condition(f"r.{name} = ?", (value,)) for name, value in wanted.equal.items()]
     if wanted.outcomes:
         outcomes = tuple(name or "" for name in wanted.outcomes)
@@ -161,17 +153,17 @@ def _filters(connection: Connection, wanted: Filter) -> list[Condition]:
     conditions += listing.is_set("r.clock_suspect", wanted.clock_suspect)
     conditions += listing.contains("r.args_summary", wanted.contains)
     conditions += listing.any_of(wanted, "r.").values()
-    rare = listing.with_rare_label(connection, wanted.labels, "r.session_id")
+    rare = listing.with_rare_label(database, wanted.labels, "r.session_id")
     return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id", "r.recorded_by")]
 
 
 def _read(
-    connection: Connection, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
+    database: Database, table: Table, groups: Sequence[str], conditions: Sequence[Condition]
 ) -> Iterator[tuple[Group, Sequence[Any]]]:
     """The sums of each group; of calls what its histogram is made of besides."""
     columns, joins, keys = columns_of(table, groups)
     sql, arguments = table.statement(columns, joins, conditions)
-    for row in connection.execute(sql, [*keys, *arguments]):
+    for row in database.execute(sql, [*keys, *arguments]):
         # Without any row, the sums of no group are null.
         if None not in row:
             yield tuple(row[: len(groups)]), row[len(groups) :]

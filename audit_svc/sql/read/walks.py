@@ -13,9 +13,9 @@ from audit_svc.ledger.batch import Values
 from audit_svc.ledger.pages import Page, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.query import Filter, Query
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import Condition, Statement
+from audit_svc.sql.database import Database
+from audit_svc.sql.read import listing
+from audit_svc.sql.read.listing import Condition, Statement
 from service_kit.paging import MAX_PAGE_BYTES, Position
 
 MAX_PAIRS = 50
@@ -76,7 +76,7 @@ class Plan:
             for walk in self.walks
         ]
         order = "ASC" if ascending else "DESC"
-        # SQLite merges the walks: none is read further than the page needs.
+        # The database merges the walks: none is read further than the page needs.
         sql = " UNION ALL ".join(part.sql for part in parts)
         sql += f" ORDER BY created_at {order}, position {order} LIMIT {limit}"
         return Statement(sql, [argument for part in parts for argument in part.arguments])
@@ -95,18 +95,18 @@ class Planner:
         rest = [part for name, parts in self.others.items() if name not in known for part in parts]
         return Plan(self.log, walks, rest, is_short)
 
-    def shortest(self, connection: Connection, wanted: Filter) -> Plan | None:
+    def shortest(self, database: Database, wanted: Filter) -> Plan | None:
         """A plan along few rows of any log: those of a session, of a rare label, or of suspect times."""
         session = f"idx_{self.log.table}_session"
         if "session_id" in wanted.equal:
             return self.by([Walk(session, self.others["session_id"])], "session_id", is_short=True)
-        if label := listing.with_rare_label(connection, wanted.labels, "session_id"):
+        if label := listing.with_rare_label(database, wanted.labels, "session_id"):
             return self.by([Walk(session, [label])], is_short=True)
         if wanted.clock_suspect:
             return self.by([Walk(f"idx_{self.log.table}_suspect", self.others["suspect"])], "suspect")
         return None
 
-    def along_pairs(self, connection: Connection, wanted: Filter, index: str, pair: tuple[str, str]) -> Plan | None:
+    def along_pairs(self, database: Database, wanted: Filter, index: str, pair: tuple[str, str]) -> Plan | None:
         """A plan along an index of a pair of columns, for a filter on one or both; None where it would be too many."""
         first, second = pair
         values = wanted.equal
@@ -115,10 +115,10 @@ class Planner:
         if first not in values and second not in values:
             return None
         if first in values:
-            found = self._distinct(connection, index, second, [Condition(f"{first} = ?", (values[first],))])
+            found = self._distinct(database, index, second, [Condition(f"{first} = ?", (values[first],))])
             pairs = [(values[first], name) for name in found]
         else:
-            found = self._distinct(connection, index, first, [])
+            found = self._distinct(database, index, first, [])
             pairs = [(name, values[second]) for name in found]
         if len(pairs) > MAX_PAIRS:
             return None
@@ -126,7 +126,7 @@ class Planner:
         walks = [Walk(index, [Condition(f"{first} = ? AND {second} = ?", one)]) for one in pairs or [nothing]]
         return self.by(walks, *pair)
 
-    def _distinct(self, connection: Connection, index: str, column: str, within: Sequence[Condition]) -> list[str]:
+    def _distinct(self, database: Database, index: str, column: str, within: Sequence[Condition]) -> list[str]:
         """The values of a column of index, one more than can be walked at most, by a look at it each."""
         values: list[str] = []
         what = f"SELECT {column} FROM {self.log.table} INDEXED BY {index}"  # noqa: S608 - names of ours
@@ -134,7 +134,7 @@ class Planner:
             # One column at a time: of a comparison of pairs, SQLite would use the index for the first alone.
             after = [Condition(f"{column} > ?", (values[-1],))] if values else []
             sql, arguments = listing.select(what, [*within, *after])
-            found = connection.execute(f"{sql} ORDER BY {column} LIMIT 1", arguments).fetchone()
+            found = database.execute(f"{sql} ORDER BY {column} LIMIT 1", arguments).fetchone()
             if found is None:
                 break
             values.append(str(found[0]))
@@ -153,37 +153,40 @@ def conditions_of(wanted: Filter, table: str) -> dict[str, list[Condition]]:
     }
 
 
-def list_rows(connection: Connection, query: Query, plan: Plan, other_way: OtherWay | None = None) -> Page[Any]:
+def list_rows(database: Database, query: Query, plan: Plan, other_way: OtherWay | None = None) -> Page[Any]:
     """A page of a log. It may be short, though another follows. other_way: for a walk that turns out to be long."""
     log = plan.log
     if plan.others:
-        found, stopped_at = _search(connection, query, plan, other_way)
+        found, stopped_at = _search(database, query, plan, other_way)
     else:
         conditions = [*listing.time_range(query.filter), *listing.after_key(query.after)]
-        found, stopped_at = listing.fetch(connection, log.names, plan.statement(conditions, query.size + 1)), None
+        found, stopped_at = database.fetch(log.names, plan.statement(conditions, query.size + 1)), None
     page = take_page(found, log.read, query.size, log.key)
     return page if page.next else Page(page.rows, stopped_at)
 
 
 def export_rows(
-    connection: Connection, plan: Plan, wanted: Filter, after: Position | None, last_position: int, size: int
+    database: Database, plan: Plan, wanted: Filter, after: Position | None, last_position: int, size: int
 ) -> list[Any]:
     """The next rows of an export, the oldest first: see ReadableLedger."""
-    conditions = [*listing.time_range(wanted), Condition("+position <= ?", (last_position,))]
+    conditions = [
+        *listing.time_range(wanted),
+        Condition(f"{database.dialect.without_index}position <= ?", (last_position,)),
+    ]
     conditions += listing.after_key(after, ascending=True)
     statement = plan.statement(conditions, size, ascending=True)
-    return list(map(plan.log.read, listing.fetch(connection, plan.log.names, statement)))
+    return list(map(plan.log.read, database.fetch(plan.log.names, statement)))
 
 
-def last_position(connection: Connection, log: Log) -> int:
+def last_position(database: Database, log: Log) -> int:
     """The position of a log's last row; 0 when there is none."""
-    ((position,),) = connection.execute(f"SELECT coalesce(max(position), 0) FROM {log.table}")  # noqa: S608 - a name of ours
+    ((position,),) = database.execute(f"SELECT coalesce(max(position), 0) FROM {log.table}")  # noqa: S608 - a name of ours
     return int(position)
 
 
-def rows_after(connection: Connection, log: Log, conditions: Sequence[Condition], position: int) -> Tail[Any]:
+def rows_after(database: Database, log: Log, conditions: Sequence[Condition], position: int) -> Tail[Any]:
     """The rows after position: up to TAIL_ROWS of them are read, or as many as fit in one message."""
-    last = last_position(connection, log)
+    last = last_position(database, log)
     upto = min(last, position + TAIL_ROWS)
     if upto <= position:
         return Tail([], position, last)
@@ -193,7 +196,7 @@ def rows_after(connection: Connection, log: Log, conditions: Sequence[Condition]
     statement = Statement(f"{sql} ORDER BY position LIMIT {TAIL_ROWS}", arguments)
     tail: Tail[Any] = Tail([], upto, last)
     size_bytes = 0
-    for found in listing.fetch(connection, log.names, statement):
+    for found in database.fetch(log.names, statement):
         tail.rows.append(log.read(found))
         size_bytes += tail.rows[-1].ByteSize()
         if size_bytes > MAX_PAGE_BYTES:
@@ -202,7 +205,7 @@ def rows_after(connection: Connection, log: Log, conditions: Sequence[Condition]
 
 
 def _search(
-    connection: Connection, query: Query, plan: Plan, other_way: OtherWay | None
+    database: Database, query: Query, plan: Plan, other_way: OtherWay | None
 ) -> tuple[list[Values], Position | None]:
     """Rows window by window, until there are enough or time is up; then also where to go on, else None.
 
@@ -214,10 +217,10 @@ def _search(
     passed = 0
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
-        begin = _window_begin(connection, plan, ends, position, window)
+        begin = _window_begin(database, plan, ends, position, window)
         within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
         statement = plan.statement([*ends, *listing.after_key(position), *within], size - len(rows))
-        rows += listing.fetch(connection, plan.log.names, statement)
+        rows += database.fetch(plan.log.names, statement)
         if len(rows) == size or begin is None:
             return rows, None
         position = (begin, 0)
@@ -235,7 +238,7 @@ def _search(
 
 
 def _window_begin(
-    connection: Connection,
+    database: Database,
     plan: Plan,
     ends: Sequence[Condition],
     position: Sequence[int | str] | None,
@@ -252,6 +255,6 @@ def _window_begin(
             [*walk.conditions, *ends, *after],
         )
         rows = window // len(plan.walks)
-        found = connection.execute(f"{sql} ORDER BY created_at DESC LIMIT 1 OFFSET {rows}", arguments).fetchone()
+        found = database.execute(f"{sql} ORDER BY created_at DESC LIMIT 1 OFFSET {rows}", arguments).fetchone()
         begins += [int(found[0])] if found else []
     return max(begins, default=None)

@@ -1,26 +1,24 @@
 """The listings of sessions and of queries, and a session's timeline."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
-from audit_svc.errors import AmbiguousId, NotFound
+from audit_svc.errors import NotFound
 from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
 from audit_svc.ledger.pages import Page, control_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.query import Query
 from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing
-from audit_svc.sqlite.read.listing import RECEIPT, ROW_RECEIPT, Condition, Statement
+from audit_svc.sql.database import Database
+from audit_svc.sql.marks import ambiguous_session
+from audit_svc.sql.read import listing
+from audit_svc.sql.read.listing import RECEIPT, ROW_RECEIPT, Condition, Statement
 
 _SESSION_NAMES = [*RECEIPT, *(column.name for column in SESSION_COLUMNS)]
 _SESSIONS = f"SELECT {', '.join(_SESSION_NAMES)} FROM sessions"  # noqa: S608 - names of ours
-_LABELS = (
-    "json((SELECT json_group_object(key, value) FROM session_labels l "
-    "WHERE session_id = id AND l.recorded_by = found.recorded_by))"
-)
+_OF_SESSION = "session_id = id AND l.recorded_by = found.recorded_by"
 _QUERY_NAMES = ["id", "caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at"]
 _QUERIES = f"SELECT {', '.join(_QUERY_NAMES)} FROM query_log"  # noqa: S608 - names of ours
 _CONTROL_NAMES = [*ROW_RECEIPT, *(column.name for column in CONTROL_COLUMNS)]
@@ -33,16 +31,16 @@ _TIMELINE = (
 _KEY_LENGTH = 3
 
 
-def list_sessions(connection: Connection, query: Query) -> Page[questions_pb2.SessionRecord]:
+def list_sessions(database: Database, query: Query) -> Page[questions_pb2.SessionRecord]:
     """A page of sessions."""
-    found = _fetch_sessions(connection, sessions_statement(connection, query))
+    found = _fetch_sessions(database, sessions_statement(database, query))
     return take_page(found, _session, query.size, session_key)
 
 
-def sessions_statement(connection: Connection, query: Query) -> Statement:
+def sessions_statement(database: Database, query: Query) -> Statement:
     """The statement behind list_sessions."""
     wanted = query.filter
-    label = listing.with_rare_label(connection, wanted.labels, "id")
+    label = listing.with_rare_label(database, wanted.labels, "id")
     conditions = [
         *([label] if label else []),
         *(Condition(f"{name} = ?", (value,)) for name, value in wanted.equal.items()),
@@ -55,11 +53,10 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
     by_id = label or "id" in wanted.equal
     walks = [("sqlite_autoindex_sessions_1" if by_id else f"idx_sessions_{by_filter}", conditions)]
     if wanted.statuses:
-        # "IS" finds null by the index too.
-        each = [Condition("status IS ?", (status,)) for status in wanted.statuses]
+        each = [Condition("status = ?", (one,)) if one else Condition("status IS NULL") for one in wanted.statuses]
         if by_id or "model" in wanted.equal:
             any_of = f"({' OR '.join(sql for sql, _ in each)})"
-            conditions.append(Condition(any_of, tuple(status for _, (status,) in each)))
+            conditions.append(Condition(any_of, tuple(one for _, arguments in each for one in arguments)))
         else:
             walks = [("idx_sessions_status", [status, *conditions]) for status in each]
     parts = [listing.select(f"{_SESSIONS} INDEXED BY {index}", walk) for index, walk in walks]
@@ -68,7 +65,7 @@ def sessions_statement(connection: Connection, query: Query) -> Statement:
     return listing.first(statement, "created_at DESC, position DESC", query.size)
 
 
-def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
+def get_session(database: Database, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:
     """A session and a page of its timeline: where the query says who recorded it, that caller's rows alone.
 
     Raises:
@@ -80,7 +77,7 @@ def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.Ses
     conditions += [
         Condition("recorded_by = ?", (name,)) for key, name in query.filter.equal.items() if key == "recorded_by"
     ]
-    found = _fetch_sessions(connection, listing.select(_SESSIONS, conditions))
+    found = _fetch_sessions(database, listing.select(_SESSIONS, conditions))
     if not found:
         of_caller = " of this caller" * (len(conditions) > 1)
         raise NotFound(f"the ledger has no session with this id{of_caller}", "session", session_id)
@@ -88,24 +85,13 @@ def get_session(connection: Connection, query: Query) -> tuple[questions_pb2.Ses
         raise ambiguous_session(session_id, [row[RECEIPT.index("recorded_by")] for row in found])
     session = _session(found[0])
     entries = heapq.merge(
-        *(_timeline(connection, rank, query) for rank in range(len(_TIMELINE))),
+        *(_timeline(database, rank, query) for rank in range(len(_TIMELINE))),
         key=lambda entry: tuple(entry[:_KEY_LENGTH]),
     )
     return session, take_page(entries, _entry, query.size, entry_key)
 
 
-def ambiguous_session(session_id: str, recorded_by: Sequence[str]) -> AmbiguousId:
-    """The error for a question about a session id that several callers recorded."""
-    names = ", ".join(repr(name) for name in sorted(recorded_by))
-    return AmbiguousId(
-        f"several callers recorded a session with this id: choose one with recorded_by (`--recorded-by`): {names}",
-        "session",
-        session_id,
-        sorted(recorded_by),
-    )
-
-
-def list_queries(connection: Connection, query: Query) -> Page[administration_pb2.QueryRow]:
+def list_queries(database: Database, query: Query) -> Page[administration_pb2.QueryRow]:
     """A page of the queries that were put to the ledger."""
     statement = listing.select(
         f"{_QUERIES} INDEXED BY idx_query_log_created",
@@ -116,10 +102,10 @@ def list_queries(connection: Connection, query: Query) -> Page[administration_pb
         ],
     )
     statement = listing.first(statement, "created_at DESC, id DESC", query.size)
-    return take_page(listing.fetch(connection, _QUERY_NAMES, statement), _query, query.size, query_key)
+    return take_page(database.fetch(_QUERY_NAMES, statement), _query, query.size, query_key)
 
 
-def list_controls(connection: Connection, query: Query) -> Page[questions_pb2.ControlRecord]:
+def list_controls(database: Database, query: Query) -> Page[questions_pb2.ControlRecord]:
     """A page of acts of control."""
     statement = listing.select(
         f"{_CONTROLS} INDEXED BY idx_control_log_created",
@@ -131,10 +117,10 @@ def list_controls(connection: Connection, query: Query) -> Page[questions_pb2.Co
         ],
     )
     statement = listing.first(statement, "created_at DESC, position DESC", query.size)
-    return take_page(listing.fetch(connection, _CONTROL_NAMES, statement), _control, query.size, control_key)
+    return take_page(database.fetch(_CONTROL_NAMES, statement), _control, query.size, control_key)
 
 
-def _timeline(connection: Connection, rank: int, query: Query) -> Iterator[Values]:
+def _timeline(database: Database, rank: int, query: Query) -> Iterator[Values]:
     """A page of a session's rows of one table of _TIMELINE in their order: (time, rank, position), then the row."""
     table, columns, index = _TIMELINE[rank]
     names = [*ROW_RECEIPT, *(column.name for column in columns)]
@@ -145,7 +131,7 @@ def _timeline(connection: Connection, rank: int, query: Query) -> Iterator[Value
         conditions += [Condition(f"(created_at, {rank}, position) > (?, ?, ?)", query.after)]
     statement = listing.select(f"SELECT {', '.join(names)} FROM {table} INDEXED BY {index}", conditions)  # noqa: S608 - names of ours
     time_at = names.index("created_at")
-    for row in listing.fetch(connection, names, listing.first(statement, "created_at, position", query.size)):
+    for row in database.fetch(names, listing.first(statement, "created_at, position", query.size)):
         yield row[time_at], rank, row[0], row
 
 
@@ -171,8 +157,8 @@ def _query(values: Values) -> administration_pb2.QueryRow:
     return administration_pb2.QueryRow(**dict(zip(names, values, strict=True)))
 
 
-def _fetch_sessions(connection: Connection, statement: Statement) -> list[Values]:
-    return listing.fetch(connection, [*_SESSION_NAMES, _LABELS], statement)
+def _fetch_sessions(database: Database, statement: Statement) -> list[Values]:
+    return database.fetch([*_SESSION_NAMES, database.dialect.labels.format(_OF_SESSION)], statement)
 
 
 def _session(found: Values) -> questions_pb2.SessionRecord:

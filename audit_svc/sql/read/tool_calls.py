@@ -7,48 +7,43 @@ from audit_svc.ledger.pages import Page, call_key
 from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import tool_call_record
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.read import listing, walks
-from audit_svc.sqlite.read.listing import CALL_NAMES, ROW_RECEIPT, Condition
-from audit_svc.sqlite.read.walks import Log, Plan, Planner, Walk
-from audit_svc.sqlite.text.text_index import trigrams_of
-from audit_svc.sqlite.text.text_search import TextSearch
+from audit_svc.sql.database import Database
+from audit_svc.sql.read import listing, walks
+from audit_svc.sql.read.listing import CALL_NAMES, ROW_RECEIPT, Condition
+from audit_svc.sql.read.walks import Log, Plan, Planner, Walk
 from service_kit.paging import Position
 
 
-def list_tool_calls(connection: Connection, query: Query) -> Page[questions_pb2.ToolCallRecord]:
+def list_tool_calls(database: Database, query: Query) -> Page[questions_pb2.ToolCallRecord]:
     """A page of tool calls. It may be short, though another follows."""
-    trigrams = trigrams_of(listing.lower(query.filter.contains))
-
-    def by_text(position: Position, size: int, give_up: float) -> tuple[list[Values], Position | None]:
-        conditions = [*_all(query.filter), *listing.time_range(query.filter)]
-        return TextSearch(connection, trigrams, conditions, query.filter.from_ms or 0, size, give_up).rows(position)
-
-    return walks.list_rows(connection, query, plan_of(connection, query.filter), by_text if trigrams else None)
+    by_text = None
+    if query.filter.contains:
+        by_text = database.by_text(query, [*_all(query.filter), *listing.time_range(query.filter)])
+    return walks.list_rows(database, query, plan_of(database, query.filter), by_text)
 
 
 def export_tool_calls(
-    connection: Connection, wanted: Filter, after: Position | None, last_position: int, size: int
+    database: Database, wanted: Filter, after: Position | None, last_position: int, size: int
 ) -> list[questions_pb2.ToolCallRecord]:
     """The next rows of an export, the oldest first: see ReadableLedger."""
-    return walks.export_rows(connection, plan_of(connection, wanted), wanted, after, last_position, size)
+    return walks.export_rows(database, plan_of(database, wanted), wanted, after, last_position, size)
 
 
-def last_position(connection: Connection) -> int:
+def last_position(database: Database) -> int:
     """The position of the last tool call; 0 when there is none."""
-    return walks.last_position(connection, _LOG)
+    return walks.last_position(database, _LOG)
 
 
-def tool_calls_after(connection: Connection, wanted: Filter, position: int) -> Tail[questions_pb2.ToolCallRecord]:
+def tool_calls_after(database: Database, wanted: Filter, position: int) -> Tail[questions_pb2.ToolCallRecord]:
     """The rows after position: see ReadableLedger."""
-    return walks.rows_after(connection, _LOG, [*_all(wanted), *listing.time_range(wanted)], position)
+    return walks.rows_after(database, _LOG, [*_all(wanted), *listing.time_range(wanted)], position)
 
 
-def plan_of(connection: Connection, wanted: Filter) -> Plan:
+def plan_of(database: Database, wanted: Filter) -> Plan:
     """The walk that meets the fewest rows for a filter."""
     others = conditions_of(wanted)
     planner = Planner(_LOG, others)
-    if plan := planner.shortest(connection, wanted):
+    if plan := planner.shortest(database, wanted):
         return plan
     if unusual := _unusual(wanted):
         return planner.by([Walk("idx_tool_call_log_unusual", [outcome]) for outcome in unusual], "outcomes")
@@ -56,7 +51,7 @@ def plan_of(connection: Connection, wanted: Filter) -> Plan:
         return planner.by([Walk("idx_tool_call_log_failed", others["error"])], "error")
     if "model" in wanted.equal and not {"engine", "tool_name"} <= wanted.equal.keys():
         return planner.by([Walk("idx_tool_call_log_model", others["model"])], "model")
-    by_tool = planner.along_pairs(connection, wanted, "idx_tool_call_log_tool", ("engine", "tool_name"))
+    by_tool = planner.along_pairs(database, wanted, "idx_tool_call_log_tool", ("engine", "tool_name"))
     return by_tool or planner.by([Walk("idx_tool_call_log_created")])
 
 

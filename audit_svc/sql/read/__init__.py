@@ -1,0 +1,1 @@
+"""Listings, timelines, exports and tails."""

@@ -1,0 +1,1 @@
+"""Usage in groups, from the tables that keep its sums."""
