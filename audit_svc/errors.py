@@ -20,6 +20,7 @@ AuditError
 ├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
 └── StoreUnavailable        the database cannot be used now                          UNAVAILABLE
     ├── StoreClosed         the ledger is shutting down                              UNAVAILABLE
+    ├── NotWriter           another replica writes: the message says what to do      UNAVAILABLE
     └── FileLost            the database's path names another file now, or none      UNAVAILABLE
 
 audit_svc.services maps them to status codes; no other module knows gRPC.
@@ -138,6 +139,14 @@ class Damaged(AuditError):
 
 class StoreClosed(StoreUnavailable):
     """The ledger is shutting down. Producers take it for an announced end (recording.delivery.connection)."""
+
+
+class NotWriter(StoreUnavailable):
+    """Another replica of the ledger writes, or none does now; `metadata` has the writer's address where it is known."""
+
+    def __init__(self, message: str, address: str) -> None:
+        super().__init__(message)
+        self.metadata = {"writer": address} if address else {}
 
 
 class FileLost(StoreUnavailable):

@@ -89,6 +89,14 @@ ROLES: Mapping[str, Mapping[str, frozenset[Role]]] = {
 RECORD_BATCH = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}/RecordBatch"
 """Its batches say by their row_version whether this ledger knows all their fields."""
 
+OF_THE_WRITER = frozenset(
+    f"/{service}/{method}"
+    for service, roles in ROLES.items()
+    for method in roles
+    if service.endswith(".AuditService") or method in ("Prune", "Erase", "PlaceHold", "LiftHold", "ListHolds")
+)
+"""What only the replica that writes does; another one passes it on (audit_svc.forwarding)."""
+
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidPage: grpc.StatusCode.INVALID_ARGUMENT,

@@ -1,7 +1,7 @@
 """grpc.health.v1 that follows what a service needs: NOT_SERVING while it cannot do its work, SERVING when it can."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
@@ -46,11 +46,15 @@ class Health(health_pb2_grpc.HealthServicer):
         self._status: _Status = NOT_SERVING
         self._draining = False
         self._detail = ""
+        self._resting: frozenset[str] = frozenset()
         self._watchers: set[asyncio.Event] = set()
 
-    def set(self, *, serves: bool, detail: str = "") -> None:
-        """Changes the status, unless a drain has begun. detail goes with each answer to Check, for people."""
-        self._detail = detail
+    def set(self, *, serves: bool, detail: str = "", resting: Collection[str] = ()) -> None:
+        """Changes the status, unless a drain has begun.
+
+        detail goes with each answer to Check, for people. resting: the names that do not serve while the others do.
+        """
+        self._detail, self._resting = detail, frozenset(resting)
         if not self._draining:
             self._status = SERVING if serves else NOT_SERVING
             self._wake()
@@ -68,13 +72,13 @@ class Health(health_pb2_grpc.HealthServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is served here")
         if self._detail:
             context.set_trailing_metadata(((DETAIL_KEY, self._detail.encode()),))
-        return health_pb2.HealthCheckResponse(status=self._status)
+        return health_pb2.HealthCheckResponse(status=self._status_of(request.service))
 
     async def List(self, request: Any, context: Context) -> Any:  # noqa: N802
         """The status now of all names."""
-        status = health_pb2.HealthCheckResponse(status=self._status)
+        statuses = {name: health_pb2.HealthCheckResponse(status=self._status_of(name)) for name in self._names}
         # its types are older than this RPC
-        return health_pb2.HealthListResponse(statuses=dict.fromkeys(self._names, status))  # type: ignore[attr-defined]
+        return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802
         """The status now and at each change; of changes that come together the last."""
@@ -85,7 +89,7 @@ class Health(health_pb2_grpc.HealthServicer):
             while True:
                 changed.clear()
                 known = request.service in self._names
-                status = self._status if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+                status = self._status_of(request.service) if known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
                 if status != told:
                     async with asyncio.timeout(WRITE_SECONDS):
                         await context.write(health_pb2.HealthCheckResponse(status=status))
@@ -99,6 +103,9 @@ class Health(health_pb2_grpc.HealthServicer):
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the status was not read in time")
         finally:
             self._watchers.discard(changed)
+
+    def _status_of(self, name: str) -> _Status:
+        return NOT_SERVING if name in self._resting else self._status
 
     def _wake(self) -> None:
         for changed in self._watchers:
@@ -114,10 +121,12 @@ async def follow(
     every_seconds: float,
     within_seconds: float,
     check_now: asyncio.Event | None = None,
+    resting: Callable[[], Collection[str]] = tuple,
 ) -> AsyncIterator[None]:
     """Sets health by check while the body runs; until the first answer it is NOT_SERVING.
 
     detail says what to look at while it is SERVING: it is logged when it changes, and does not change the status.
+    resting: see Health.set().
 
     The check is asked every so often, when check_now is set, and at least each second while the answer is no. One that
     raises, or takes longer than within_seconds, has failed; so has one while a thread of the process has died.
@@ -139,7 +148,7 @@ async def follow(
                 reason = f"the check failed: {type(error).__name__}"
                 if not told:
                     log.exception("health.check_failed")
-            health.set(serves=not reason, detail=(reason or note)[:MAX_DETAIL_CHARACTERS])
+            health.set(serves=not reason, detail=(reason or note)[:MAX_DETAIL_CHARACTERS], resting=resting())
             if note != noted:
                 log.warning("health.detail", detail=note) if note else log.info("health.detail_settled")
             noted = note

@@ -57,6 +57,8 @@ class Service:
     """Set when check is not to wait for its time, since something failed."""
     detail: Check = nothing
     """What an operator should look at although the service can do its work; empty when there is nothing."""
+    resting: Callable[[], Collection[str]] = tuple
+    """Those of names that this process does not serve now although it serves the others, for balancers."""
     routing: Sequence[grpc.aio.ServerInterceptor] = ()
     """Behind all other interceptors: who answers a call in the place of this process."""
     shares_port: bool = False
@@ -109,8 +111,16 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
         service.begin_drain()
         log.info("service.draining", grace_seconds=settings.drain_seconds)
 
-    every, within, now = settings.health_seconds, CHECK_SECONDS, service.check_now
-    async with follow(health, service.check, service.detail, every_seconds=every, within_seconds=within, check_now=now):
+    following = follow(
+        health,
+        service.check,
+        service.detail,
+        every_seconds=settings.health_seconds,
+        within_seconds=CHECK_SECONDS,
+        check_now=service.check_now,
+        resting=service.resting,
+    )
+    async with following:
         with (
             serve_metrics(service.metrics_socket or settings.metrics_listen, registry),
             LoopWatch(registry).watching(),

@@ -116,3 +116,20 @@ async def test_what_to_look_at_is_told_with_the_status_and_does_not_change_it():
         "health.detail",
         "health.detail_settled",
     ]
+
+
+async def test_a_name_rests_alone_and_watchers_are_told_when_it_does():
+    health, need = Health(["a.B", "writer"]), Need("")
+    resting: set[str] = set()
+    look = asyncio.Event()
+    async with follow(health, need, every_seconds=60, within_seconds=1, check_now=look, resting=lambda: resting):
+        await becomes(health, SERVING)
+        assert await status_of(health, "writer") == SERVING
+        resting.add("writer")
+        look.set()
+        async with asyncio.timeout(30):
+            while await status_of(health, "writer") == SERVING:
+                await asyncio.sleep(0.005)
+        await becomes(health, SERVING)
+        health.drain()
+        assert await status_of(health, "a.B") == NOT_SERVING

@@ -288,7 +288,7 @@ class Writership:
 
 async def _one(connection: psycopg.AsyncConnection[Any], statement: str, **values: Any) -> Any:
     with _cut_after(connection, CALL_SECONDS):
-        cursor = await connection.execute(statement, values)  # type: ignore[arg-type] # a constant of this module
+        cursor = await connection.execute(statement, values)
         row = await cursor.fetchone()
     if row is None:
         raise psycopg.DataError("the row of ledger_lease is missing")
