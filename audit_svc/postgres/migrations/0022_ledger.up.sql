@@ -4,13 +4,23 @@
 -- What every transaction of the writer updates first: so they are one after the other, and a position is taken in the
 -- order of commits, also while a writer that was replaced still thinks that it is one.
 CREATE TABLE ledger_writer (
+    id      smallint PRIMARY KEY CHECK (id = 1),
+    epoch   bigint NOT NULL,
+    commits bigint NOT NULL
+);
+INSERT INTO ledger_writer VALUES (1, 0, 0);
+
+-- Which replica writes, and that it lives: a row of its own, since that one is held while a transaction runs.
+CREATE TABLE ledger_lease (
     id         smallint PRIMARY KEY CHECK (id = 1),
     epoch      bigint NOT NULL,
-    commits    bigint NOT NULL,
-    renewed_at bigint NOT NULL,
-    address    text COLLATE "C" NOT NULL
+    beats      bigint NOT NULL,
+    holder     text COLLATE "C" NOT NULL,
+    address    text COLLATE "C" NOT NULL,
+    is_present boolean NOT NULL,
+    page_key   bytea
 );
-INSERT INTO ledger_writer VALUES (1, 0, 0, 0, '');
+INSERT INTO ledger_lease VALUES (1, 0, 0, '', '', false);
 
 -- A glob of * and ? as a regular expression.
 CREATE FUNCTION glob_regex(glob text) RETURNS text LANGUAGE sql IMMUTABLE AS $$

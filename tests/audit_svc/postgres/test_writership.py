@@ -8,27 +8,19 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
 
+from audit_svc.postgres.open import migrate
+from audit_svc.postgres.open.connection import Connection, connect
 from demo.postgres import PostgresServer
 from tests.faults.proxy import Proxy
-from tests.support.postgres import *  # noqa: F403 - fixtures
 
 pytestmark = pytest.mark.postgres
 
 FAR_TOO_LONG_SECONDS = 60
-_SCHEMA = """
-    CREATE TABLE ledger_writer (id smallint PRIMARY KEY, epoch bigint NOT NULL, commits bigint NOT NULL);
-    INSERT INTO ledger_writer VALUES (1, 0, 0);
-    CREATE TABLE ledger_lease (
-        id smallint PRIMARY KEY, epoch bigint NOT NULL, beats bigint NOT NULL,
-        holder text NOT NULL, address text NOT NULL, is_present boolean NOT NULL
-    );
-    INSERT INTO ledger_lease VALUES (1, 0, 0, '', '', false);
-"""
 
 
 class Replica:
@@ -69,9 +61,8 @@ class Replica:
 
 
 @pytest.fixture
-def url(postgres_database: str) -> str:
-    with psycopg.connect(postgres_database) as connection:
-        connection.execute(_SCHEMA)
+def url(postgres_database: str, migrated: Connection) -> str:
+    """Of a database with the schema in it."""
     return postgres_database
 
 
@@ -148,11 +139,11 @@ def test_a_writer_whose_network_is_cut_is_followed_and_knows(
     first.wait_until("stands by second:2")
 
 
-def test_the_writer_goes_on_after_the_database_was_killed(url: str, stack: ExitStack) -> None:
+def test_the_writer_goes_on_after_the_database_was_killed(stack: ExitStack) -> None:
     with PostgresServer(synced=False) as server:
         own = server.create_database("ledger")
-        with psycopg.connect(own) as connection:
-            connection.execute(_SCHEMA)
+        with closing(connect(own, writes=True)) as connection:
+            migrate.up(connection, migrate.load_migrations())
         first = _start(stack, own, "first:1")
         first.wait_until("writes")
         before, _ = _epochs(own)
