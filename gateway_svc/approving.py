@@ -9,7 +9,6 @@ from onrecord.gateway.v1 import approvals_pb2_grpc
 
 from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
-    EXIT_FAILED,
     GRPC_TIMEOUT_SECONDS,
     Json,
     Target,
@@ -20,7 +19,8 @@ from gateway_svc.terminal.calling import (
 )
 from recording.channel.token import Metadata
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, Exit, Option
+from service_kit.terminal.command import Argument, Option
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import whole_id
 
 CallId = Annotated[str, Argument(metavar="ID", help="The id that `approvals` shows, or its first or last characters.")]
@@ -75,8 +75,7 @@ def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, ta
 
     call = call_gateway(target, answer, approvals_pb2_grpc.ApprovalServiceStub)
     if call is None:
-        err.print(f"no tool call with the id {printable(call_id)} waits for an answer (see `gateway-svc approvals`)")
-        raise Exit(EXIT_FAILED)
+        raise Failed(f"no tool call {call_id} waits for an answer: `approvals` lists those that do")
     out.print(f"{'allowed' if verdict == common_pb2.VERDICT_ALLOWED else 'denied'}: {_line(call)}")
 
 

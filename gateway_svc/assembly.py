@@ -170,7 +170,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
     """
     if settings.approval_by_others and settings.tokens_file is None:
         raise SettingsError("GATEWAY_APPROVAL_BY_OTHERS needs GATEWAY_TOKENS_FILE: without names nobody is another")
-    settings.workspace.mkdir(parents=True, exist_ok=True)
+    (settings.state_dir / "workspace").mkdir(parents=True, exist_ok=True)
     conversations = FileConversations(
         settings.state_dir,
         synced=settings.conversations_sync == "turns",

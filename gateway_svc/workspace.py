@@ -43,14 +43,17 @@ def check_workspace(workspace: Path, settings: Iterable[Any]) -> None:
 
 
 def check_state(workspace: Path, state_dir: Path) -> None:
-    """Refuses a workspace in a folder of the gateway's own state.
+    """Refuses a workspace in a folder of the gateway's own state, and one that is not there: its name may be mistyped.
 
     Raises:
-        SettingsError: it is one, or lies in one.
+        SettingsError: it is one, or lies in one, or is no folder, unless it is the one below the state directory.
     """
     own = state_dir / "workspace"
     if workspace.is_relative_to(state_dir) and not workspace.is_relative_to(own):
         raise SettingsError(f"GATEWAY_WORKSPACE: {workspace} lies in the state directory: take {own}, or {WAY_OUT}")
+    if workspace != own and not workspace.is_dir():
+        what = "is no folder" if workspace.exists() else "is not there"
+        raise SettingsError(f"GATEWAY_WORKSPACE: {workspace} {what}: make it, or name another")
 
 
 def check_environment(workspace: Path, environment: Mapping[str, str], where: str = "") -> None:

@@ -11,13 +11,13 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 from gateway_svc.terminal import turns
-from gateway_svc.terminal.calling import EXIT_FAILED
 from onrecord_cli import models
 from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, state_folder
 from onrecord_cli.pair import Pair, Plan, has_door, started
 from onrecord_cli.processes import ServiceEnded
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, BadParameter, Exit, Option, Options
+from service_kit.terminal.command import Argument, BadParameter, Option, Options
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Printer
 
 out, err = Printer(), Printer(stderr=True)
@@ -40,7 +40,7 @@ class PairOptions(Options):
 
         Raises:
             BadParameter: the workspace is no folder.
-            Exit: there is no model; a sentence on stderr says what to do.
+            Failed: there is no model.
         """
         workspace = self.workspace.expanduser().absolute() if self.workspace else None
         if workspace and not workspace.is_dir():
@@ -51,8 +51,7 @@ class PairOptions(Options):
             for note in found.notes:
                 err.print(printable(note), style="yellow")
             if not models.told(found.settings):
-                err.print(models.NOT_FOUND)
-                raise Exit(EXIT_NO_MODEL)
+                raise Failed(models.NOT_FOUND, EXIT_NO_MODEL)
         return Plan(found.settings, workspace, gateway, door and has_door(), self.gemma, usual_ports)
 
 
@@ -75,8 +74,7 @@ def up(
     """
     folder = state_folder()
     if running := find(folder):
-        err.print(f"it runs already, as process {running.pid} on {_short(folder)}", style="yellow")
-        raise Exit(EXIT_FAILED)
+        raise Failed(f"it runs already, as process {running.pid} on {_short(folder)}")
     plan = pair.plan(gateway=gateway, door=door)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -135,8 +133,7 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
                     raise
                 running = _begun(folder)
     if not running.gateway:
-        err.print("what runs there has no gateway: end it, and say `onrecord up` with a model", style="red")
-        raise Exit(EXIT_FAILED)
+        raise Failed("what runs there has no gateway: end it, and say `onrecord up` with a model")
     if pair.workspace or pair.gemma:
         raise BadParameter("is for services that this command starts, and they run already", "--workspace and --gemma")
     turn.target = running.gateway
@@ -158,16 +155,13 @@ def _failures_are_sentences(folder: Path) -> Iterator[None]:
     try:
         yield
     except AlreadyRuns:
-        err.print(_HOLDER.format(folder), style="red")
+        raise Failed(_HOLDER.format(folder)) from None
     except ServiceEnded as ended:
-        err.print(printable(str(ended).replace("\n", "\0")).replace("\\x00", "\n"), style="red")
+        raise Failed(str(ended)) from None
     except OSError as error:
         if error.filename is None or not str(error.filename).startswith(str(folder)):
             raise
-        err.print(f"{error.filename} cannot be used: {error.strerror}", style="red")
-    else:
-        return
-    raise Exit(EXIT_FAILED)
+        raise Failed(f"{error.filename} cannot be used: {error.strerror}") from None
 
 
 def _say(folder: Path, plan: Plan, pair: Pair) -> None:

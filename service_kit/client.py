@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from service_kit.terminal.command import BadParameter, Exit, Option, echo
+from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.failures import Failed
 
 if TYPE_CHECKING:
     import socket
@@ -81,7 +82,7 @@ def open_channel(target: str) -> "tuple[grpc.aio.Channel, Metadata]":
     """A channel to target, and the metadata of its calls, as the options of the command that runs say.
 
     Raises:
-        Exit: a file cannot be used; a sentence on stderr says which.
+        Failed: a file cannot be used.
         BadParameter: target is empty.
     """
     import grpc
@@ -156,5 +157,4 @@ def _access(target: str) -> "tuple[grpc.ChannelCredentials | None, Metadata]":
     try:
         return access.credentials(), access.metadata()
     except WrongFile as error:
-        echo(error, err=True)
-        raise Exit(2) from None
+        raise Failed(str(error), 2) from None

@@ -199,6 +199,14 @@ def code_name(status: status_pb2.Status) -> str:
     return next((code.name for code in grpc.StatusCode if code.value[0] == status.code), str(status.code))
 
 
+def about(error: BaseException) -> dict[str, Any]:
+    """The reason and the metadata of an error as its status has them; empty for one that clients are not told of."""
+    try:
+        return {"reason": _reason(type(error)), "metadata": _metadata(error)}
+    except ValueError:
+        return {}
+
+
 def _metadata(error: BaseException) -> dict[str, str]:
     named = {"resource": error.resource, "id": error.id[:MAX_ID]} if hasattr(error, "resource") else {}  # type: ignore[attr-defined] # beside resource
     return {**named, **getattr(error, "metadata", {})}

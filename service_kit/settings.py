@@ -3,7 +3,6 @@
 import difflib
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
@@ -14,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from recording.channel.watched import WrongFile
 from service_kit.setting_types import OnDisk
+from service_kit.terminal.failures import Failed, tell
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -108,8 +108,7 @@ def without_secrets(text: str) -> str:
 
 def refuse(sentences: list[str]) -> NoReturn:
     """Ends the process with code 2 and the sentences on stderr."""
-    for sentence in sentences:
-        sys.stderr.write(f"{sentence}\n")
+    tell(Failed("\n".join(sentences), EXIT_WRONG_SETTINGS))
     raise SystemExit(EXIT_WRONG_SETTINGS)
 
 

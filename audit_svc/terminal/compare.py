@@ -10,9 +10,9 @@ from audit_svc.terminal.comparison import Baseline, Comparison, Side
 from audit_svc.terminal.comparison import compare as compare_timeline
 from audit_svc.terminal.options import RecordedBy, SessionId, Source
 from audit_svc.terminal.plain import json_line, money
-from audit_svc.terminal.running import EXIT_FAILED, Json, err, out
+from audit_svc.terminal.running import Json, out
 from service_kit.printable import printable
-from service_kit.terminal.command import Exit
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Table, duration
 
 MAX_ARGUMENTS = 80
@@ -29,8 +29,7 @@ def compare(
     request = questions_pb2.GetSessionRecordRequest(session=key)
     comparison = compare_timeline(listed(source, "GetSessionRecord", request, "entries"))
     if not comparison.shadows:
-        err.print(f"no shadow ran in session {session}", style="red")
-        raise Exit(EXIT_FAILED)
+        raise Failed(f"no shadow ran in session {session}")
     if as_json:
         sys.stdout.write(json_line({"session_id": session, **comparison.to_json()}))
         return

@@ -18,9 +18,10 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named_session
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
-from audit_svc.terminal.running import EXIT_FAILED, err, progress
+from audit_svc.terminal.running import progress
 from service_kit.printable import printable
-from service_kit.terminal.command import BadParameter, Exit, Option
+from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.failures import Failed
 
 
 def fields_of(row: type[Message]) -> dict[str, Any]:
@@ -153,8 +154,7 @@ def export(
     except OSError as error:
         if output is None:
             raise
-        err.print(f"{output} cannot be written: {error.strerror}", style="red")
-        raise Exit(EXIT_FAILED) from None
+        raise Failed(f"{output} cannot be written: {error.strerror}") from None
 
 
 def _write_sealed(source: Source, output: Path | None) -> None:
@@ -207,8 +207,7 @@ def _copy(parts: Iterable[tuple[list[Any], bool]], sink: Sink, tell: Callable[[i
         tell(written, 0)
     sink.close()
     if not is_whole:
-        err.print("the export was cut: it ended before its last part", style="red")
-        raise Exit(EXIT_FAILED)
+        raise Failed("the export was cut: it ended before its last part")
 
 
 @contextmanager

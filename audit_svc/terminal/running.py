@@ -10,11 +10,12 @@ from audit_svc.errors import AuditError, DatabaseVanished
 from recording.transparency.errors import TransparencyError
 from service_kit.printable import printable
 from service_kit.terminal import printing
-from service_kit.terminal.command import BadParameter, Exit, Option, echo
+from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.failures import Failed
 
 Database = Annotated[Path | None, Option("--db", help="The database file; AUDIT_DB when not given.")]
 Target = Annotated[str | None, Option("--target", help="A running service, host:port, instead of a file.")]
-Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
+Json = printing.Json
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 EXIT_FAILED = 1
@@ -63,12 +64,11 @@ def in_options(message: str) -> str:
 
 @contextmanager
 def error_is_exit_code_1() -> Iterator[None]:
-    """Turns the ledger's errors into a sentence on stderr and the exit code, 2 where a served database is missing."""
+    """Turns the ledger's errors into Failed, with the exit code 2 where a served database is missing."""
     try:
         yield
     except (AuditError, TransparencyError) as error:
-        echo(f"audit-svc: {in_options(str(error))}", err=True)
-        raise Exit(2 if isinstance(error, DatabaseVanished) else 1) from None
+        raise Failed(in_options(str(error)), 2 if isinstance(error, DatabaseVanished) else 1, error) from None
 
 
 def say_unseen(told: str) -> None:

@@ -47,6 +47,7 @@ from recording.transparency.cosignature import Cosignature, Witness
 from recording.transparency.note import Verifier
 from recording.transparency.proof import Proof
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
+from service_kit.terminal.failures import Failed
 from service_kit.times import show_time
 
 EXIT_NOT_VERIFIED = 2
@@ -93,11 +94,8 @@ def verify(
     With --target it is a running service: its log, and whether its newest tool calls are what it sealed of them.
     """
     refuse_both(db, target)
-    try:
-        with error_is_exit_code_1():
-            witnesses = distinct(map(read_witness, witness or ()))
-    except Exit:
-        raise Exit(EXIT_NOT_VERIFIED) from None
+    with _nothing_can_be_said():
+        witnesses = distinct(map(read_witness, witness or ()))
     needed = len(witnesses) if quorum is None else quorum
     if not bool(witnesses) <= needed <= len(witnesses):
         raise BadParameter(f"there are {len(witnesses)} witnesses: name each with --witness", "--quorum")
@@ -120,21 +118,29 @@ def verify(
             raise BadParameter("is a folder of this machine: leave it out with --target", "--seal")
         _verify_alone(target, key, _check_service(target, witnesses, needed), old_checkpoint or [], as_json=as_json)
     path, folder, _ = where(db, seal)
-    try:
-        with (
-            error_is_exit_code_1(),
-            progress("verifying") as on_progress,
-            reading(path, on_unseen=say_unseen) as connection,
-        ):
-            verifier = _verifier(key, folder)
-            leaf.prepare(connection)
-            connection.execute("BEGIN")
-            report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
-            _look_for_witnesses(report, folder, verifier, witnesses, needed)
-    except Exit:
-        raise Exit(EXIT_NOT_VERIFIED) from None
+    with (
+        _nothing_can_be_said(),
+        progress("verifying") as on_progress,
+        reading(path, on_unseen=say_unseen) as connection,
+    ):
+        verifier = _verifier(key, folder)
+        leaf.prepare(connection)
+        connection.execute("BEGIN")
+        report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
+        _look_for_witnesses(report, folder, verifier, witnesses, needed)
     _show(report, str(folder), own_key=key is None, as_json=as_json)
     raise Exit(1 if report.problems else 0)
+
+
+@contextmanager
+def _nothing_can_be_said() -> Iterator[None]:
+    """Gives a failure in the body the exit code of what is not verified."""
+    try:
+        with error_is_exit_code_1():
+            yield
+    except Failed as failed:
+        failed.code = EXIT_NOT_VERIFIED
+        raise
 
 
 Check = Callable[[Verifier, list[Path], Callable[[int, int], None]], Report]
@@ -143,13 +149,10 @@ Check = Callable[[Verifier, list[Path], Callable[[int, int], None]], Report]
 
 def _verify_alone(place: str, key: str | None, check: Check, old: list[Path], *, as_json: bool) -> NoReturn:
     """Checks what needs no ledger, and so a key from elsewhere."""
-    try:
-        with error_is_exit_code_1(), progress("verifying") as on_progress:
-            if key is None:
-                raise SealError(f"{place} is checked with the log's verifier key, from elsewhere: give it with --key")
-            report = check(read_verifier(key), old, on_progress)
-    except Exit:
-        raise Exit(EXIT_NOT_VERIFIED) from None
+    with _nothing_can_be_said(), progress("verifying") as on_progress:
+        if key is None:
+            raise SealError(f"{place} is checked with the log's verifier key, from elsewhere: give it with --key")
+        report = check(read_verifier(key), old, on_progress)
     _show(report, place, own_key=False, as_json=as_json)
     raise Exit(1 if report.problems else 0)
 
@@ -403,17 +406,14 @@ def _checkpoint(folder: Path, verifier: Verifier) -> Any:
 def _verify_proof(
     path: Path, key: str | None, witnesses: list[Witness], quorum: int, texts: Path | None, *, as_json: bool
 ) -> None:
-    try:
-        with error_is_exit_code_1():
-            if key is None:
-                raise SealError("a proof is checked with the log's verifier key: give it with --key")
-            verifier = read_verifier(key)
-            try:
-                made = Proof.parse(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError) as error:
-                raise SealError(f"{path} cannot be read ({type(error).__name__})") from None
-    except Exit:
-        raise Exit(EXIT_NOT_VERIFIED) from None
+    with _nothing_can_be_said():
+        if key is None:
+            raise SealError("a proof is checked with the log's verifier key: give it with --key")
+        verifier = read_verifier(key)
+        try:
+            made = Proof.parse(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SealError(f"{path} cannot be read ({type(error).__name__})") from None
     with error_is_exit_code_1():
         checkpoint = made.check(verifier)
         seen = look([made.note], verifier, witnesses, quorum, None)

@@ -8,10 +8,9 @@ import grpc
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2_grpc
 
-from audit_svc.terminal.running import EXIT_FAILED, err, in_options
+from audit_svc.terminal.running import EXIT_FAILED, in_options
 from service_kit.client import open_blocking_channel, why_away
-from service_kit.printable import printable
-from service_kit.terminal.command import Exit
+from service_kit.terminal.failures import Failed
 
 if TYPE_CHECKING:
     from recording.channel.token import Metadata
@@ -46,12 +45,11 @@ def open_service(target: str) -> Iterator[Service]:
 
 @contextmanager
 def answers_are_exit_code_1(target: str) -> Iterator[None]:
-    """Ends the program with a sentence and exit code 1 where a call in the body fails."""
+    """Turns a call's failure in the body into Failed."""
     try:
         yield
     except grpc.RpcError as error:
         details = error.details() or ""
         is_away = error.code() is grpc.StatusCode.UNAVAILABLE
         hint = why_away(target, "an audit service", details) if is_away else ""
-        err.print(f"{error.code().name}: {printable(in_options(details))}{hint}", style="red")
-        raise Exit(EXIT_FAILED) from None
+        raise Failed(f"{error.code().name}: {in_options(details)}{hint}", EXIT_FAILED, error) from None

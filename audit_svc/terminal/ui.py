@@ -11,7 +11,8 @@ from recording.channel.token import watch_token
 from recording.channel.watched import WrongFile
 from service_kit.observing.logs import configure_logging
 from service_kit.settings import load_settings
-from service_kit.terminal.command import BadParameter, Exit, Option, echo
+from service_kit.terminal.command import BadParameter, Option, echo
+from service_kit.terminal.failures import Failed
 
 
 def ui(
@@ -39,8 +40,7 @@ def ui(
     try:
         from audit_svc.ui import guard, serve
     except ImportError as missing:
-        echo(f"audit-svc: {missing.name} is not installed; in a checkout, .venv/bin/pip install -e '.[ui]'", err=True)
-        raise Exit(1) from None
+        raise Failed(f"{missing.name} is not installed; in a checkout, .venv/bin/pip install -e '.[ui]'") from None
     if not allow_network and not is_local(listen):
         raise BadParameter(
             f"{listen} can be reached from elsewhere, and pages and token would travel in plain text: "
@@ -62,5 +62,4 @@ def _token(path: Path) -> str:
     try:
         return watch_token(path).current()
     except WrongFile as error:
-        echo(f"audit-svc: {error}", err=True)
-        raise Exit(2) from None
+        raise Failed(str(error), 2) from None

@@ -8,6 +8,7 @@ from gateway_svc.settings import StateSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
 from service_kit.terminal.command import Exit, Option, echo
+from service_kit.terminal.failures import Failed
 
 EXIT_DAMAGED = 1
 
@@ -39,8 +40,7 @@ def export(session_id: str) -> None:
         path = Places(load_settings(StateSettings).state_dir / "sessions").find(session_id)
         state, _ = session_file.read(path, prompt=True)
     except (GatewayError, OSError) as error:
-        echo(printable(str(error)), err=True)
-        raise Exit(EXIT_DAMAGED) from None
+        raise Failed(str(error), EXIT_DAMAGED, error) from None
     sys.stdout.write(json_text({"session": state.to_json()}, ascii_only=True) + "\n")
     try:
         fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)

@@ -11,6 +11,7 @@ from recording.channel.watched import WrongFile, read_file
 from service_kit.client import open_channel
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Exit, Option, echo
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Printer, Table, counted
 from service_kit.times import parse_time
 
@@ -73,8 +74,7 @@ def try_on_record(
     try:
         asyncio.run(_read_record(trial, target, parse_time(since, time.time_ns() // 1_000_000)))
     except grpc.aio.AioRpcError as error:
-        echo(printable(f"{error.code().name}: {error.details() or ''}"), err=True)
-        raise Exit(EXIT_FAILED) from None
+        raise Failed(f"{error.code().name}: {error.details() or ''}", EXIT_FAILED, error) from None
     _show(trial)
 
 
@@ -88,8 +88,7 @@ def _load(path: Path) -> "Policy":
 
 
 def _refuse(error: WrongFile) -> NoReturn:
-    echo(printable(str(error)), err=True)
-    raise Exit(EXIT_WRONG_FILE)
+    raise Failed(str(error), EXIT_WRONG_FILE)
 
 
 async def _read_record(trial: "Trial", target: str, from_ms: int) -> None:

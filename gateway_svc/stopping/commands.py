@@ -9,7 +9,6 @@ from onrecord.gateway.v1 import control_pb2_grpc
 from gateway_svc.stopping.stops import END_SECONDS
 from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
-    EXIT_FAILED,
     GRPC_TIMEOUT_SECONDS,
     Json,
     Target,
@@ -21,7 +20,8 @@ from gateway_svc.terminal.calling import (
 from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.producing.stop import scope_text
-from service_kit.terminal.command import Argument, BadParameter, Exit, Option
+from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import counted
 from service_kit.times import show_time
 
@@ -66,8 +66,7 @@ def stop(
         ended = f"ended: {counted(answer.ended_turns, 'turn')}, {counted(answer.ended_tool_calls, 'tool call')}"
         out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
     if answer.still_running and not let_calls_end:
-        err.print(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
-        raise Exit(EXIT_FAILED)
+        raise Failed(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
 
 
 def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:

@@ -13,16 +13,17 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from recording.channel.token import Metadata
 from service_kit.client import open_channel, why_away
 from service_kit.printable import json_text, printable
+from service_kit.terminal import printing
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
-from service_kit.terminal.printing import Printer
 
 T = TypeVar("T")
 
 Target = Annotated[str, Option(envvar="GATEWAY_LISTEN", help="The gateway's address, host:port.")]
 SessionId = Annotated[str, Argument(help="The session: its id, the first or last characters of it, or @last.")]
-Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
+Json = printing.Json
 DEFAULT_TARGET = "127.0.0.1:50051"
 EXIT_FAILED = 1
 EXIT_CANCELLED = 130
@@ -30,8 +31,8 @@ GRPC_TIMEOUT_SECONDS = 10.0
 LOOKED_THROUGH = 10_000
 """The newest sessions, among which a part of an id is looked for."""
 
-out = Printer()
-err = Printer(stderr=True)
+out = printing.Printer()
+err = printing.Printer(stderr=True)
 
 
 def split_label(text: str) -> tuple[str, str]:
@@ -73,7 +74,9 @@ def call_gateway(
 ) -> T:
     """Runs work with a stub of the gateway at target, and the metadata of its calls.
 
-    If a call fails, prints the error and exits.
+    Raises:
+        Failed: a call failed.
+        Exit: ^C was typed.
     """
 
     async def connected() -> T:
@@ -86,14 +89,14 @@ def call_gateway(
     except grpc.aio.AioRpcError as error:
         details = error.details() or ""
         is_away = error.code() == grpc.StatusCode.UNAVAILABLE
-        print_error(error.code().name, details + (why_away(target, "a gateway", details) if is_away else ""))
-        raise Exit(EXIT_FAILED) from None
+        hint = why_away(target, "a gateway", details) if is_away else ""
+        raise Failed(f"{error.code().name}: {details}{hint}", EXIT_FAILED, error) from None
     except KeyboardInterrupt:
         raise Exit(EXIT_CANCELLED) from None
 
 
 def named_session(target: str, text: str, hint: str) -> str:
-    """The id of the session that text stands for, see service_kit.terminal.ids. Exits as call_gateway() does."""
+    """The id of the session that text stands for, see service_kit.terminal.ids. Raises as call_gateway() does."""
     if is_whole(text):
         return text
 

@@ -11,7 +11,8 @@ from intake_svc.setup.agents import Wanted, environment_of, files_of, text_of
 from intake_svc.setup.merging import CannotMerge, undo, write
 from recording.channel.watched import WrongFile
 from service_kit.settings import load_settings
-from service_kit.terminal.command import Argument, BadParameter, Exit, Option, echo
+from service_kit.terminal.command import Argument, BadParameter, Option, echo
+from service_kit.terminal.failures import Failed
 
 EXIT_CANNOT_MERGE = 1
 
@@ -44,8 +45,7 @@ def setup(
                 echo(f"# {file.path}\n{text_of(file)}")
         except (CannotMerge, OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             told = error if isinstance(error, CannotMerge) else f"{file.path}: {error}"
-            echo(str(told), err=True)
-            raise Exit(EXIT_CANNOT_MERGE) from None
+            raise Failed(str(told), EXIT_CANNOT_MERGE) from None
     needed = {} if undo_it else environment_of(agent, wanted)
     if needed:
         echo("# and in the environment of the agent:")

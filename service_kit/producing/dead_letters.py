@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
-from service_kit.terminal.command import Argument, Exit, Option, echo
-from service_kit.terminal.printing import Printer, Table, Wide, counted
+from service_kit.terminal.command import Argument, Option, echo
+from service_kit.terminal.failures import Failed
+from service_kit.terminal.printing import Json, Printer, Table, Wide, counted
 
 if TYPE_CHECKING:  # a service that records nothing must not load the record
     from recording.delivery.dead_letters import DeadLetters, KeptLetter
@@ -26,7 +27,6 @@ DROPPED = "an operator dropped them, which the ledger had refused"
 Ids = Annotated[list[str] | None, Argument(help="Ids of rows, as `list` shows them.")]
 All = Annotated[bool, Option("--all", help="All of them.")]
 Code = Annotated[str, Option(help="Those that were refused for this reason, such as TOO_OLD.")]
-Json = Annotated[bool, Option("--json", help="Print one JSON object a line.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
@@ -123,7 +123,7 @@ def _chosen(letters: "DeadLetters", ids: list[str] | None, *, every: bool, code:
     wanted = set(ids or ())
     found = letters.read()
     if missing := wanted - {letter.id for letter in found}:
-        _fail(f"There is no dead letter with the id {printable(min(missing))}.")
+        _fail(f"There is no dead letter with the id {min(missing)}.")
     return [
         letter
         for letter in found
@@ -153,5 +153,4 @@ def _print_json(about: dict[str, Any]) -> None:
 
 
 def _fail(sentence: str) -> NoReturn:
-    echo(sentence, err=True)
-    raise Exit(1)
+    raise Failed(sentence)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Annotated, Self
 
+from service_kit.printable import json_text
 from service_kit.terminal.command import Option
 from service_kit.terminal.ids import short_ids
 from service_kit.times import show_time
@@ -25,6 +26,7 @@ _STYLES = {
 """ECMA-48, 8.3.117 (SGR)."""
 
 
+Json = Annotated[bool, Option("--json", help="Print one JSON object a line, errors too.")]
 Wide = Annotated[bool, Option("--wide", help="Show all columns, whether the terminal has room for them or not.")]
 
 MIN_TEXT = 16
@@ -161,6 +163,11 @@ class Printer:
 
         cut: a line ends with … where a terminal's does.
         """
+        if self._stderr and stderr_is_json():
+            if note := str(what):
+                self.file.write(json_text({"note": note}, ascii_only=True) + "\n")
+                self.file.flush()
+            return
         width = None if wide else self.width
         lines = (
             [*what.lines(width)] if isinstance(what, Table) else [what if isinstance(what, Text) else Text(what, style)]
@@ -185,6 +192,19 @@ class Printer:
     def print_time(self, ms: int) -> str:
         """A time in milliseconds since 1970: how long ago where people read it, else in RFC 3339."""
         return ago(time.time_ns() // 1_000_000 - ms) if self.is_terminal else show_time(ms)
+
+
+_form = {"stderr_is_json": False}
+
+
+def put_stderr_in_json(wanted: bool) -> None:
+    """Whether what a program says on stderr is for programs: an object a line, as its results are."""
+    _form["stderr_is_json"] = wanted
+
+
+def stderr_is_json() -> bool:
+    """What put_stderr_in_json() has set."""
+    return _form["stderr_is_json"]
 
 
 def ago(ms: int) -> str:

@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from service_kit.terminal.command import BadParameter, Exit, echo
+from service_kit.terminal.failures import Failed, asks_for_json, tell
 from service_kit.terminal.later import loaded_later
 from service_kit.terminal.parameters import Function, Parameters
-from service_kit.terminal.printing import terminal_width
+from service_kit.terminal.printing import put_stderr_in_json, stderr_is_json, terminal_width
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -71,13 +72,15 @@ class Program(NamedTuple):
             sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding than rows have
+        words = list(sys.argv[1:] if words is None else words)
+        put_stderr_in_json(asks_for_json(words))
         try:
             try:
-                self._run(list(sys.argv[1:] if words is None else words))
+                self._run(words)
             finally:
                 sys.stdout.flush()
         except Exit as ended:
-            raise SystemExit(ended.code) from None
+            _end(ended)
         except KeyboardInterrupt:
             raise SystemExit(EXIT_INTERRUPTED) from None
         except OSError as error:
@@ -86,7 +89,7 @@ class Program(NamedTuple):
             # What is left in the buffer must not fail once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if error.errno != errno.EPIPE:
-                echo(f"{self.name}: stdout cannot be written: {error.strerror}", err=True)
+                tell(Failed(f"stdout cannot be written: {error.strerror}"))
             raise SystemExit(1) from None
         raise SystemExit(0)
 
@@ -152,19 +155,36 @@ class Program(NamedTuple):
 
 def run(function: Function) -> NoReturn:
     """Runs a program of one command. Raises SystemExit with the exit code."""
+    put_stderr_in_json(asks_for_json(sys.argv[1:]))
     parser = parser_of(os.path.basename(sys.argv[0]), _told_of(function))  # noqa: PTH119
     parameters = Parameters(function, parser, {})
     try:
-        parameters.call(parameters.parse(sys.argv[1:]))
-    except BadParameter as error:
-        _refuse(parser, error)
+        try:
+            parameters.call(parameters.parse(sys.argv[1:]))
+        except BadParameter as error:
+            _refuse(parser, error)
     except Exit as ended:
-        raise SystemExit(ended.code) from None
+        _end(ended)
     raise SystemExit(0)
+
+
+def _end(ended: Exit) -> NoReturn:
+    if isinstance(ended, Failed):
+        tell(ended)
+    raise SystemExit(ended.code) from None
 
 
 def _refuse(parser: argparse.ArgumentParser, error: BadParameter) -> NoReturn:
     parser.error(f"{error.param_hint}: {error.message}" if error.param_hint else error.message)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line as all that goes wrong is said."""
+
+    def error(self, message: str) -> NoReturn:
+        if stderr_is_json():
+            raise Failed(message, EXIT_USAGE, fields={"code": "INVALID_ARGUMENT"})
+        super().error(message)
 
 
 def _told_of(function: Function) -> str:
@@ -197,7 +217,7 @@ def parser_of(
     shown = {name: command.help for name, command in (commands or {}).items() if command.help}
     width = max(map(len, shown), default=0)
     lines = [f"  {name:{width}}  {told}" for name, told in shown.items()]
-    return argparse.ArgumentParser(
+    return _Parser(
         path,
         usage=f"{path} [OPTIONS] COMMAND ..." if lines else None,
         description=description,

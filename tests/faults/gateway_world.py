@@ -57,6 +57,7 @@ class GatewayWorld(World):
 
     def start(self, *, log: LogPipe | IO[bytes] | None = None, **settings: str) -> None:
         """Starts the audit service, the proxy and the model server."""
+        self._workspace.mkdir()
         super().start(log=log, **settings)
         thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         thread.start()

@@ -104,13 +104,26 @@ def test_the_gateways_own_folders_are_no_workspace(tmp_path):
     for name in ("sessions", "spool/x", ""):
         with pytest.raises(SettingsError, match="lies in the state directory"):
             check_state(tmp_path / name, tmp_path)
-    check_state(tmp_path / "workspace" / "mine", tmp_path)
+    check_state(tmp_path / "workspace", tmp_path)
+
+
+def test_a_workspace_that_is_not_there_is_refused_and_not_made(tmp_path):
+    workspace = tmp_path / "worksapce"
+    env = {"GATEWAY_STATE_DIR": str(tmp_path / "state"), "GATEWAY_WORKSPACE": str(workspace), **OLLAMA}
+    ran = run_command("gateway_svc", env, "serve")
+    assert ran.returncode == 2
+    assert ran.stderr.endswith(f"GATEWAY_WORKSPACE: {workspace} is not there: make it, or name another\n")
+    assert not workspace.exists()
+    workspace.touch()
+    with pytest.raises(SettingsError, match="is no folder: make it, or name another"):
+        check_state(workspace, tmp_path / "state")
 
 
 @pytest.mark.long
 def test_an_mcp_server_runs_in_no_folder_of_the_workspace(tmp_path):
     """Python and others load code from where they run."""
     file = tmp_path / "mcp.json"
+    (tmp_path / "work").mkdir()
     file.write_text(json.dumps({"mcpServers": {"a": {"command": "python3", "cwd": str(tmp_path / "work")}}}))
     env = {"GATEWAY_STATE_DIR": str(tmp_path / "state"), "GATEWAY_WORKSPACE": str(tmp_path / "work")}
     ran = run_command("gateway_svc", {**OLLAMA, **env, "GATEWAY_MCP_FILE": str(file)}, "serve")

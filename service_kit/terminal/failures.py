@@ -1,0 +1,69 @@
+"""How a program says that it could not do what was asked: a sentence on stderr, or an object where results are JSON."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from service_kit.printable import json_text, printable
+from service_kit.terminal.command import Exit
+from service_kit.terminal.printing import Printer, stderr_is_json
+
+_JSON = ("--json", "--format=json", "--format=jsonl")
+
+
+class Failed(Exit):
+    """The program ends with an exit code and a sentence on stderr."""
+
+    def __init__(
+        self, sentence: str, code: int = 1, cause: BaseException | None = None, fields: Mapping[str, str] | None = None
+    ) -> None:
+        """sentence: of several lines where one does not do; may have names of others in it.
+
+        cause: an error that tells more to programs: a status of gRPC, or one that has a reason (service_kit.errors).
+        fields: more for programs.
+        """
+        super().__init__(code)
+        self.sentence, self.cause, self.fields = sentence, cause, dict(fields or {})
+
+
+def asks_for_json(words: Sequence[str]) -> bool:
+    """Whether a command line asks for results as JSON, and so for errors too."""
+    options = [*words[: words.index("--")]] if "--" in words else words
+    joined = (f"{name}={value}" for name, value in pairwise(options))
+    return any(word in _JSON for word in [*options, *joined])
+
+
+def tell(failed: Failed) -> None:
+    """Says why the program ends: for people a sentence, for programs one line, `{"error": {…}}`.
+
+    Its fields: message, exit_code; from a service, or of the ledger's errors, code (the status of gRPC), reason and
+    metadata as in google.rpc.ErrorInfo; option, where what was typed is wrong.
+    """
+    if not stderr_is_json():
+        Printer(stderr=True).print("\n".join(map(printable, failed.sentence.split("\n"))), style="red")
+        return
+    error = {"message": failed.sentence, "exit_code": failed.code, **_told(failed.cause), **failed.fields}
+    sys.stderr.write(json_text({"error": error}, ascii_only=True) + "\n")
+    sys.stderr.flush()
+
+
+def _told(cause: BaseException | None) -> dict[str, Any]:
+    if cause is None:
+        return {}
+    import grpc  # programs alone need it, and only where something failed
+    from google.rpc import error_details_pb2, status_pb2
+
+    from service_kit.errors import about
+
+    if not isinstance(cause, grpc.RpcError):
+        return about(cause)
+    answer: Any = cause
+    told: dict[str, Any] = {"code": answer.code().name}
+    for key, value in answer.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            info = error_details_pb2.ErrorInfo()
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Unpack(info):
+                    told |= {"reason": info.reason, "metadata": dict(info.metadata)}
+    return told
