@@ -12,10 +12,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from intake_svc.calls.calls import Calls, Joined
 from intake_svc.dialects import Reading, joined
 from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
-from intake_svc.hooks.calls import Calls, Joined
 from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics
 from intake_svc.numbers import numbers_of

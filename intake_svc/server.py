@@ -9,11 +9,11 @@ from typing import Any
 
 import structlog
 
+from intake_svc.calls.calls import Calls
+from intake_svc.calls.journal import Journal
 from intake_svc.door import Door
 from intake_svc.errors import STATUSES
-from intake_svc.hooks.calls import Calls
 from intake_svc.hooks.http import HookRoutes
-from intake_svc.hooks.journal import Journal
 from intake_svc.hooks.service import Hooks
 from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics

@@ -6,6 +6,7 @@ Each call of a tool waits for it twice, so it imports little, and nothing is rea
 import _socket  # the module socket takes longer to import than all of this
 import os
 import sys
+import time
 
 from intake_svc.hooks.git import repository_and_branch
 
@@ -32,6 +33,8 @@ EXIT_REFUSED = 2
 
 PLACE = ("Onrecord-Repository", "Onrecord-Branch")
 """Headers that say in which repository and branch the hook ran."""
+EVENT_ID = "Onrecord-Event"
+"""The header by which an event is known when it comes again: 16 hexadecimal digits."""
 
 
 class NotTaken(Exception):
@@ -74,8 +77,8 @@ def main() -> None:
     try:
         _run(options)
     except Exception as error:  # noqa: BLE001 - whatever fails, best_effort does not stand in the agent's way
+        sys.stderr.write(f"onrecord-hook: the event is not on the record: {type(error).__name__}\n")
         if options.mode == "strict":
-            sys.stderr.write(f"onrecord-hook: {type(error).__name__}\n")
             os._exit(EXIT_REFUSED)
     os._exit(0)  # an interpreter's end takes milliseconds
 
@@ -87,20 +90,21 @@ def _may_mean_strict(words: list[str]) -> bool:
 
 
 def _run(options: Options) -> None:
+    at_ms, event_id = time.time_ns() // 1_000_000, os.urandom(8).hex()
     event = _stdin()
     answer = b""
     place = repository_and_branch(os.getcwd())
     try:
-        answer = _answered(options, event, place)
+        answer = _answered(options, event, place, event_id)
     except (OSError, NotTaken) as error:
         from intake_svc.hooks.kept import fall_back
 
-        answer = fall_back(options, event, str(error), place)
+        answer = fall_back(options, event, str(error), place, at_ms, event_id)
     if answer:
         os.write(1, answer)
 
 
-def _answered(options: Options, event: bytes, place: tuple[str, str]) -> bytes:
+def _answered(options: Options, event: bytes, place: tuple[str, str], event_id: str) -> bytes:
     query = f"?event={options.event}" if options.event else ""
     rules = b""
     if options.rules:
@@ -110,7 +114,7 @@ def _answered(options: Options, event: bytes, place: tuple[str, str]) -> bytes:
         except OSError:
             raise NotTaken("the file of rules cannot be read") from None
     headers = "".join(f"{name}: {text}\r\n" for name, text in zip(PLACE, place, strict=True) if text)
-    headers += f"Onrecord-Mode: {options.mode}\r\n"
+    headers += f"{EVENT_ID}: {event_id}\r\nOnrecord-Mode: {options.mode}\r\n"
     if rules:
         headers += f"Onrecord-Rules-Bytes: {len(rules)}\r\n"
     answer = post(options, f"/hooks/{options.agent}{query}", rules + event, headers)

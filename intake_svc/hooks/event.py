@@ -10,6 +10,7 @@ from intake_svc.names import branch_name, identifier, is_name, repository_name
 
 MAX_MS = 2**53
 _EXIT_CODE = re.compile(r"Exit code ([0-9]{1,9})\b", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _VERSION = re.compile(r"v?[0-9][A-Za-z0-9.+_-]{0,40}", re.ASCII)
 
 
@@ -46,11 +47,19 @@ class HookEvent(NamedTuple):
     repository: str = ""
     """Of the folder in which the hook ran: its URL, without a user."""
     branch: str = ""
+    id: str = ""
+    """What `onrecord-hook` made for the event, so that it is known when it comes again; empty where it is of others."""
 
     @property
     def table(self) -> HookTable:
         """The agent's."""
         return TABLES[self.agent]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the session, as far as they are told."""
+        said = {"repository": self.repository, "branch": self.branch}
+        return {key: text for key, text in said.items() if text}
 
     def redacted(self) -> "HookEvent":
         """The same with the number and the size of the arguments in their place."""
@@ -82,21 +91,31 @@ def from_line(line: bytes) -> HookEvent:
         event = HookEvent(**{**{name: said[name] for name in names if name in said}, "kind": Kind(said["kind"])})
         texts = (event.session, event.turn, event.subagent, event.call_id, event.model, event.version)
         numbers = (event.at_ms, event.duration_ms, event.result_bytes, event.exit_code, event.arguments_bytes)
-        known = event.agent in TABLES and event.arguments is None
-        if not known or not all(isinstance(text, str) and identifier(text) == text for text in texts):
-            raise WrongEvent("it is no event that onrecord-hook kept")
-        if not all(number is None or (isinstance(number, int) and abs(number) < MAX_MS) for number in numbers):
-            raise WrongEvent("it is no event that onrecord-hook kept")
-        if (repository_name(event.repository), branch_name(event.branch)) != (event.repository, event.branch):
-            raise WrongEvent("it is no event that onrecord-hook kept")
-        if not isinstance(event.arguments_count, int | None) or not (event.tool == "" or is_name(event.tool)):
-            raise WrongEvent("it is no event that onrecord-hook kept")
+        is_one = (
+            event.agent in TABLES
+            and event.arguments is None
+            and all(isinstance(text, str) and identifier(text) == text for text in texts)
+            and all(number is None or (isinstance(number, int) and abs(number) < MAX_MS) for number in numbers)
+            and (repository_name(event.repository), branch_name(event.branch)) == (event.repository, event.branch)
+            and isinstance(event.arguments_count, int | None)
+            and (event.tool == "" or is_name(event.tool))
+            and event_id(event.id) == event.id
+        )
+        if not is_one:
+            raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise WrongEvent("it is no event that onrecord-hook kept") from None
     return event
 
 
-def read_event(agent: str, document: Any, at_ms: int, name: str = "", place: tuple[str, str] = ("", "")) -> HookEvent:
+def event_id(text: str) -> str:
+    """What `onrecord-hook` makes for an event; empty for anything else."""
+    return text if _ID.fullmatch(text) else ""
+
+
+def read_event(
+    agent: str, document: Any, at_ms: int, name: str = "", place: tuple[str, str] = ("", ""), id_: str = ""
+) -> HookEvent:
     """An event of an agent's hooks.
 
     Args:
@@ -105,6 +124,7 @@ def read_event(agent: str, document: Any, at_ms: int, name: str = "", place: tup
         at_ms: when.
         name: of the event, where the document does not say it.
         place: the repository and the branch of the folder in which the hook ran.
+        id_: what `onrecord-hook` made for it.
 
     Raises:
         WrongEvent: it is none that the agent's table knows.
@@ -147,6 +167,7 @@ def read_event(agent: str, document: Any, at_ms: int, name: str = "", place: tup
         version=version if _VERSION.fullmatch(version := _text(document, table.version)) else "",
         repository=repository_name(place[0]),
         branch=branch_name(place[1]),
+        id=event_id(id_),
     )
 
 

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from intake_svc.door import Door
 from intake_svc.errors import Unsupported
-from intake_svc.hooks.client import PLACE
+from intake_svc.hooks.client import EVENT_ID, PLACE
 from intake_svc.hooks.service import MAX_LOST, Hooks
 from intake_svc.hooks.tables import TABLES
 from intake_svc.metrics import DoorMetrics
@@ -62,7 +62,8 @@ class HookRoutes:
         is_strict = request.headers.get("onrecord-mode") == "strict"
         name = request.query_params.get("event", "")
         repository, branch = (request.headers.get(header, "") for header in PLACE)
-        said = await self._hooks.take(agent, name, body[size:], body[:size], (repository, branch), is_strict=is_strict)
+        place, id_ = (repository, branch), request.headers.get(EVENT_ID, "")
+        said = await self._hooks.take(agent, name, body[size:], body[:size], place, id_, is_strict=is_strict)
         return Response(status_code=204) if said is None else Response(json.dumps(said), media_type=JSON)
 
     async def _kept(self, request: Request, body: bytes) -> Response:

@@ -4,10 +4,10 @@ The folder is for this user alone. `kept` grows by lines to MAX_BYTES; what came
 hands over has the lock, and moves `kept` to `sending` first, so that others go on meanwhile.
 """
 
+import errno
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,14 +20,25 @@ MAX_BYTES = 4 * 2**20
 MAX_LOST = 2**20
 
 
-def fall_back(options: Options, event: bytes, why: str, place: tuple[str, str]) -> bytes:
-    """Keeps an event that no door took, with its repository and branch; returns what to answer the agent.
+def fall_back(options: Options, event: bytes, why: str, place: tuple[str, str], at_ms: int, event_id: str) -> bytes:
+    """Keeps an event that no door took; returns what to answer the agent.
 
     In `strict` a call is refused that is about to run. An event that cannot be read may be one.
+
+    Args:
+        options: the command line.
+        event: what the agent gave.
+        why: the door did not take it.
+        place: the repository and the branch.
+        at_ms: when the hook was called.
+        event_id: what the door was told that the event is known by.
+
+    Raises:
+        OSError: the event can be neither kept nor counted.
     """
     is_strict = options.mode == "strict"
     try:
-        read = read_event(options.agent, json.loads(event), time.time_ns() // 1_000_000, options.event, place)
+        read = read_event(options.agent, json.loads(event), at_ms, options.event, place, event_id)
     except (WrongEvent, ValueError, RecursionError):
         read = None
     if is_strict and (read is None or read.kind is Kind.BEFORE):
@@ -47,10 +58,11 @@ def keep(event: HookEvent) -> None:
     with _locked(wait=True) as home:
         if home is None:
             return
-        full = _size(f"{home}/kept") + _size(f"{home}/sending") + len(line) > MAX_BYTES
-        if not full:
-            _append(f"{home}/kept", line)
-        elif _size(f"{home}/lost") < MAX_LOST:
+        if _size(f"{home}/kept") + _size(f"{home}/sending") + len(line) <= MAX_BYTES:
+            with suppress(OSError):  # a full disk may have room for a byte
+                _append(f"{home}/kept", line)
+                return
+        if _size(f"{home}/lost") < MAX_LOST:
             _append(f"{home}/lost", b".")
 
 
@@ -100,8 +112,12 @@ def _size(path: str) -> int:
 
 
 def _append(path: str, data: bytes) -> None:
+    """Appends all of data, or nothing."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        os.write(fd, data)
+        end = os.fstat(fd).st_size
+        if os.write(fd, data) < len(data):
+            os.ftruncate(fd, end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(fd)

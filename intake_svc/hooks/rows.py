@@ -1,11 +1,11 @@
 """Rows of hooks' events, by recording.rows."""
 
 import json
-from hashlib import sha256
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from intake_svc.calls.accounts import is_asked
 from intake_svc.dialects.base.showing import mcp_server_of
 from intake_svc.hooks.event import HookEvent
 from intake_svc.hooks.tables import Kind
@@ -26,12 +26,6 @@ show_fields(
     }
 )
 NOT_TOLD = "the agent does not say how the call ended"
-
-
-def row_id(key: str, at_ms: int) -> str:
-    """The id of the row of a call that is known by its key, as a UUID of version 8."""
-    digits = sha256(f"{key} {at_ms}".encode()).hexdigest()
-    return f"{digits[:8]}-{digits[8:12]}-8{digits[12:15]}-8{digits[15:18]}-{digits[18:30]}"
 
 
 def intent_of(event: HookEvent, id_: str, principal: str, args_key: ArgsKey | None) -> audit_pb2.AuditRow:
@@ -79,7 +73,7 @@ def ended(intent: audit_pb2.AuditRow, event: HookEvent) -> audit_pb2.AuditRow:
     decision = row.decision
     if event.kind is Kind.DENIED:
         decision.verdict = common_pb2.VERDICT_DENIED
-    elif _is_asked(decision):  # it ran, so somebody has let it
+    elif is_asked(decision):  # it ran, so somebody has let it
         decision.verdict = common_pb2.VERDICT_ALLOWED
     return row
 
@@ -88,54 +82,6 @@ def refused(intent: audit_pb2.AuditRow, decision: Decision) -> audit_pb2.AuditRo
     """The row of a call that the door has the agent refuse."""
     decide(intent, decision)
     return close_call(intent, ToolResult(text="", outcome=common_pb2.OUTCOME_DENIED))
-
-
-def interrupted(intent: audit_pb2.AuditRow, why: str) -> audit_pb2.AuditRow:
-    """The row of a call of which nobody says how it ended."""
-    row = audit_pb2.AuditRow()
-    row.CopyFrom(intent)
-    row.outcome = common_pb2.OUTCOME_INTERRUPTED
-    row.error = why
-    return row
-
-
-def merged(by_hook: audit_pb2.AuditRow, by_telemetry: audit_pb2.AuditRow) -> audit_pb2.AuditRow:
-    """One row of both accounts of a call: the hook's, with what only telemetry tells.
-
-    Where the first account is telemetry's decision, the row is that of the result, with the decision and its id.
-    """
-    row = audit_pb2.AuditRow()
-    row.CopyFrom(by_telemetry)
-    if by_hook.source == common_pb2.SOURCE_OTLP:
-        row.id = by_hook.id
-        row.decision.CopyFrom(merged_decision(by_telemetry.decision, by_hook.decision))
-        return row
-    row.ClearField("decision")
-    row.MergeFrom(by_hook)  # which leaves what a hook does not say
-    if by_telemetry.HasField("result_bytes"):
-        row.result_bytes = by_telemetry.result_bytes
-    if by_telemetry.turn_id and not by_hook.parent_turn_id:
-        row.turn_id, row.parent_turn_id = by_telemetry.turn_id, by_telemetry.parent_turn_id
-    row.decision.CopyFrom(merged_decision(by_hook.decision, by_telemetry.decision))
-    return row
-
-
-def merged_decision(by_hook: common_pb2.Decision, by_telemetry: common_pb2.Decision) -> common_pb2.Decision:
-    """What the agent says of who decided, where the hook knows of no more than that a rule asked."""
-    if by_telemetry.source in (common_pb2.DECISION_SOURCE_UNSPECIFIED, common_pb2.DECISION_SOURCE_AGENT_OWN):
-        return by_hook
-    if by_hook.source != common_pb2.DECISION_SOURCE_AGENT_OWN and not _is_asked(by_hook):
-        return by_hook
-    decision = common_pb2.Decision()
-    decision.CopyFrom(by_telemetry)
-    if by_hook.rule:
-        decision.rule, decision.reason, decision.policy_digest = by_hook.rule, by_hook.reason, by_hook.policy_digest
-    return decision
-
-
-def _is_asked(decision: common_pb2.Decision) -> bool:
-    """Whether a rule had the agent ask, and nobody has told the answer."""
-    return decision.source == common_pb2.DECISION_SOURCE_PERSON and decision.verdict == common_pb2.VERDICT_UNSPECIFIED
 
 
 def _outcome(event: HookEvent) -> common_pb2.Outcome.ValueType:

@@ -60,7 +60,7 @@ def _facts(event: HookEvent, principal: str) -> Any:
         event.tool,
         arguments if isinstance(arguments, dict) else None,
         principal,
-        {},
+        event.labels,
         {"name": event.table.agent, "version": event.version},
         event.agent,
         event.model,

@@ -12,10 +12,10 @@ import structlog
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from intake_svc.calls.calls import Calls
 from intake_svc.dialects.reading import Labelled
 from intake_svc.errors import StoreUnavailable
 from intake_svc.hooks.answers import refusal
-from intake_svc.hooks.calls import Calls
 from intake_svc.hooks.event import HookEvent, WrongEvent, from_line, read_event
 from intake_svc.hooks.rules import decide
 from intake_svc.hooks.tables import Kind
@@ -59,6 +59,7 @@ class Hooks:
         body: bytes,
         rules: bytes = b"",
         place: tuple[str, str] = ("", ""),
+        event_id: str = "",
         *,
         is_strict: bool = False,
     ) -> dict[str, Any] | None:
@@ -70,6 +71,7 @@ class Hooks:
             body: what the agent gave to its hook.
             rules: a file of rules that came with it; empty for none.
             place: the repository and the branch in which the hook ran.
+            event_id: by which the event is known when it comes again; empty where the agent sent it by itself.
             is_strict: whether a call is refused when these cannot be used.
 
         Raises:
@@ -78,7 +80,7 @@ class Hooks:
         """
         caller = current_caller()
         principal = caller.name if caller else ""
-        event = partial(self._take, agent, name, body, principal, rules, place, is_strict=is_strict)
+        event = partial(self._take, agent, name, body, principal, rules, place, event_id, is_strict=is_strict)
         return await asyncio.get_running_loop().run_in_executor(self._thread, event)
 
     async def take_kept(self, body: bytes, lost: int) -> None:
@@ -120,12 +122,13 @@ class Hooks:
         principal: str,
         rules: bytes,
         place: tuple[str, str],
+        event_id: str,
         *,
         is_strict: bool,
     ) -> dict[str, Any] | None:
         now = time.time_ns() // 1_000_000
         try:
-            event = read_event(agent, json.loads(body), now, name, place)
+            event = read_event(agent, json.loads(body), now, name, place, event_id)
         except WrongEvent as error:
             self._metrics.count_hooks("not_understood")
             raise InvalidRequest(str(error), "") from None
@@ -146,9 +149,7 @@ class Hooks:
         self, event: HookEvent, principal: str, *, is_strict: bool
     ) -> tuple[Decision | None, dict[str, Any] | None]:
         """The decision and the answer of a stop; None for neither. What cannot be known refuses in strict."""
-        said = {"repository": event.repository, "branch": event.branch}
-        labels = {key: text for key, text in said.items() if text}
-        subject = Subject(principal, event.table.agent, event.agent, labels)
+        subject = Subject(principal, event.table.agent, event.agent, event.labels)
         if stop := self._stops.of(subject, event.tool):
             self._metrics.count_hooks("stopped")
             return stopped_by(stop), refusal(event.agent, told(stop))

@@ -93,16 +93,15 @@ CLAUDE = HookTable(
     duration_ms="duration_ms",
     asks=True,
 )
-CODEX = HookTable(
+CODEX = CLAUDE._replace(  # whose hooks are made after Claude Code's
     agent="codex",
-    kinds=_CLAUDE_KINDS,
-    session="session_id",
     turn="turn_id",
-    subagent="agent_id",
-    call_id="tool_use_id",
-    result="tool_response",
+    error="",
+    interrupted="",
+    duration_ms="",
     model="model",
     says_success=False,
+    asks=False,
 )
 GEMINI = HookTable(
     agent="gemini-cli",
@@ -120,20 +119,22 @@ GEMINI = HookTable(
     result="tool_response",
     failed_by="error",
 )
+_COPILOT_KINDS = {
+    "preToolUse": Kind.BEFORE,
+    "postToolUse": Kind.AFTER,
+    "postToolUseFailure": Kind.FAILED,
+    "sessionEnd": Kind.SESSION_ENDED,
+    "sessionStart": Kind.NOTHING,
+    "subagentStart": Kind.NOTHING,
+    "subagentStop": Kind.NOTHING,
+    "agentStop": Kind.NOTHING,
+    "errorOccurred": Kind.NOTHING,
+    "notification": Kind.NOTHING,
+}
+
 COPILOT = HookTable(
     agent="github-copilot",
-    kinds={
-        "preToolUse": Kind.BEFORE,
-        "postToolUse": Kind.AFTER,
-        "postToolUseFailure": Kind.FAILED,
-        "sessionEnd": Kind.SESSION_ENDED,
-        "sessionStart": Kind.NOTHING,
-        "subagentStart": Kind.NOTHING,
-        "subagentStop": Kind.NOTHING,
-        "agentStop": Kind.NOTHING,
-        "errorOccurred": Kind.NOTHING,
-        "notification": Kind.NOTHING,
-    },
+    kinds=_COPILOT_KINDS,
     session="sessionId",
     tool="toolName",
     arguments="toolArgs",
@@ -144,16 +145,7 @@ COPILOT = HookTable(
 )
 CURSOR = HookTable(
     agent="cursor",
-    kinds={
-        "preToolUse": Kind.BEFORE,
-        "postToolUse": Kind.AFTER,
-        "postToolUseFailure": Kind.FAILED,
-        "sessionEnd": Kind.SESSION_ENDED,
-        "sessionStart": Kind.NOTHING,
-        "subagentStart": Kind.NOTHING,
-        "subagentStop": Kind.NOTHING,
-        "stop": Kind.NOTHING,
-    },
+    kinds=_COPILOT_KINDS | {"stop": Kind.NOTHING},
     session="conversation_id",
     turn="generation_id",
     call_id="tool_use_id",

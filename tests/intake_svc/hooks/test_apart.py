@@ -12,10 +12,10 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from intake_svc.calls.call import NEVER_ENDED
+from intake_svc.calls.calls import Calls
+from intake_svc.calls.journal import Journal
 from intake_svc.dialects import Reading
-from intake_svc.hooks.calls import NEVER_ENDED, Calls
-from intake_svc.hooks.event import HookEvent, read_event
-from intake_svc.hooks.journal import Journal
 from tests.intake_svc.conftest import wait_for
 from tests.intake_svc.dialects.exports import log_records, put, read, sample
 from tests.intake_svc.dialects.test_decisions import CLAUDE, CODEX, without
@@ -181,21 +181,3 @@ def test_a_decision_that_was_answered_is_a_row_though_the_door_is_killed(house):
     house.start_door(INTAKE_OPEN_CALL_SECONDS="0.2")
     (row,) = wait_for(house.rows)
     assert (row["outcome"], row["error"]) == ("interrupted", NEVER_ENDED)
-
-
-@pytest.mark.parametrize("has_ended", [False, True])
-def test_a_hook_that_a_killed_door_had_on_its_disk_and_the_agent_kept_too_is_one_call(desk, has_ended):
-    """The door died before its answer, so that the hook kept what the door's next start finds in its journal."""
-    said = {"session_id": "s", "tool_use_id": "t", "tool_name": "Bash", "tool_input": {"command": "ls"}}
-
-    def event(name: str, at_ms: int) -> HookEvent:
-        return read_event("claude", {**said, "hook_event_name": name}, at_ms, name)
-
-    now_ms = 1_795_964_277_000
-    assert desk.calls.begin(event("PreToolUse", now_ms), "")
-    desk.restart()
-    if has_ended:
-        assert desk.calls.end(event("PostToolUse", now_ms + 200), "")
-    assert not desk.calls.begin(event("PreToolUse", now_ms + 90), "", is_kept=True)
-    desk.flush()
-    assert len(desk.stored) == 1

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from intake_svc.hooks.event import read_event
+from intake_svc.hooks.rules import decide
 from tests.intake_svc.conftest import open_house
 from tests.intake_svc.hooks.test_claude import after, before, hook, rows_of, tell
 
@@ -21,6 +23,13 @@ name = "production-asks"
 tools = ["Bash"]
 condition = 'args.command.contains("production")'
 verdict = "ask"
+"""
+
+BY_LABEL = """
+[[rules]]
+name = "main-is-closed"
+condition = 'has(labels.branch) && labels.branch == "main" && labels.repository.endsWith("/shop.git")'
+verdict = "deny"
 """
 
 
@@ -66,3 +75,13 @@ def test_deny_ask_and_neither(tmp_path):
         assert answer(hook(door.http, before("s-w"), *words, folder=tmp_path)) == {}
         strict = hook(door.http, before("s-w"), *words, "--mode", "strict", folder=tmp_path)
         assert answer(strict)["permissionDecision"] == "deny"
+
+
+@pytest.mark.parametrize(
+    ("place", "rule"), [(("https://git.example/shop.git", "main"), "main-is-closed"), (("", ""), "")]
+)
+def test_rules_see_the_repository_and_the_branch_where_the_hook_tells_them(place, rule):
+    event = read_event("claude", before("s"), 1_790_000_000_000, place=place)
+    decision, said = decide(BY_LABEL.encode(), event, "", is_strict=True)
+    assert (decision.rule if decision else "") == rule
+    assert bool(said) == bool(rule)

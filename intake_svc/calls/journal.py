@@ -1,13 +1,14 @@
-"""The door's memory of hooks on disk: which calls are open, and which were told of lately.
+"""The door's memory on disk: which calls are open and what told of them, and which were told of lately.
 
 One log in the format of recording.framing. What a restart finds is what was: a call that ran when the door was killed
-is still open afterwards. The file is written anew at each start and when it has grown.
+is still open afterwards. The file is written anew at each start and when it has grown. On a full disk nothing is lost:
+what cannot be put is refused, and the file that is there stays.
 """
 
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
@@ -19,11 +20,11 @@ from recording.replacing import replace_file
 
 log = get_logger(__name__)
 
-CALL, DONE = 1, 2
+CALL, DONE, TOLD = 1, 2, 3
 VERSION = 1
 MAX_REMEMBERED = 65_536
 MAX_BYTES = 16 * 2**20
-_FORM = Form((CALL, DONE), 2**20)
+_FORM = Form((CALL, DONE, TOLD), 2**20)
 _MOST_DOORS = 64
 
 
@@ -40,27 +41,35 @@ class Journal:
         self._path, self._lock = _own(folder)
         self.calls: dict[str, audit_pb2.AuditRow] = {}
         """Calls that are not on the record yet, by their ids."""
+        self.told: dict[str, list[str]] = {}
+        """What would tell of them again, by their ids."""
         self.done: OrderedDict[str, str] = OrderedDict()
         """What was told of calls on the record, with their ids; the oldest first."""
+        self._fd, self._number = -1, 0
         self._read()
-        self._fd = -1
-        self._number = 0
-        self._write_anew()
+        try:
+            self._write_anew()
+        except OSError as error:
+            if not self._path.exists():
+                raise
+            log.warning("calls.journal_failed", reason=error.strerror)
 
-    def put(self, rows: Iterable[audit_pb2.AuditRow]) -> None:
-        """Keeps calls, or what has become of them; on the disk when it returns.
+    def put(self, calls: Iterable[tuple[audit_pb2.AuditRow, list[str]]]) -> None:
+        """Keeps calls, or what has become of them, with what would tell of each again; on the disk when it returns.
 
         Raises:
             OSError: they are not kept.
         """
-        rows = list(rows)
-        self._append((CALL, row.SerializeToString()) for row in rows)
+        calls = list(calls)
+        self._append(record for row, told in calls for record in _records(row, told))
         os.fsync(self._fd)
-        self.calls |= {row.id: row for row in rows}
+        for row, told in calls:
+            self.calls[row.id], self.told[row.id] = row, told
 
     def finish(self, row_id: str, told: Iterable[str]) -> None:
         """A call is in the spool; `told` is what would tell of it again."""
         self.calls.pop(row_id, None)
+        self.told.pop(row_id, None)
         told = [key for key in told if key]
         for key in told:
             self.remember(key, row_id)
@@ -69,7 +78,7 @@ class Journal:
             if os.fstat(self._fd).st_size > MAX_BYTES:
                 self._write_anew()
         except OSError as error:  # after a restart its row is sent once more, as a duplicate
-            log.warning("hooks.journal_failed", reason=error.strerror)
+            log.warning("calls.journal_failed", reason=error.strerror)
 
     def remember(self, key: str, row_id: str) -> None:
         """Remembers, in memory alone, that a call was told of."""
@@ -80,7 +89,8 @@ class Journal:
 
     def close(self) -> None:
         """Lets the file go."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
         os.close(self._lock)
 
     def _read(self) -> None:
@@ -91,9 +101,11 @@ class Journal:
         try:
             for found in scan(fd, 0, os.fstat(fd).st_size, 0, _FORM):
                 if isinstance(found, Record):
+                    self._number = found.number
                     self._replay(found)
         finally:
             os.close(fd)
+        self.told = {row_id: told for row_id, told in self.told.items() if row_id in self.calls}
 
     def _replay(self, record: Record) -> None:
         if record.kind == CALL:
@@ -101,7 +113,11 @@ class Journal:
             self.calls[row.id] = row
             return
         row_id, *told = json.loads(record.payload)
+        if record.kind == TOLD:
+            self.told[row_id] = told
+            return
         self.calls.pop(row_id, None)
+        self.told.pop(row_id, None)
         for key in told:
             self.remember(key, row_id)
 
@@ -109,22 +125,29 @@ class Journal:
         by_row: dict[str, list[str]] = {}
         for key, row_id in self.done.items():
             by_row.setdefault(row_id, []).append(key)
-        records = [(CALL, row.SerializeToString()) for row in self.calls.values()]
+        records = [each for row in self.calls.values() for each in _records(row, self.told.get(row.id, []))]
         records += [(DONE, json.dumps([row_id, *told]).encode()) for row_id, told in by_row.items()]
         data = b"".join(encode_record(number, *record, VERSION) for number, record in enumerate(records, 1))
         replace_file(self._path, data)
-        sync_folder(self._path.parent)
-        if self._fd >= 0:
+        if self._fd >= 0:  # of the file that is gone
             os.close(self._fd)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        self._number = len(records)
+        self._fd, self._number = -1, len(records)
+        sync_folder(self._path.parent)
 
     def _append(self, records: Iterable[tuple[int, bytes]]) -> None:
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         data = []
         for kind, payload in records:
             self._number += 1
             data.append(encode_record(self._number, kind, payload, VERSION))
         append_whole(self._fd, b"".join(data))
+
+
+def _records(row: audit_pb2.AuditRow, told: list[str]) -> Iterator[tuple[int, bytes]]:
+    yield CALL, row.SerializeToString()
+    if told:
+        yield TOLD, json.dumps([row.id, *told]).encode()
 
 
 def _own(folder: Path) -> tuple[Path, int]:

@@ -1,0 +1,71 @@
+"""What is known of calls that are on the record, so that whatever tells of them again is a duplicate."""
+
+from collections import deque
+
+from onrecord.audit.v1 import audit_pb2
+from onrecord.common.v1 import common_pb2
+
+from intake_svc.calls.call import SLACK_MS, Call, began_ms, is_of_hooks, may_begin, overlap
+from intake_svc.calls.journal import Journal
+from intake_svc.dialects import claude, codex
+
+_MAX_RECENT = 4_096
+_DECIDES_APART = frozenset((claude.DIALECT.engine, codex.DIALECT.engine))
+"""Agents whose telemetry tells of decisions by themselves."""
+_RESULT = "result "
+"""Marks the id of a row that telemetry made of a result alone: an agent's model server may give a call's id again."""
+
+
+class OnRecord:
+    """The calls. One thread at a time."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._recent: deque[audit_pb2.AuditRow] = deque(maxlen=_MAX_RECENT)
+        """Calls that only times tell."""
+
+    def knows(self, key: str) -> bool:
+        """Whether something with such a key is of a call on the record, or of a call of that id was."""
+        return key in self._journal.done
+
+    def forget(self, key: str) -> None:
+        """A new call has the key."""
+        self._journal.done.pop(key, None)
+
+    def add(self, call: Call, *, is_joined: bool) -> None:
+        """A call is in the spool. is_joined: with what telemetry told of it."""
+        if not (call.key or is_joined):
+            self._recent.append(call.row)
+        self._journal.finish(call.row.id, [call.key, *call.told])
+
+    def add_result(self, key: str, row: audit_pb2.AuditRow) -> None:
+        """A row is in the spool of a call that only telemetry told of."""
+        known_as = row.id if row.outcome == common_pb2.OUTCOME_DENIED else _RESULT + row.id
+        if row.engine in _DECIDES_APART:  # also after a restart, its decision opens nothing
+            self._journal.finish(known_as, [key])
+        else:
+            self._journal.remember(key, known_as)
+
+    def has_begun(self, key: str, at_ms: int) -> bool:
+        """Whether a hook's event that was kept since then tells of the call that is known by the key."""
+        known = self._journal.done.get(key, "").removeprefix(_RESULT)
+        return bool(known) and may_begin(known, began_ms(known), at_ms)
+
+    def is_told(self, key: str, row: audit_pb2.AuditRow) -> bool:
+        """Whether a row of telemetry is of the call that is known by the key, and not of a later one of that id."""
+        known = self._journal.done.get(key, "").removeprefix(_RESULT)
+        return bool(known) and (is_of_hooks(known) or row.created_at_ms <= began_ms(known) + SLACK_MS)
+
+    def is_done(self, key: str, row: audit_pb2.AuditRow) -> bool:
+        """Whether a row of telemetry is of a call that is on the record by another row."""
+        known = self._journal.done.get(row.id)
+        if known is None and key and self.is_told(key, row):
+            known = self._journal.done[key]
+        if known is not None:
+            return known != row.id and not known.startswith(_RESULT)
+        alone = next((one for one in self._recent if overlap(one, row)), None)
+        if alone is None:
+            return False
+        self._recent.remove(alone)
+        self._journal.finish(alone.id, [row.id])
+        return True

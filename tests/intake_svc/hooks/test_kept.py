@@ -1,0 +1,215 @@
+"""What a hook kept since it had no answer, and the door may have on its disk: no call is lost, and none is two."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intake_svc.calls.calls import Calls
+from intake_svc.calls.journal import Journal
+from intake_svc.hooks.event import HookEvent, from_line, read_event
+from recording.args_key import ArgsKey
+from tests.intake_svc.conftest import wait_for
+from tests.intake_svc.hooks.test_apart import Desk
+from tests.intake_svc.hooks.test_claude import after, before, hook, rows_of
+from tests.support.small_disk import hog, mounted_at
+
+NOW_MS = 1_795_964_277_000
+ARGS_KEY = ArgsKey("a-key", bytes(32))
+NAMES = {"claude": ("PreToolUse", "PostToolUse"), "gemini": ("BeforeTool", "AfterTool")}
+"""Of an agent that gives calls ids, and of one that gives none."""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    desk.calls = Calls(desk.journal, ARGS_KEY, 0.0, 60.0)
+    try:
+        yield desk
+    finally:
+        desk.journal.close()
+
+
+def restart(desk: Desk) -> None:
+    desk.restart()
+    desk.calls = Calls(desk.journal, ARGS_KEY, 0.0, 60.0)
+
+
+def event(agent: str, step: int, at_ms: int, id_: str = "", command: str = "ls") -> HookEvent:
+    """step: 0 before the tool runs, 1 after it."""
+    said: dict[str, Any] = {"session_id": "s", "tool_name": "Bash", "tool_input": {"command": command}}
+    if agent == "claude":
+        said["tool_use_id"] = "t"
+    return read_event(agent, said | {"hook_event_name": NAMES[agent][step]}, at_ms, id_=id_)
+
+
+def kept(one: HookEvent) -> HookEvent:
+    return from_line(one.to_line().encode())
+
+
+@pytest.mark.parametrize("agent", NAMES)
+@pytest.mark.parametrize("moment", ["open", "ended", "on record"])
+def test_an_event_that_a_killed_door_had_on_its_disk_and_the_hook_kept_too_is_told_once(desk, agent, moment):
+    begins, ends = event(agent, 0, NOW_MS, "0" * 16), event(agent, 1, NOW_MS + 200, "1" * 16)
+    assert desk.calls.begin(begins, "")
+    restart(desk)
+    if moment != "open":
+        assert desk.calls.end(ends, "")
+        restart(desk)
+    if moment == "on record":
+        desk.flush()
+        restart(desk)
+    assert not desk.calls.begin(kept(begins), "", is_kept=True)
+    assert desk.calls.end(kept(ends), "", is_kept=True) == (moment == "open")
+    desk.flush()
+    assert len(desk.stored) == 1
+    assert desk.calls.waiting() == 0
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_hook_that_is_configured_twice_and_had_one_answer_tells_of_one_call(desk, has_ended):
+    assert desk.calls.begin(event("claude", 0, NOW_MS, "0" * 16), "")
+    restart(desk)
+    if has_ended:
+        assert desk.calls.end(event("claude", 1, NOW_MS + 200, "1" * 16), "")
+    assert not desk.calls.begin(kept(event("claude", 0, NOW_MS + 90, "2" * 16)), "", is_kept=True)
+    desk.flush()
+    assert len(desk.stored) == has_ended
+
+
+def test_a_call_that_was_kept_is_none_of_a_later_one_to_which_the_agent_gave_its_id(desk):
+    assert desk.calls.begin(event("claude", 0, NOW_MS + 60_000, "2" * 16), "")  # its own event first, then what it kept
+    assert desk.calls.begin(kept(event("claude", 0, NOW_MS, "0" * 16)), "", is_kept=True)
+    assert desk.calls.end(kept(event("claude", 1, NOW_MS + 200, "1" * 16)), "", is_kept=True)
+    assert desk.calls.end(event("claude", 1, NOW_MS + 60_500, "3" * 16), "")
+    desk.flush()
+    found = sorted((row.created_at_ms - NOW_MS, row.duration_ms) for row in desk.stored.values())
+    assert found == [(0, 200), (60_000, 500)]
+
+
+def test_a_beginning_that_was_kept_is_of_the_call_whose_end_the_door_had(desk):
+    """A person was asked for a minute between them."""
+    ends = event("claude", 1, NOW_MS + 60_000, "1" * 16)._replace(duration_ms=100)
+    assert desk.calls.end(ends, "")
+    assert not desk.calls.begin(kept(event("claude", 0, NOW_MS, "0" * 16)), "", is_kept=True)
+    desk.flush()
+    assert not desk.calls.begin(kept(event("claude", 0, NOW_MS, "0" * 16)), "", is_kept=True)
+    assert len(desk.stored) == 1
+
+
+def test_one_id_with_other_arguments_is_another_call_though_the_first_never_ended(desk):
+    assert desk.calls.begin(event("claude", 0, NOW_MS), "")
+    restart(desk)
+    assert not desk.calls.begin(event("claude", 0, NOW_MS + 10), "")
+    assert desk.calls.begin(event("claude", 0, NOW_MS + 20, command="pwd"), "")
+    assert desk.calls.end(event("claude", 1, NOW_MS + 30, command="pwd"), "")
+    desk.flush()
+    assert sorted(row.outcome == 0 or bool(row.error) for row in desk.stored.values()) == [False, True]
+
+
+def test_calls_without_ids_are_told_apart_by_their_arguments_also_after_a_restart(desk):
+    for number, command in enumerate(("ls", "pwd")):
+        assert desk.calls.begin(event("gemini", 0, NOW_MS + number, command=command), "")
+    restart(desk)
+    assert desk.calls.end(event("gemini", 1, NOW_MS + 500, command="pwd"), "")
+    desk.flush()
+    (row,) = desk.stored.values()
+    assert (row.created_at_ms, row.duration_ms) == (NOW_MS + 1, 499)
+
+
+def test_an_events_id_is_its_callers_own(desk):
+    assert desk.calls.begin(event("claude", 0, NOW_MS, "0" * 16), "ada")
+    assert desk.calls.begin(event("claude", 0, NOW_MS, "0" * 16), "grace")
+
+
+def test_a_full_disk_refuses_what_it_cannot_keep_and_changes_nothing(tmp_path):
+    with mounted_at(tmp_path / "disk") as disk:
+        desk = Desk(disk)
+        desk.calls = Calls(desk.journal, ARGS_KEY, 0.0, 60.0)
+        try:
+            assert desk.calls.begin(event("claude", 0, NOW_MS, "0" * 16), "")
+            filling = hog(disk)
+            taken = 1
+            with suppress(OSError):
+                while taken < 100:  # there is room in the last page
+                    desk.calls.begin(event("gemini", 0, NOW_MS + taken, f"{taken:016x}"), "")
+                    taken += 1
+            assert taken < 100
+            refused = event("gemini", 0, NOW_MS + taken, f"{taken:016x}")
+            with pytest.raises(OSError, match="No space left"):
+                desk.calls.end(event("claude", 1, NOW_MS + 900, "f" * 16), "")
+            assert desk.calls.waiting() == taken
+            restart(desk)  # with no room for a file written anew
+            assert desk.calls.waiting() == taken
+            with pytest.raises(OSError, match="No space left"):
+                desk.calls.begin(refused, "")
+            filling.unlink()
+            assert desk.calls.begin(kept(refused), "", is_kept=True)
+            assert desk.calls.end(event("claude", 1, NOW_MS + 900, "f" * 16), "")
+            restart(desk)
+            assert desk.calls.waiting() == taken + 1
+            desk.flush()
+            assert [row.duration_ms for row in desk.stored.values()] == [900]
+        finally:
+            desk.journal.close()
+
+
+def test_a_file_that_could_not_be_opened_anew_is_refused_and_opened_later(tmp_path, monkeypatch):
+    journal = Journal(tmp_path)
+    calls = Calls(journal, None, 0.0, 60.0)
+    monkeypatch.setattr("intake_svc.calls.journal.MAX_BYTES", 0)
+    with monkeypatch.context() as broken:
+        broken.setattr("intake_svc.calls.journal.sync_folder", lambda _: Path("/nonexistent").stat())
+        journal.finish("a-row", ["told"])
+    assert calls.begin(event("claude", 0, NOW_MS), "")
+    journal.close()
+    found = Journal(tmp_path)
+    assert (len(found.calls), list(found.done)) == (1, ["told"])
+    found.close()
+
+
+def test_a_full_disk_of_the_agents_leaves_no_part_of_a_line_and_is_told(tmp_path):
+    with mounted_at(tmp_path / "disk") as disk:
+        assert hook("127.0.0.1:1", before("s"), folder=disk).returncode == 0
+        filling = hog(disk)
+        said = [hook("127.0.0.1:1", before("s"), folder=disk)]
+        while not said[-1].stderr:
+            said.append(hook("127.0.0.1:1", before("s"), folder=disk))
+            assert len(said) < 40
+        assert {one.returncode for one in said} == {0}
+        assert b"not on the record" in said[-1].stderr
+        filling.unlink()
+        assert not hook("127.0.0.1:1", before("s"), folder=disk).stderr
+        lines = (disk / "kept").read_bytes().splitlines()
+        counted = (disk / "lost").stat().st_size if (disk / "lost").exists() else 0
+        assert all(from_line(line).session == "s" for line in lines)
+        assert len(lines) + counted == len(said) + 1  # all but the last, which was told
+
+
+@pytest.mark.long
+def test_a_hook_is_answered_that_a_full_disk_has_not_its_call_and_hands_it_over_later(house):
+    house.start_audit()
+    folder = house.folder / "kept-here"
+    with mounted_at(house.state / "hooks") as disk:
+        door = house.start_door(INTAKE_JOIN_SECONDS="0.2")
+        filling = hog(disk)
+        sessions = [f"s-{number}" for number in range(40)]
+        for session in sessions:
+            said = hook(door.http, before(session), folder=folder)
+            assert (said.returncode, said.stdout) == (0, b"")
+            if (folder / "kept").exists():
+                break
+        asked = sessions[: sessions.index(session) + 1]
+        strict = hook(door.http, before("s-strict"), "--mode", "strict", folder=folder)
+        assert json.loads(strict.stdout)["hookSpecificOutput"]["permissionDecision"] == "deny"
+        filling.unlink()
+        for session in asked:
+            hook(door.http, after(session), folder=folder)
+        wait_for(lambda: {row["session_id"] for row in house.rows()} >= set(asked))
+        assert [len(rows_of(house, session)) for session in asked] == [1] * len(asked)
+        assert not (folder / "kept").exists()
+        assert not [row for row in house.rows() if row["tool_name"] == "onrecord.gap"]
+        door.service.terminate()
