@@ -13,12 +13,12 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
+from audit_svc.ledger.group_commit import COMMIT_ROWS
 from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.text.indexer import Indexer
-from audit_svc.sqlite.write.writer import COMMIT_ROWS
 from recording import upkeep
 from tests.audit_svc import asking
 from tests.audit_svc.samples import audit_row, batch, row_of
@@ -258,7 +258,7 @@ def test_a_defect_of_the_indexer_does_not_end_the_writer(connection, open_writer
 def test_a_batch_is_answered_before_anything_is_logged(writer, monkeypatch):
     """So that a log that stands still, or fails, keeps no answer back."""
     order: list[str] = []
-    monkeypatch.setattr("audit_svc.sqlite.write.writer.log.warning", lambda *_, **__: order.append("logged"))
+    monkeypatch.setattr("audit_svc.ledger.group_commit.log.warning", lambda *_, **__: order.append("logged"))
     response = writer.record(batch(audit_row(id="")))
     response.add_done_callback(lambda _: order.append("answered"))
     response.result()
