@@ -1,1 +1,1 @@
-"""The questions as SQL that every SQL database of a ledger takes. No driver is known here."""
+"""What the databases of a ledger are told and asked in the same SQL. No driver is known here."""

@@ -19,12 +19,12 @@ from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal.leaf import BY_NAME, HASHED, Kind, sealed_text
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.free_pages import give_space_back
 from audit_svc.sqlite.care.holds import held, is_held, list_holds
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.text.text_index import merge_all, replace_texts
-from audit_svc.sqlite.write.clock import LedgerClock
 
 BATCH_ROWS = 100
 """Rows that a transaction erases: some 20 ms of the writer's time."""

@@ -18,6 +18,7 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.free_pages import give_space_back
 from audit_svc.sqlite.care.holds import NEVER, held, is_held
 from audit_svc.sqlite.open.connection import Connection, transaction
@@ -26,7 +27,6 @@ from audit_svc.sqlite.read.database import sum_sql
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.rollups import drop_rollups
 from audit_svc.sqlite.usage.session_sums import forget_sessions
-from audit_svc.sqlite.write.clock import LedgerClock
 from service_kit.bounds import MAX_SUM, saturated
 
 BATCH_ROWS = 1000

@@ -14,10 +14,10 @@ from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.group_commit import GroupCommit
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.usage import Usage
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.write.checkpoints import Checkpoints
-from audit_svc.sqlite.write.clock import LedgerClock
 from audit_svc.sqlite.write.inserts import Inserts
 
 T = TypeVar("T")

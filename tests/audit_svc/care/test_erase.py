@@ -15,13 +15,13 @@ from audit_svc.__main__ import program
 from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.erasing import Erasure
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.care.erase import BATCH_ROWS, Erase, erase_file
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.text.text_index import index_rows
-from audit_svc.sqlite.write.clock import LedgerClock
 from tests.audit_svc.empty import write_empty
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 from tests.support.command_line import invoke

@@ -10,9 +10,9 @@ from audit_svc.seal import leaf
 from audit_svc.seal.folder import VERIFIER, read_verifier
 from audit_svc.seal.index import Index
 from audit_svc.seal.tiles import Tiles
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.erase import Erase
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.write.clock import LedgerClock
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal, rows

@@ -21,9 +21,9 @@ from audit_svc.seal.errors import BadLog, InUse, Rewritten, SealError
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_verifier
 from audit_svc.seal.index import Index
 from audit_svc.seal.tiles import Tiles, TileWriter
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.write.clock import LedgerClock
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import NOW_MS, audit_row

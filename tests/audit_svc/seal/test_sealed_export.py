@@ -17,9 +17,9 @@ from audit_svc.seal.folder import CHECKPOINT, VERIFIER, read_checkpoint, read_ve
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open.connection import open_for_reading
-from audit_svc.sqlite.write.clock import LedgerClock
 from recording.transparency import tree
 from recording.transparency.cosignature import Cosigner, Witness
 from recording.transparency.note import split_note

@@ -20,8 +20,8 @@ from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, read_key
 from audit_svc.seal.leaf import KINDS
 from audit_svc.seal.tiles import Tiles
+from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.erase import Erase
-from audit_svc.sqlite.write.clock import LedgerClock
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
 

@@ -9,9 +9,9 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.batch import read_batch, stream_id, stream_of
 from audit_svc.ledger.usage import Usage
+from audit_svc.sql.write.producers import cover
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.write.inserts import Inserts
-from audit_svc.sqlite.write.producers import cover
 from tests.audit_svc.samples import audit_row, batch, record_request
 
 

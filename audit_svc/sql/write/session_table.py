@@ -6,9 +6,9 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import SESSION_COLUMNS, Values
 from audit_svc.ledger.columns import Problem
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.write.session_labels import SessionLabels
-from audit_svc.sqlite.write.summed_sessions import SummedSessions
+from audit_svc.sql.write.session_labels import SessionLabels
+from audit_svc.sql.write.summed_sessions import SummedSessions
+from audit_svc.sql.writing import Connection
 
 OTHER_SESSION = Problem(
     audit_pb2.REJECTION_CODE_CONFLICT,

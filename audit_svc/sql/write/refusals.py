@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import Batch
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sql.writing import Connection, larger, smaller
 
 MINUTE_MS = 60_000
 
 _ADD = (
-    "INSERT INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows, "
-    "first_sequence = min(first_sequence, excluded.first_sequence), "
-    "last_sequence = max(last_sequence, excluded.last_sequence)"
+    "INSERT INTO refusals VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608 - names of ours
+    "ON CONFLICT (recorded_by, producer_id, code, minute) DO UPDATE SET rows = refusals.rows + excluded.rows, "
+    f"first_sequence = {smaller('refusals.first_sequence', 'excluded.first_sequence')}, "
+    f"last_sequence = {larger('refusals.last_sequence', 'excluded.last_sequence')}"
 )
 
 

@@ -1,7 +1,7 @@
 """Who has recorded rows: only where there are several can one row stand under two names."""
 
 from audit_svc.sql.marks import recorders_of
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sql.writing import Connection
 
 WITHOUT_NAME = "recorded_by = ''"
 WITH_NAME = "recorded_by <> ''"
@@ -22,7 +22,7 @@ class Recorders:
         # What the transaction before added may have been taken back.
         self._added = names - self._names
         for name in self._added:
-            self._connection.execute("INSERT OR IGNORE INTO recorders VALUES (?)", (name,))
+            self._connection.execute("INSERT INTO recorders VALUES (?) ON CONFLICT (recorded_by) DO NOTHING", (name,))
 
     def committed(self) -> None:
         """After the COMMIT."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audit_svc.ledger.batch import SESSION_COLUMNS
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sql.writing import Connection
 
 _NAMES = [column.name for column in SESSION_COLUMNS]
 _FORGET = "DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?"

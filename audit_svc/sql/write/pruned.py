@@ -12,8 +12,8 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Batch, ValidRows, Values
 from audit_svc.ledger.columns import Problem
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.write.producers import highest_of
+from audit_svc.sql.write.producers import highest_of
+from audit_svc.sql.writing import Connection
 
 Rejections = list[audit_pb2.Rejection]
 

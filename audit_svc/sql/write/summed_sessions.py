@@ -10,8 +10,8 @@ from typing import Any
 from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, ValidRows, Values
 from audit_svc.ledger.columns import MAX_LABELS, MAX_TIME_MS, UNKNOWN, Column
 from audit_svc.ledger.usage import MAX_SUMMED
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.write.session_labels import SessionLabels
+from audit_svc.sql.write.session_labels import SessionLabels
+from audit_svc.sql.writing import Connection, larger, smaller
 
 SOURCES = frozenset(("otlp", "hook"))
 """By which ways rows come whose producer keeps no sessions."""
@@ -27,16 +27,19 @@ _SUMS = (
     "unpriced_requests",
 )
 _NAMES = ("recorded_by", "recorded_at", "id", "engine", "model", "created_at", "updated_at", *_SUMS)
-_LATER = "excluded.updated_at >= updated_at"
+_LATER = "excluded.updated_at >= sessions.updated_at"
 _UPSERT = (
     f"INSERT INTO sessions (revision, turns, {', '.join(_NAMES)}) "  # noqa: S608 - names of ours
     f"VALUES (0, 0, {', '.join('?' * len(_NAMES))}) ON CONFLICT (id, recorded_by) DO UPDATE SET "
-    f"engine = iif(engine = '' OR {_LATER} AND excluded.engine <> '', excluded.engine, engine), "
-    f"model = iif(model = '' OR {_LATER} AND excluded.model <> '', excluded.model, model), "
-    "recorded_at = excluded.recorded_at, created_at = min(created_at, excluded.created_at), "
-    "updated_at = max(updated_at, excluded.updated_at), "
-    f"{', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)} "
-    "WHERE revision = 0"  # whoever keeps a session counts for himself
+    + "".join(
+        f"{name} = CASE WHEN sessions.{name} = '' OR {_LATER} AND excluded.{name} <> '' "
+        f"THEN excluded.{name} ELSE sessions.{name} END, "
+        for name in ("engine", "model")
+    )
+    + f"recorded_at = excluded.recorded_at, created_at = {smaller('sessions.created_at', 'excluded.created_at')}, "
+    f"updated_at = {larger('sessions.updated_at', 'excluded.updated_at')}, "
+    f"{', '.join(f'{name} = sessions.{name} + excluded.{name}' for name in _SUMS)} "
+    "WHERE sessions.revision = 0"  # whoever keeps a session counts for himself
 )
 _LABELS_TOLD = (
     "SELECT revision, (SELECT max(updated_at) FROM session_log l WHERE (l.id, l.recorded_by) = (s.id, s.recorded_by)) "

@@ -3,11 +3,16 @@
 A producer is known by its id and the name of the caller that it is: whoever says another's id has numbers of their own.
 """
 
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sql.writing import Connection, larger
 
 _GO_ON = (
     "UPDATE producers SET highest_sequence = ?, last_seen_at = ? "
     "WHERE id = ? AND recorded_by = ? AND highest_sequence = ?"
+)
+_BEGIN = (
+    "INSERT INTO producers VALUES (?, ?, ?, ?, ?) ON CONFLICT (id, recorded_by) DO UPDATE SET "  # noqa: S608 - ours
+    f"highest_sequence = {larger('excluded.highest_sequence', 'producers.highest_sequence')}, "
+    "last_seen_at = excluded.last_seen_at"
 )
 _HIGHEST = "SELECT highest_sequence FROM producers WHERE id = ? AND recorded_by = ?"
 
@@ -46,11 +51,7 @@ def cover(connection: Connection, producer: Producer, first: int, last: int, now
     if connection.changes():
         return
     highest = highest_of(connection, producer)
-    connection.execute(
-        "INSERT INTO producers VALUES (?, ?, ?, ?, ?) ON CONFLICT (id, recorded_by) DO UPDATE SET "
-        "highest_sequence = max(highest_sequence, excluded.highest_sequence), last_seen_at = excluded.last_seen_at",
-        (*producer, last, now_ms, now_ms),
-    )
+    connection.execute(_BEGIN, (*producer, last, now_ms, now_ms))
     if first > highest + 1:
         _add_gap(connection, producer, highest + 1, first - 1)
         _log(connection, "opened", producer, highest + 1, first - 1, now_ms)

@@ -1,0 +1,1 @@
+"""Writing, inside the transaction that a writer has opened."""
