@@ -24,7 +24,9 @@ COPY clients/python clients/python
 COPY audit_svc audit_svc
 COPY gateway_svc gateway_svc
 COPY intake_svc intake_svc
-RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python .
+RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python . && \
+    { echo '#!/opt/onrecord/bin/python -IS'; cat service_kit/quick_probe.py; } > /opt/onrecord/bin/onrecord-health && \
+    chmod 0755 /opt/onrecord/bin/onrecord-health
 
 # EXTRAS_AUDIT, EXTRAS_GATEWAY, EXTRAS_INTAKE: extras of pyproject.toml. Traces are off until OTEL_… names a collector, and
 # rules until GATEWAY_RULES_FILE or a hook names them; ui is for `audit-svc ui`, mcp for tools of MCP servers.
@@ -77,7 +79,7 @@ COPY --from=build-audit /opt/onrecord /opt/onrecord
 ENV AUDIT_LISTEN=0.0.0.0:50052 AUDIT_DB=/var/lib/onrecord/audit.db
 EXPOSE 50052
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["audit-svc", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["onrecord-health", "audit"]
 ENTRYPOINT ["audit-svc"]
 CMD ["serve"]
 
@@ -92,7 +94,7 @@ COPY --from=build-intake /opt/onrecord /opt/onrecord
 ENV INTAKE_LISTEN=0.0.0.0:4317 INTAKE_HTTP_LISTEN=0.0.0.0:4318 INTAKE_STATE_DIR=/var/lib/onrecord
 EXPOSE 4317 4318
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["intake-svc", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["onrecord-health", "intake"]
 ENTRYPOINT ["intake-svc"]
 CMD ["serve"]
 
@@ -116,6 +118,6 @@ COPY --from=build-gateway /opt/onrecord /opt/onrecord
 ENV GATEWAY_LISTEN=0.0.0.0:50051 GATEWAY_STATE_DIR=/var/lib/onrecord
 EXPOSE 50051
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["gateway-svc", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["onrecord-health", "gateway"]
 ENTRYPOINT ["gateway-svc"]
 CMD ["serve"]

@@ -128,10 +128,10 @@ def test_a_pod_has_no_privilege_and_no_key_to_the_cluster(name):
     }
     written = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert written == {"/var/lib/onrecord", "/tmp"}
-    assert container["readinessProbe"]["exec"]["command"] == [f"{name}-svc", "health"]
+    assert container["readinessProbe"]["exec"]["command"] == ["onrecord-health", name]
     for probe in ("startupProbe", "livenessProbe"):
         # What a restart does not cure, such as a full disk or a model server that is away, must not cause one.
-        assert container[probe]["exec"]["command"] == [f"{name}-svc", "health", "--live"]
+        assert container[probe]["exec"]["command"] == ["onrecord-health", name, "--live"]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -74,7 +74,7 @@ def test_an_image_says_what_it_is_and_how_it_is_run(image):
     assert config["StopSignal"] == "SIGTERM"
     assert list(config["Volumes"]) == ["/var/lib/onrecord"]
     assert config["Cmd"] == ["serve"]
-    assert config["Healthcheck"]["Test"] == ["CMD", *config["Entrypoint"], "health"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "onrecord-health", image.name]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert labels["title"] == f"onrecord {image.name}_svc"
     assert labels["version"] == VERSION
