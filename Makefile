@@ -76,7 +76,7 @@ test: $(VENV)/.ready  ## run the tests, less the suites that have targets of the
 	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-postgres test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'long and not hostile and not recipes and not postgres'
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ui tests/ui
@@ -137,8 +137,8 @@ test-judges: $(VENV)/.judges  ## let programs of others judge approvals and thei
 test-verifiers: $(VENV)/.verifiers  ## let programs of others check a log of our rows, and changed ones
 	VERIFIERS_BIN=$(abspath $(VERIFIERS)/bin) $(BIN)/python -m pytest -q -m verifiers tests/verifiers
 
-test-postgres: $(VENV)/.ready  ## run the tests of what stands in PostgreSQL, which they start: needs Debian's package postgresql
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m postgres
+test-postgres: $(VENV)/.deploy  ## run the tests of what stands in PostgreSQL, which they start, and of replicas behind Envoy: needs Debian's package postgresql; SHORT=1 for less
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'postgres$(if $(SHORT), and not long)'
 
 test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the rows with their own account; AGENTS=all, or names with commas between
 	$(BIN)/python -m tests.agents.install

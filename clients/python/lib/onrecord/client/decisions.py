@@ -112,10 +112,19 @@ def wait_before(error: grpc.RpcError, failures: int, *, again: bool) -> float | 
 
     `failures` are the attempts that failed one after another; `again`: whether another one runs nothing twice.
     """
-    if not again or failures >= MAX_ATTEMPTS or error.code() is not grpc.StatusCode.UNAVAILABLE:
+    if not again or failures >= MAX_ATTEMPTS or not _is_passing(error):
         return None
     most: float = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (failures - 1))
     return random.uniform(most / 2, most)  # noqa: S311 - so that not all clients come at once
+
+
+def _is_passing(error: grpc.RpcError) -> bool:
+    """Whether the gateway is away, or a balancer such as Envoy cut the stream of one that is: of its RST_STREAM gRPC
+    makes INTERNAL (grpc/doc/PROTOCOL-HTTP2.md), which no gateway said.
+    """
+    if error.code() is grpc.StatusCode.INTERNAL:
+        return "RST_STREAM" in (error.details() or "")
+    return error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 @contextmanager
