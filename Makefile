@@ -16,7 +16,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -113,6 +113,9 @@ clients: $(VENV)/.ready  ## run the clients in other languages against a pair wi
 
 image:  ## build the images of the services with docker, podman or buildah; BASE=… for another base
 	deploy/build-images
+
+dist: $(VENV)/.deploy  ## build wheels and source archives of both distributions into dist/, and check what is in them and that they install
+	$(BIN)/python deploy/make_dist.py dist
 
 test-languages: $(VENV)/.ready  ## generate code for other languages from the protos, and compile it
 	$(BIN)/python -m pytest -q -m languages tests/languages
