@@ -29,9 +29,9 @@ RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel
     chmod 0755 /opt/onrecord/bin/onrecord-health
 
 # EXTRAS_AUDIT, EXTRAS_GATEWAY, EXTRAS_INTAKE: extras of pyproject.toml. Traces are off until OTEL_… names a collector, and
-# rules until GATEWAY_RULES_FILE or a hook names them; ui is for `audit-svc ui`, mcp for tools of MCP servers.
+# rules until GATEWAY_RULES_FILE or a hook names them; postgres is for what lies in PostgreSQL, ui for `audit-svc ui`.
 FROM build AS build-audit
-ARG EXTRAS_AUDIT=""
+ARG EXTRAS_AUDIT="postgres"
 # hadolint ignore=SC2086
 RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locked audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
@@ -39,7 +39,7 @@ RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locke
       /opt/onrecord/lib/python3*/site-packages/gateway_svc /opt/onrecord/lib/python3*/site-packages/intake_svc
 
 FROM build AS build-gateway
-ARG EXTRAS_GATEWAY="otel rules"
+ARG EXTRAS_GATEWAY="otel postgres rules"
 # hadolint ignore=SC2086
 RUN python3 requirements.py gateway ${EXTRAS_GATEWAY} > gateway.txt && ./install-locked gateway.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \

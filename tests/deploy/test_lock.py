@@ -28,8 +28,8 @@ def test_the_lock_has_the_versions_of_the_constraints_and_all_that_images_ask_fo
     assert {name: constraints[name] for name in locked.keys() & constraints.keys()} == {
         name: version for name, version in locked.items() if name in constraints
     }
-    gateway = requirements("gateway", "otel", "rules")
-    asked = [*requirements("common"), *requirements("audit", "otel", "ui", "parquet"), *gateway]
+    gateway = requirements("gateway", "otel", "postgres", "rules")
+    asked = [*requirements("common"), *requirements("audit", "otel", "postgres", "ui", "parquet"), *gateway]
     asked += requirements("intake", "intake", "rules")
     assert {re.split(r"[^\w-]", line)[0] for line in asked if line} - locked.keys() == set()
 
