@@ -38,27 +38,27 @@ program = Program(
             ),
             "backup": Command(f"{_CARE}:backup", "Make a copy of the ledger as it is at one moment, and check it."),
             "check": Command(f"{_CARE}:check", "Check a ledger or a backup, beside a running service too."),
-            "verify": Command(f"{_SEAL}:verify", "Check a ledger or a backup against its seal."),
-            "proof": Command(f"{_SEAL}:proof", "Print the proof of a row."),
+            "verify": Command(f"{_SEAL}.verify:verify", "Check a ledger or a backup against its seal."),
+            "proof": Command(f"{_SEAL}.proof:proof", "Print the proof of a row."),
             "seal": Group(
                 "Look at the seal, its key, and what it has not sealed yet.",
                 {
-                    "status": Command(f"{_SEAL}:status", "Show the log's name, key and last checkpoint."),
+                    "status": Command(f"{_SEAL}.state:status", "Show the log's name, key and last checkpoint."),
                     "run": Command(
-                        f"{_SEAL}:run", "Seal what is committed and not yet sealed, once, without a service."
+                        f"{_SEAL}.state:run", "Seal what is committed and not yet sealed, once, without a service."
                     ),
                     "accept-restore": Command(
-                        f"{_SEAL}:accept_restore", "Go on with a ledger that was restored from a backup."
+                        f"{_SEAL}.state:accept_restore", "Go on with a ledger that was restored from a backup."
                     ),
                     "key": Group(
                         "Make or show the log's key.",
                         {
-                            "new": Command(f"{_SEAL}:key_new", "Make a signing key before the first start."),
-                            "show": Command(f"{_SEAL}:key_show", "Print the verifier key."),
+                            "new": Command(f"{_SEAL}.keys:new", "Make a signing key before the first start."),
+                            "show": Command(f"{_SEAL}.keys:show", "Print the verifier key."),
                             "rotate": Command(
-                                f"{_SEAL}:key_rotate", "Begin to sign with a new key beside the old one."
+                                f"{_SEAL}.keys:rotate", "Begin to sign with a new key beside the old one."
                             ),
-                            "retire": Command(f"{_SEAL}:key_retire", "End that two keys sign."),
+                            "retire": Command(f"{_SEAL}.keys:retire", "End that two keys sign."),
                         },
                     ),
                 },

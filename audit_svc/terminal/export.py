@@ -158,13 +158,13 @@ def export(
 
 
 def _write_sealed(source: Source, output: Path | None) -> None:
-    from audit_svc.terminal import sealed  # no other format needs it
+    from audit_svc.terminal.seal import sealed_export  # no other format needs it
 
     if source.target is not None:
         raise BadParameter("is of a file: give --db, or leave it out for AUDIT_DB", param_hint="--format sealed")
     with _named_at_the_end(output) as path, progress("exporting") as tell, ExitStack() as stack:
         file = sys.stdout if path is None else stack.enter_context(path.open("w", encoding="utf-8", newline=""))
-        sealed.write(source.db, file, tell)
+        sealed_export.write(source.db, file, tell)
 
 
 def _filter(kind: Kind, wanted: Mapping[str, Any]) -> Message:

@@ -12,7 +12,7 @@ from audit_svc.seal.sealed_export import check, lines
 from audit_svc.seal.verify import Report
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.running import error_is_exit_code_1, say_unseen
-from audit_svc.terminal.seal import own_verifier, where
+from audit_svc.terminal.seal.place import own_verifier, where
 from recording.transparency.cosignature import Witness
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier

@@ -1,0 +1,1 @@
+"""verify, proof, and seal with its commands."""

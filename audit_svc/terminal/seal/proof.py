@@ -1,0 +1,108 @@
+"""proof, and verify --proof."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from audit_svc.seal import leaf
+from audit_svc.seal.errors import SealError
+from audit_svc.seal.folder import read_verifier
+from audit_svc.seal.outside.cosigned import cosigned_by_all
+from audit_svc.seal.outside.quorum import look
+from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
+from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
+from audit_svc.seal.tiles import replace_file
+from audit_svc.sqlite.open.files import reading
+from audit_svc.terminal.running import Database, Target, error_is_exit_code_1, refuse_both, say, say_unseen
+from audit_svc.terminal.seal.place import Folder, checkpoint_of, own_verifier, where
+from audit_svc.terminal.seal.report import told_witnesses
+from recording.transparency.cosignature import Witness
+from recording.transparency.proof import Proof
+from service_kit.terminal.command import Argument, BadParameter, Option, echo
+from service_kit.terminal.failures import Failed
+
+EXIT_NOT_VERIFIED = 2
+
+
+@contextmanager
+def nothing_can_be_said() -> Iterator[None]:
+    """Gives a failure in the body the exit code of what is not verified."""
+    try:
+        with error_is_exit_code_1():
+            yield
+    except Failed as failed:
+        failed.code = EXIT_NOT_VERIFIED
+        raise
+
+
+def proof(
+    id: Annotated[str, Argument(help="The id of a tool call, a model request, a session's or an act of control.")],  # noqa: A002
+    db: Database = None,
+    target: Target = None,
+    seal: Folder = None,
+    recorded_by: Annotated[str | None, Option("--recorded-by", help="Whose row, where an id is of several.")] = None,
+    texts: Annotated[
+        Path | None, Option(help="Write the row's texts and its salt to this file, for whom may read them.")
+    ] = None,
+) -> None:
+    """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
+    refuse_both(db, target)
+    if target:
+        if texts:
+            raise BadParameter("salts are read from the database alone: give it with --db", "--texts")
+        from audit_svc.terminal.seal import remote  # who reads a file needs none of it
+
+        echo(remote.prove(target, id, recorded_by).removesuffix("\n"))
+        return
+    path, folder, _ = where(db, seal)
+    with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
+        leaf.prepare(connection)
+        verifier = own_verifier(folder)
+        _, note = checkpoint_of(folder, verifier)
+        rows = rows_of(connection, KINDS_WITH_ID, id, recorded_by)
+        made = prove(folder, verifier, [*cosigned_by_all(folder, verifier), note], rows)
+        if texts:
+            kind, position, _ = rows[-1]
+            replace_file(texts, json.dumps(texts_of(connection, kind, position), indent=1).encode(), mode=0o600)
+    echo(str(made).removesuffix("\n"))
+
+
+def verify_proof(
+    path: Path, key: str | None, witnesses: list[Witness], quorum: int, texts: Path | None, *, as_json: bool
+) -> None:
+    with nothing_can_be_said():
+        if key is None:
+            raise SealError("a proof is checked with the log's verifier key: give it with --key")
+        verifier = read_verifier(key)
+        try:
+            made = Proof.parse(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SealError(f"{path} cannot be read ({type(error).__name__})") from None
+    with error_is_exit_code_1():
+        checkpoint = made.check(verifier)
+        seen = look([made.note], verifier, witnesses, quorum, None)
+        if seen.problems:
+            raise SealError("; ".join(seen.problems))
+        fitting = check_texts(made.leaf, _read(texts)) if texts else []
+    said = f"leaf {made.index} of {checkpoint.size} in {checkpoint.origin}:\n{made.leaf.decode()}"
+    fields = {
+        "index": made.index,
+        "leaves": checkpoint.size,
+        "origin": checkpoint.origin,
+        "leaf": made.leaf.decode(),
+        "witnesses": told_witnesses(seen.by),
+        "texts": fitting,
+    }
+    if texts:
+        said += f"\ntexts that were sealed so: {', '.join(fitting) or 'none'}"
+    say("", fields, as_json=True) if as_json else echo(said)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise SealError(f"{path} cannot be read ({error.strerror})") from None

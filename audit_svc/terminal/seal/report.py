@@ -1,0 +1,61 @@
+"""What verifying found, as text or JSON."""
+
+from typing import Any
+
+from audit_svc.ledger.columns import MAX_TIME_MS
+from audit_svc.seal.verify import Report
+from audit_svc.terminal.running import say
+from recording.transparency.cosignature import Cosignature
+from service_kit.terminal.command import echo
+from service_kit.times import show_time
+
+
+def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
+    checkpoint = report.checkpoint
+    fields = {
+        "verified": not report.problems,
+        "origin": checkpoint.origin if checkpoint else "",
+        "leaves": checkpoint.size if checkpoint else 0,
+        "rows_compared": report.compared,
+        "rows": report.rows,
+        "removed": report.removed,
+        "erased": report.erased,
+        "lost_by_restores": report.lost,
+        "restores": [{"by": each.by, "reason": each.reason, "lost": dict(each.lost)} for each in report.restores],
+        "unsealed": report.unsealed,
+        "witnesses": told_witnesses(report.witnesses),
+        "problems": report.problems,
+    }
+    if as_json:
+        say("", fields, as_json=True)
+        return
+    for problem in report.problems:
+        echo(f"wrong  {problem}")
+    if checkpoint:
+        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
+        echo(f"seal   {place}")
+    if checkpoint and not report.compared:
+        echo(f"rows   not compared: {'the log itself is wrong' if report.problems else 'that is the log alone'}")
+    elif checkpoint:
+        said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
+        echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")
+    for witness in told_witnesses(report.witnesses):
+        echo(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
+    for kind, rows in report.unsealed.items():
+        echo(f"note   not sealed yet: {kind} {rows}")
+    for change in report.key_changes:
+        what = "is the key beside" if change.act == "rotate" else "is the key without"
+        echo(f"note   {change.key} {what} {change.old}, by {change.by}: {change.reason}")
+    for restore in report.restores:
+        echo(f"note   restored by {restore.by}: {restore.reason}")
+    if own_key:
+        echo("note   checked with the key of that folder, where whoever can write could have")
+        echo("       put another: --key takes one that you keep elsewhere")
+
+
+def told_witnesses(seen: list[tuple[Cosignature, int]]) -> list[dict[str, Any]]:
+    at_ms = [min(cosignature.seconds * 1000, MAX_TIME_MS) for cosignature, _ in seen]
+    return [
+        {"name": cosignature.witness.name, "leaves": leaves, "at": show_time(at)}
+        for (cosignature, leaves), at in zip(seen, at_ms, strict=True)
+    ]
