@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from audit_svc.care import keep_retention
 from audit_svc.metrics import StoreCollector, StoreMetrics
-from audit_svc.seal.process import SealProcess
+from audit_svc.sealing.process import SealProcess
 from audit_svc.services import RECORD_BATCH, ROLES, LedgerServices, error_interceptor, rules
 from audit_svc.settings import AuditSettings
 from audit_svc.sqlite.open.connection import leave_out_memory_statistics

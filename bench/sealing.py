@@ -14,9 +14,10 @@ from uuid_utils import uuid7
 
 from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, folder_of, read_verifier
-from audit_svc.seal.index import INDEX
 from audit_svc.seal.verify import verify
+from audit_svc.sealing.places import SealPlace
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.seal.index import INDEX
 from bench.figures import Figure, Target, compare, percentile
 from bench.rows import make_rows
 from bench.services import start_ledger, wait_until_indexed
@@ -119,7 +120,7 @@ def _at_rest(place: Path, rows: int) -> Iterator[Figure]:
     with closing(open_for_writing(database)) as connection:
         fill(connection, rows)
     folder = folder_of(database)
-    command: list[str | Path] = [sys.executable, "-m", "audit_svc.seal", database, folder, folder / KEY, "", "1"]
+    command: list[str | Path] = [sys.executable, "-m", "audit_svc.sealing", database, folder, folder / KEY, "", "1"]
     began, before = time.perf_counter(), os.times()
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=REPOSITORY, check=True)
     took, after = time.perf_counter() - began, os.times()
@@ -136,16 +137,16 @@ def _verifying(database: Path, folder: Path, rows: int) -> Figure:
     """By turns with reading the columns that are sealed."""
     took: dict[str, list[float]] = {"verify": [], "read": []}
     kind, verifier = leaf.BY_NAME["tool_call"], read_verifier(str(folder / VERIFIER))
-    with closing(open_for_reading(database)) as connection:
-        leaf.prepare(connection)
+    place = SealPlace(database, folder)
+    with closing(open_for_reading(database)) as connection, closing(place.open_ledger()) as ledger:
         for _ in range(VERIFIED):
             start = time.process_time()
             for _ in connection.execute(f"SELECT salt, {', '.join(kind.columns)} FROM {kind.table}"):
                 pass
             took["read"].append((time.process_time() - start) / rows * 1e6)
             start = time.process_time()
-            with connection:
-                report = verify(connection, folder, verifier, [])
+            with ledger.moment():
+                report = verify(ledger, place.open_log(), verifier, [])
             took["verify"].append((time.process_time() - start) / rows * 1e6)
             if report.rows != rows or report.problems:
                 raise RuntimeError(f"not as it was sealed: {report}")

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from audit_svc.seal.history import Segments
-from audit_svc.seal.index import Run
+from audit_svc.seal.ledger import Row
+from audit_svc.seal.log import Run
 from audit_svc.seal.tiles import WIDTH, Tiles, split
 from recording.transparency.tree import HASH_BYTES
-
-Row = tuple[int, bytes]
-"""Its position, and what its leaf is the hash of: see Kind.select_hashed()."""
 
 
 @dataclass(slots=True)
@@ -58,7 +56,7 @@ def compare(
             if _are_sealed(taken, first, count, sealed):
                 found.rows += count
                 if b"\0" + encode_again(first) != taken[0][1]:
-                    found.problems.append(f"{kind} {first} is encoded differently by SQLite and by Python")
+                    found.problems.append(f"{kind} {first} is encoded differently by the database and by Python")
             else:
                 ahead.give_back(taken)
                 _look_closely(kind, ahead, first, index, sealed, found)

@@ -1,19 +1,17 @@
-"""What is in a seal's folder beside the tiles, and the key."""
+"""What is in a log beside the tiles, and the key, which is a file by itself wherever the log is."""
 
-import fcntl
 import os
 import secrets
 from pathlib import Path
 
-from audit_svc.seal.errors import BadLog, InUse
-from audit_svc.seal.tiles import replace_file
+from audit_svc.seal.errors import BadLog, SealError
+from audit_svc.seal.files import replace_file
+from audit_svc.seal.log import Files
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer, Verifier
 
-KEY, VERIFIER, LOCK, CHECKPOINT, TROUBLE = "key", "key.pub", "lock", "checkpoint", "trouble"
-
-
+KEY, VERIFIER, LOCK, CHECKPOINT = "key", "key.pub", "lock", "checkpoint"
 ORDER = "accept-restore"
 """What asks the sealer to accept a restore; it removes it when that is done."""
 
@@ -60,11 +58,27 @@ def read_keys(key_file: Path) -> list[Signer]:
     return keys
 
 
-def keep_verifier(folder: Path, verifier: Verifier) -> None:
-    """Has the log's verifier key in its folder, wherever its key is."""
-    path, said = folder / VERIFIER, f"{verifier}\n".encode()
-    if not path.exists() or path.read_bytes() != said:
-        replace_file(path, said)
+def keep_verifier(log: Files, verifier: Verifier) -> None:
+    """Has the log's verifier key beside it, wherever its key is."""
+    said = f"{verifier}\n".encode()
+    if log.read(VERIFIER) != said:
+        log.write({VERIFIER: said})
+
+
+def own_verifier(log: Files) -> Verifier:
+    """The key that stands beside a log. Raises SealError: there is none; BadKey."""
+    said = log.read(VERIFIER)
+    if said is None:
+        raise SealError(f"{log.place()} has no verifier key: give the one that you keep with --key")
+    return Verifier.parse(said.decode(errors="replace"))
+
+
+def newest_checkpoint(log: Files, verifier: Verifier) -> tuple[Checkpoint, str]:
+    """A log's checkpoint, and its note. Raises BadLog, BadNote, SealError: there is none."""
+    said = log.read(CHECKPOINT)
+    if said is None:
+        raise SealError(f"{log.place()} has no checkpoint: nothing is sealed there")
+    return _opened(said, verifier, log.place(CHECKPOINT))
 
 
 def read_key(key_file: Path) -> Signer:
@@ -92,29 +106,19 @@ def read_verifier(text_or_file: str) -> Verifier:
 def read_checkpoint(path: Path, verifier: Verifier) -> tuple[Checkpoint, str]:
     """A checkpoint in a file, and its note. Raises BadLog, BadNote, FileNotFoundError."""
     try:
-        note = path.read_text(encoding="utf-8")
+        said = path.read_bytes()
     except FileNotFoundError:
         raise
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise BadLog(f"{path} cannot be read ({type(error).__name__})") from None
+    return _opened(said, verifier, str(path))
+
+
+def _opened(said: bytes, verifier: Verifier, place: str) -> tuple[Checkpoint, str]:
     try:
+        note = said.decode()
         return Checkpoint.open(note, verifier), note
+    except UnicodeDecodeError as error:
+        raise BadLog(f"{place} cannot be read ({type(error).__name__})") from None
     except BadNote as error:
-        raise BadNote(f"{path}: {error}") from None
-
-
-class FolderLock:
-    """One process seals into a folder; the kernel lets go of the lock when it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        """Takes it. Raises InUse."""
-        self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._handle)
-            raise InUse(f"another process seals into {folder}: `audit-svc serve` does, while it runs") from None
-
-    def release(self) -> None:
-        """Lets go of it."""
-        os.close(self._handle)
+        raise BadNote(f"{place}: {error}") from None

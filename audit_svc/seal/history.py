@@ -6,15 +6,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Self
-
-import apsw
+from typing import Self
 
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, Rewritten
-from audit_svc.seal.index import OWN, Index, Run
 from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import Kind
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import OWN, Index, Run
 from audit_svc.seal.tiles import Tiles
 from recording.transparency import tree
 
@@ -122,7 +121,7 @@ def segments(index: Index, size: int) -> tuple[dict[str, Segments], list[tuple[i
     behind = 0
     for run in index.runs():
         if run.first_index != behind:
-            raise BadLog(f"index.db does not say what leaf {behind} is of")
+            raise BadLog(f"the index does not say what leaf {behind} is of")
         if run.first_index >= size:
             break
         run = run._replace(rows=min(run.rows, size - run.first_index))
@@ -143,14 +142,14 @@ def segments(index: Index, size: int) -> tuple[dict[str, Segments], list[tuple[i
                     raise BadLog(f"the log has a restore of the kind {kind}: use a later version")
                 found[kind].cut(kept)
     if behind < size:
-        raise BadLog(f"index.db does not say what leaf {behind} is of")
+        raise BadLog(f"the index does not say what leaf {behind} is of")
     return found, restores
 
 
 class History:
     """Answers from the ledger and the log together, without reading either whole."""
 
-    def __init__(self, ledger: apsw.Connection, index: Index, tiles: Tiles) -> None:
+    def __init__(self, ledger: SealedLedger, index: Index, tiles: Tiles) -> None:
         self._ledger = ledger
         self._index = index
         self.tiles = tiles
@@ -172,8 +171,8 @@ class History:
         """Looks at the last sealed row, as last_sealed() gives it. Raises Rewritten: it is not there as it was."""
         if not position:
             return
-        said = self.leaf_at(kind, position)
-        if said is None and self.was_removed(kind, position):
+        said = self._ledger.leaf_at(kind, position)
+        if said is None and self._ledger.was_removed(kind, position):
             return
         if said is None or tree.leaf_hash(said) != sealed:
             what = "is gone" if said is None else "is another"
@@ -183,19 +182,6 @@ class History:
                 "accept-restore` goes on"
             )
 
-    def leaf_at(self, kind: Kind, position: int) -> bytes | None:
-        """A row's leaf as the ledger has it now; None where the row is gone."""
-        found: Any = self._ledger.execute(kind.select(f"{kind.column('position')} = ?"), (position,)).fetchone()
-        return found[1].encode() if found else None
-
-    def was_removed(self, kind: Kind, position: int) -> bool:
-        """Whether a prune says that it removed a row."""
-        found = self._ledger.execute(
-            "SELECT 1 FROM removal_log WHERE removed_kind = ?1 AND first_position <= ?2 AND last_position >= ?2",
-            (kind.name, position),
-        )
-        return found.fetchone() is not None
-
     def last_kept(self, kind: Kind) -> int:
         """The last position up to which the ledger is as it was sealed: a copy of it has all before some moment."""
         known = segments(self._index, self.tiles.size)[0][kind.name]
@@ -203,9 +189,9 @@ class History:
         while low < high:
             middle = (low + high) // 2
             position, index = known.row(middle)
-            said = self.leaf_at(kind, position)
+            said = self._ledger.leaf_at(kind, position)
             if said is None:
-                is_there = self.was_removed(kind, position)
+                is_there = self._ledger.was_removed(kind, position)
             else:
                 is_there = tree.leaf_hash(said) == self.tiles.leaf(index)
             low, high = (middle + 1, high) if is_there else (low, middle)
@@ -219,7 +205,7 @@ class History:
             before = len(known[kind])
             known[kind].cut(position)
             lost[kind] = before - len(known[kind])
-        now = self.producers()
+        now = self._ledger.producers()
         fewer = {
             producer: (now.get(producer, 0) + 1, highest)
             for producer, highest in self._index.producers().items()
@@ -227,24 +213,15 @@ class History:
         }
         return Restore(kept, lost, reason, by, {name_of(*producer): numbers for producer, numbers in fewer.items()})
 
-    def producers(self) -> dict[tuple[str, str], int]:
-        """The highest number that has come of each producer, by (id, recorded_by), as the ledger has it now."""
-        found: Any = self._ledger.execute("SELECT id, recorded_by, highest_sequence FROM producers")
-        return {(id_, name): number for id_, name, number in found}
-
     def not_back(self) -> dict[str, list[tuple[int, int]]]:
         """By producer, the numbers that restores lost and that the ledger still does not have."""
-        known, gone = self.producers(), {}
+        known, gone = self._ledger.producers(), {}
         highest = {name_of(*producer): (producer, number) for producer, number in known.items()}
         _, restores = segments(self._index, self.tiles.size)
         for _, restore in restores:
             for name, (first, last) in restore.producers.items():
                 producer, number = highest.get(name, (("", ""), 0))
-                holes: Any = self._ledger.execute(
-                    "SELECT max(first_sequence, ?3), min(last_sequence, ?4) FROM producer_gaps WHERE producer_id = ?1 "
-                    "AND recorded_by = ?2 AND first_sequence <= ?4 AND last_sequence >= ?3 ORDER BY first_sequence",
-                    (*producer, first, last),
-                )
+                holes = self._ledger.holes(producer, first, last)
                 left = [*holes, *([(max(first, number + 1), last)] if number < last else [])]
                 if left:
                     gone[name] = left

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from audit_svc.seal import leaf
-from audit_svc.seal.index import OWN
+from audit_svc.seal.log import OWN
 
 Act = Literal["rotate", "retire"]
 

@@ -1,16 +1,14 @@
 """Leaves: what is hashed of a row (docs/seal-format.md). A leaf's form never changes; a new one gets a new version.
 
-A leaf is a JSON object in the form of RFC 8785. SQLite makes it from the row in one statement; encode() makes the same
-from a row in Python, and checks it.
+A leaf is a JSON object in the form of RFC 8785. The ledger's database makes it from the row in one statement; encode()
+makes the same from a row in Python, and checks it.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
-
-import apsw
+from typing import Any
 
 from audit_svc.ledger.erased import ERASED
 
@@ -41,27 +39,8 @@ class Kind:
         """The columns that are in the leaf."""
         return tuple(map(self.column, (*self.numbers, *self.texts, *self.hashed)))
 
-    def select(self, where: str) -> str:
-        """The statement that gives (position, leaf) of rows in the order of their positions."""
-        pairs = sorted(
-            [(name, f"CAST({self.column(name)} AS TEXT)") for name in self.numbers]
-            + [(name, self.column(name)) for name in self.texts]
-            + [(name, _hash_sql(name)) for name in self.hashed]
-            + [("kind", f"'{self.name}'"), ("v", f"'{VERSION}'")]
-        )
-        leaf = ", ".join(f"'{name}', {value}" for name, value in pairs)
-        position = self.column("position")
-        return f"SELECT {position}, json_object({leaf}) FROM {self.table} WHERE {where} ORDER BY {position}"  # noqa: S608 - names of ours
-
-    def select_hashed(self, where: str) -> str:
-        """As select(), with what the leaf's hash is of in the leaf's place: a zero byte and the leaf, as bytes."""
-        return (
-            f"WITH rows (position, leaf) AS ({self.select(where)}) "  # noqa: S608 - names of ours
-            "SELECT position, CAST(x'00' || leaf AS BLOB) FROM rows ORDER BY position"
-        )
-
     def encode(self, row: Mapping[str, Any]) -> bytes:
-        """The leaf of a row, as select() gives it. row: its columns, and those of BESIDE where it has texts to hash."""
+        """The leaf of a row, as databases make it. row: its columns, and those of BESIDE where it has texts to hash."""
         said: dict[str, str | None] = {"kind": self.name, "v": str(VERSION)}
         for name in self.numbers:
             number = row[self.column(name)]
@@ -182,17 +161,3 @@ def erased_hash(erased: str, name: str) -> str | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return said if isinstance(said, str) else None
-
-
-def prepare(connection: apsw.Connection) -> None:
-    """Gives the connection the functions that select() calls."""
-    connection.create_scalar_function("sealed_text", cast(Any, sealed_text), 2, deterministic=True)
-    connection.create_scalar_function("erased_hash", cast(Any, erased_hash), 2, deterministic=True)
-
-
-def _hash_sql(name: str) -> str:
-    """A text that is not what an erased one is counts as what it is, so that its hash is another."""
-    erased = f"erased IS NOT NULL AND {name} = '{ERASED}'"
-    # a call of Python takes longer than to see that there is no text
-    hash_ = f"CASE WHEN {erased} THEN erased_hash(erased, '{name}') ELSE sealed_text(salt, {name}) END"
-    return f"iif({name} IS NULL, NULL, {hash_})"

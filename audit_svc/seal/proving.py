@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import Any
-
-import apsw
 
 from audit_svc.errors import AmbiguousId, Damaged, NotFound
 from audit_svc.seal.errors import NotSealed
 from audit_svc.seal.history import Restore
-from audit_svc.seal.index import Index
 from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import Index, Log
 from audit_svc.seal.tiles import Tiles
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadNote
@@ -22,12 +19,12 @@ from recording.transparency.proof import Proof
 KINDS_WITH_ID = tuple(kind for kind in KINDS if "id" in kind.texts)
 
 
-def prove(folder: Path, log: Verifier, notes: Sequence[str], rows: Sequence[tuple[Kind, int, bytes]]) -> Proof:
+def prove(log: Log, key: Verifier, notes: Sequence[str], rows: Sequence[tuple[Kind, int, bytes]]) -> Proof:
     """The proof of the last of some rows that is sealed, as rows_of() gives them.
 
     Args:
-        folder: of the seal.
-        log: its key.
+        log: the seal's.
+        key: its verifier key.
         notes: checkpoints that the log has signed, the one to be preferred first; the last is the newest.
         rows: at least one.
 
@@ -37,7 +34,7 @@ def prove(folder: Path, log: Verifier, notes: Sequence[str], rows: Sequence[tupl
         BadLog: the log's own files are not what they were.
     """
     newest = Checkpoint.parse(split_note(notes[-1])[0])
-    with closing(Index(folder)) as index:
+    with closing(log.index()) as index:
         for row in reversed(rows):
             at = _leaf_of(index, row[0], row[1], newest.size)
             if at is not None:
@@ -49,9 +46,9 @@ def prove(folder: Path, log: Verifier, notes: Sequence[str], rows: Sequence[tupl
         size = Checkpoint.parse(split_note(note)[0]).size
         if at >= size:
             continue
-        made = Proof.make(said, at, Tiles(folder, size), note)
+        made = Proof.make(said, at, Tiles(log, size), note)
         try:
-            made.check(log)
+            made.check(key)
         except BadNote:
             continue  # a checkpoint from before a restore of the log, or a row that was changed
         return made
@@ -71,7 +68,7 @@ def _leaf_of(index: Index, kind: Kind, position: int, size: int) -> int | None:
 
 
 def rows_of(
-    ledger: apsw.Connection, kinds: Sequence[Kind], id_: str, recorded_by: str | None
+    ledger: SealedLedger, kinds: Sequence[Kind], id_: str, recorded_by: str | None
 ) -> list[tuple[Kind, int, bytes]]:
     """The kind, position and leaf of the row of an id, of a session of each revision.
 
@@ -81,21 +78,16 @@ def rows_of(
         NotFound, AmbiguousId.
     """
     for kind in kinds:
-        who, values = ("", (id_,)) if recorded_by is None else (" AND recorded_by = ?2", (id_, recorded_by))
-        found: list[Any] = ledger.execute(kind.select(f"id = ?1{who}"), values).fetchall()
+        found = ledger.leaves_of(kind, id_, recorded_by)
         if not found:
             continue
-        owners = sorted(
-            name
-            for (name,) in ledger.execute(f"SELECT DISTINCT recorded_by FROM {kind.table} WHERE id = ?", (id_,))  # noqa: S608 - names of ours
-        )
-        if recorded_by is None and len(owners) > 1:
+        if recorded_by is None and len(owners := ledger.owners(kind, id_)) > 1:
             raise AmbiguousId(
                 f"several callers recorded a {kind.name} with this id: choose one with recorded_by (`--recorded-by`)",
                 kind.name,
                 id_,
                 owners,
             )
-        return [(kind, position, said.encode()) for position, said in found]
+        return [(kind, position, said) for position, said in found]
     what = kinds[0].name.replace("_", " ") if len(kinds) == 1 else "row"
     raise NotFound(f"the ledger has no {what} with this id", kinds[0].name if len(kinds) == 1 else "row", id_)

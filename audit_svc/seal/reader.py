@@ -1,23 +1,22 @@
-"""What the serving process answers about the log: it reads the seal's folder, and has no key."""
+"""What the serving process answers about the log: it reads the log, and has no key."""
 
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, NotSealed
-from audit_svc.seal.folder import CHECKPOINT, VERIFIER, read_checkpoint, read_verifier
-from audit_svc.seal.index import Index
+from audit_svc.seal.folder import CHECKPOINT, VERIFIER, newest_checkpoint, own_verifier
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import Log
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.policy import NamedWitness
 from audit_svc.seal.proving import prove, rows_of
-from audit_svc.seal.tiles import WIDTH, Tiles, replace_file, tile_path
-from audit_svc.sqlite.open.connection import open_for_reading, translated
+from audit_svc.seal.tiles import WIDTH, Tiles, tile_path
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Witness
@@ -30,7 +29,7 @@ MAX_RESTORES = 16
 _TILE = re.compile(r"tile/([0-9]{1,2})/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
 
 TOLD = "told"
-"""In the seal's folder, the checkpoint that the operator's command took last."""
+"""Beside the log, the checkpoint that the operator's command took last."""
 
 T = TypeVar("T")
 
@@ -50,13 +49,16 @@ class SealReader:
     """Answers from one ledger and its seal, and waits for the disk meanwhile: see ask()."""
 
     def __init__(
-        self, database: Path, folder: Path, witnesses: Callable[[], Sequence[NamedWitness]] = tuple[NamedWitness, ...]
+        self,
+        open_ledger: Callable[[], SealedLedger],
+        log: Log,
+        witnesses: Callable[[], Sequence[NamedWitness]] = tuple[NamedWitness, ...],
     ) -> None:
-        self._database = database
-        self._folder = folder
+        self._open_ledger = open_ledger
+        self._log = log
         self._witnesses = witnesses
-        self._cosigned = Cosigned(folder)
-        self._tiles = Tiles(folder, 0)
+        self._cosigned = Cosigned(log)
+        self._tiles = Tiles(log, 0)
         self._thread = ThreadPoolExecutor(1, "seal-reader")
 
     async def ask(self, answer: "Callable[[SealReader], T]") -> T:
@@ -66,20 +68,19 @@ class SealReader:
     def close(self) -> None:
         """Answers nothing more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._log.close()
 
     def head(self) -> Head:
         """Raises NotSealed: there is none yet; Damaged: it cannot be read."""
         try:
-            verifier = read_verifier(str(self._folder / VERIFIER))
-            checkpoint, note = read_checkpoint(self._folder / CHECKPOINT, verifier)
-        except FileNotFoundError:
-            raise NotSealed("nothing is sealed yet: try again in a second") from None
+            if self._log.read(VERIFIER) is None or self._log.read(CHECKPOINT) is None:
+                raise NotSealed("nothing is sealed yet: try again in a second")
+            verifier = own_verifier(self._log)
+            checkpoint, note = newest_checkpoint(self._log, verifier)
         except (BadLog, TransparencyError) as error:
-            if not (self._folder / VERIFIER).exists():
-                raise NotSealed("nothing is sealed yet: try again in a second") from None
             raise Damaged(f"the seal's checkpoint cannot be used: {error}") from None
         if checkpoint.size != self._tiles.size:
-            self._tiles = Tiles(self._folder, checkpoint.size)
+            self._tiles = Tiles(self._log, checkpoint.size)
         found = self._cosigned.checkpoints([witness.key for witness in self._witnesses()])
         most = sorted(found.values(), key=lambda signed: signed[1], reverse=True)
         return Head(
@@ -95,17 +96,16 @@ class SealReader:
 
     def restores(self, head: Head) -> list[Proof]:
         """The newest entries that say that the ledger was restored, the oldest first. Raises Damaged."""
-        with _damage(), closing(Index(self._folder)) as index:
+        with _damage(), closing(self._log.index()) as index:
             said = index.entries(head.checkpoint.size, MAX_RESTORES)
             return [Proof.make(leaf.encode(), at, self._tiles, head.note) for at, leaf in said]
 
     def proof(self, kinds: Sequence[leaf.Kind], id_: str, recorded_by: str | None) -> Proof:
         """Of the one row of an id. Raises NotFound, AmbiguousId, NotSealed, Damaged, StoreRefused."""
-        with translated(self._database), closing(open_for_reading(self._database)) as ledger, _damage():
-            leaf.prepare(ledger)
+        with closing(self._open_ledger()) as ledger, ledger.moment(), _damage():
             rows = rows_of(ledger, kinds, id_, recorded_by)
             head = self.head()
-            return prove(self._folder, head.verifier, [*head.cosigned, head.note], rows)
+            return prove(self._log, head.verifier, [*head.cosigned, head.note], rows)
 
     def tile(self, path: str) -> bytes:
         """The hashes of a tile, side by side. Raises InvalidRequest, NotFound, Damaged, NotSealed."""
@@ -125,12 +125,11 @@ class SealReader:
 
     def was_told(self, checkpoint: Checkpoint) -> bool:
         """Whether keep_told() was called with it last."""
-        path = self._folder / TOLD
-        return path.exists() and path.read_text(encoding="utf-8") == str(checkpoint)
+        return self._log.read(TOLD) == str(checkpoint).encode()
 
     def keep_told(self, checkpoint: Checkpoint) -> None:
         """Remembers, over a restart too, that the operator's command has taken a checkpoint."""
-        replace_file(self._folder / TOLD, str(checkpoint).encode())
+        self._log.write({TOLD: str(checkpoint).encode()})
 
     def add_cosignature(self, note: str) -> None:
         """Keeps what a witness has signed. Raises as Cosigned.keep(), and NotSealed."""
@@ -141,7 +140,7 @@ class SealReader:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """What is wrong with the log's files, as an error that the service has a status for."""
+    """What is wrong with the log, as an error that the service has a status for."""
     try:
         yield
     except BadLog as error:

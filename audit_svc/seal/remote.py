@@ -8,6 +8,7 @@ import grpc
 from onrecord.audit.v1 import proof_pb2
 
 from audit_svc.seal.errors import BadLog
+from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.tiles import Tiles, tile_path
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ class RemoteTiles(Tiles):
     """The hashes of the log's first size leaves, by RPC."""
 
     def __init__(self, call: Call, size: int) -> None:
-        super().__init__(Path(), size)
+        super().__init__(FolderFiles(Path()), size)
         self._call = call
 
     def _read(self, level: int, n: int, width: int) -> bytes:

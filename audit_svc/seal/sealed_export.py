@@ -11,17 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
-
-import apsw
 
 from audit_svc.errors import Damaged
 from audit_svc.seal.errors import BadLog
 from audit_svc.seal.history import Restore, Segments, segments
-from audit_svc.seal.index import OWN, Index, Run
 from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import BY_NAME, canonical
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import OWN, Index, Log, Run
 from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import MAX_PROBLEMS, Report
@@ -36,14 +34,12 @@ _TOLD_LEAVES = 50_000
 _GONE = "gone"
 
 
-def lines(
-    ledger: apsw.Connection, folder: Path, note: str, cosigned: Sequence[str], on_progress: OnProgress
-) -> Iterator[str]:
+def lines(ledger: SealedLedger, log: Log, note: str, cosigned: Sequence[str], on_progress: OnProgress) -> Iterator[str]:
     """The lines of an export, with their line breaks.
 
     Args:
-        ledger: a connection that reads one moment of it, see leaf.prepare().
-        folder: of the seal.
+        ledger: in one moment of it.
+        log: the seal's.
         note: the newest checkpoint.
         cosigned: checkpoints that witnesses have signed.
         on_progress: called with how many of how many leaves are done.
@@ -53,10 +49,10 @@ def lines(
         BadLog: the log's own files are not what they were.
     """
     size = Checkpoint.parse(split_note(note)[0]).size
-    tiles = Tiles(folder, size)
+    tiles = Tiles(log, size)
     yield canonical_line({"checkpoint": note, "cosigned": list(cosigned)})
     done = 0
-    with closing(Index(folder)) as index:
+    with closing(log.index()) as index:
         known, _ = segments(index, size)
         for run in index.runs():
             if run.first_index != done:
@@ -79,7 +75,7 @@ def lines(
             if done == size:
                 return
     if done < size:
-        raise BadLog(f"index.db does not say what leaf {done} is of")
+        raise BadLog(f"the index does not say what leaf {done} is of")
 
 
 def canonical_line(said: dict[str, Any]) -> str:
@@ -87,21 +83,20 @@ def canonical_line(said: dict[str, Any]) -> str:
     return f"{canonical(said).decode()}\n"
 
 
-def _leaves(ledger: apsw.Connection, index: Index, run: Run, known: Segments | None) -> Iterator[str | None]:
+def _leaves(ledger: SealedLedger, index: Index, run: Run, known: Segments | None) -> Iterator[str | None]:
     """What the leaves of a run are made of; None of a row that is gone."""
     positions = range(run.first_position, run.first_position + run.rows)
     if known is None:
         yield from (index.entry(position) for position in positions)
         return
     kind = BY_NAME[run.kind]
-    position = kind.column("position")
-    rows: Any = ledger.execute(kind.select(f"{position} BETWEEN ? AND ?"), (positions.start, positions.stop - 1))
+    rows = ledger.hashed(kind, positions.start - 1, positions.stop - 1)
     found = next(rows, None)
     for place, wanted in enumerate(positions):
         said = None
         if found and found[0] == wanted:
             # after a restore another row may have the position of one that was lost
-            said = found[1] if known.index_of(wanted) == run.first_index + place else None
+            said = found[1][1:].decode() if known.index_of(wanted) == run.first_index + place else None
             found = next(rows, None)
         yield said
 

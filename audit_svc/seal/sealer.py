@@ -1,39 +1,39 @@
 """The sealer: takes what was committed, in the order of the commits, and signs what it has taken.
 
-What reaches the disk in a round: first the tiles, then the runs, last the checkpoint. Killed anywhere, the next one
-goes on from the checkpoint: nobody was ever told of anything behind it.
+What is written in a round: first the tiles, then the runs, last the checkpoint. Killed anywhere, the next one goes on
+from the checkpoint: nobody was ever told of anything behind it.
 """
 
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog
+from audit_svc.seal.files import replace_file
 from audit_svc.seal.folder import (
     CHECKPOINT,
     ORDER,
-    FolderLock,
     beside,
     keep_verifier,
     make_key,
-    read_checkpoint,
+    newest_checkpoint,
     read_key,
     read_keys,
     write_key,
 )
 from audit_svc.seal.history import History, Restore
-from audit_svc.seal.index import INDEX, Index, Run
 from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
-from audit_svc.seal.tiles import Tiles, TileWriter, replace_file
-from audit_svc.sqlite.open.connection import open_for_reading, translated
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import Log, Run
+from audit_svc.seal.tiles import Tiles, TileWriter
 from recording.transparency import tree
-from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer
 
@@ -42,33 +42,31 @@ ROUND_ROWS = 16_384
 
 
 class Sealer:
-    """Seals a ledger into a folder."""
+    """Seals a ledger into a log."""
 
-    def __init__(self, database: Path, folder: Path, key_file: Path, origin: str) -> None:
-        """Goes on with the log in the folder; begins one, with a key, where none is.
+    def __init__(self, ledger: SealedLedger, log: Log, key_file: Path, origin: str) -> None:
+        """Goes on with the log; begins one, with a key, where none is. It closes the ledger and the log at its end.
 
         Raises:
-            InUse: another process seals into the folder.
+            InUse: another process seals into the log.
             BadKey, BadNote, BadLog: what is there cannot be gone on with.
-            StoreRefused: the ledger cannot be read.
         """
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._folder = folder
         with ExitStack() as opened:
-            opened.callback(FolderLock(folder).release)
+            self._ledger = opened.enter_context(closing(ledger))
+            self._log = opened.enter_context(closing(log))
+            opened.enter_context(log.locked())
             self._key_file = key_file
-            self._signers = _keys(key_file, origin, folder)
-            keep_verifier(folder, self.signer.verifier)
-            self._ledger = opened.enter_context(closing(open_for_reading(database)))
-            leaf.prepare(self._ledger)
-            if not (folder / CHECKPOINT).exists():
+            self._signers = _keys(key_file, origin, log)
+            self._signed = log.read(CHECKPOINT)
+            if self._signed is None:
                 self._begin()
-            self._index = opened.enter_context(closing(Index(folder, writable=True)))
+            self._index = opened.enter_context(closing(log.index(writable=True)))
             size = self._signed_size()
-            with self._index.transaction():
+            with log.changing(self._signed), self._index.transaction():
                 self._index.forget_from(size)
-            self._tiles = TileWriter(folder, size)
-            self._history = History(self._ledger, self._index, Tiles(folder, size))
+                keep_verifier(log, self.signer.verifier)
+            self._tiles = TileWriter(log, size)
+            self._history = History(self._ledger, self._index, Tiles(log, size))
             self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
             self._producers = self._index.producers()
             self._opened = opened.pop_all()
@@ -95,18 +93,16 @@ class Sealer:
         Raises:
             Rewritten: the ledger no longer has what was sealed. Nothing more is sealed.
             BadLog: the log's own files are not what they were.
-            StoreRefused: the ledger cannot be read now.
+            InUse: another process has gone on with the log meanwhile.
+            StoreRefused, StoreUnavailable: the ledger cannot be read now.
         """
         found: list[tuple[Kind, list[tuple[int, bytes]]]] = []
-        with translated(self._folder), self._ledger:  # one moment of all tables
+        with self._ledger.moment():
             for kind in KINDS:
                 self._history.refuse_rewritten(kind, *self._last[kind.name])
-            producers = self._history.producers()
+            producers = self._ledger.producers()
             for kind in KINDS:
-                position = kind.column("position")
-                rows: Any = self._ledger.execute(
-                    f"{kind.select_hashed(f'{position} > ?')} LIMIT ?", (self._last[kind.name][0], ROUND_ROWS)
-                )
+                rows = self._ledger.hashed(kind, self._last[kind.name][0], limit=ROUND_ROWS)
                 if taken := [(at, hashlib.sha256(hashed).digest()) for at, hashed in rows]:
                     found.append((kind, taken))
         if found:
@@ -121,16 +117,10 @@ class Sealer:
         Raises:
             BadLog, StoreRefused: as step().
         """
-        with translated(self._folder), self._ledger:
-            producers = self._history.producers()
+        with self._ledger.moment():
+            producers = self._ledger.producers()
             restore = self._history.restore({kind.name: self._history.last_kept(kind) for kind in KINDS}, reason, by)
-        said = restore.leaf(int(time.time() * 1000))
-        before = self.size
-        self._tiles.append([tree.leaf_hash(said.encode())])
-        with self._index.transaction():
-            self._index.add_entry(said, before)
-            self._index.note_producers(producers)
-        self._sign(before)
+        self._enter(restore.leaf(int(time.time() * 1000)), producers)
         self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
         return restore
 
@@ -151,12 +141,13 @@ class Sealer:
             new = Signer.new(old.name)
         write_key(waiting, new)
         self._signers = [new, old]
-        self._enter(KeyChange("rotate", str(new.verifier), str(old.verifier), reason, by))
+        change = KeyChange("rotate", str(new.verifier), str(old.verifier), reason, by)
+        self._enter(change.leaf(int(time.time() * 1000)))
         write_key(beside(self._key_file, "old"), old)
         write_key(self._key_file, new)
         waiting.unlink()
         replace_file(beside(self._key_file, "pub"), f"{new.verifier}\n".encode())
-        keep_verifier(self._folder, new.verifier)
+        keep_verifier(self._log, new.verifier)
         return new
 
     def retire_key(self, reason: str, by: str) -> None:
@@ -165,82 +156,86 @@ class Sealer:
             raise BadKey("one key alone signs: `audit-svc seal key rotate` begins with another")
         new, old = self._signers
         self._signers = [new]
-        self._enter(KeyChange("retire", str(new.verifier), str(old.verifier), reason, by))
+        change = KeyChange("retire", str(new.verifier), str(old.verifier), reason, by)
+        self._enter(change.leaf(int(time.time() * 1000)))
         beside(self._key_file, "old").unlink()
 
-    def _enter(self, change: KeyChange) -> None:
-        said = change.leaf(int(time.time() * 1000))
+    def _enter(self, said: str, producers: Mapping[tuple[str, str], int] | None = None) -> None:
         before = self.size
-        self._tiles.append([tree.leaf_hash(said.encode())])
-        with self._index.transaction():
-            self._index.add_entry(said, before)
-        self._sign(before)
+        with self._log.changing(self._signed):
+            self._tiles.append([tree.leaf_hash(said.encode())])
+            with self._index.transaction():
+                self._index.add_entry(said, before)
+                self._index.note_producers(producers or {})
+            self._sign(before)
 
     def take_order(self) -> None:
         """Accepts a restore where somebody has asked for it beside the running sealer. Raises as accept_restore()."""
-        path = self._folder / ORDER
-        if not path.exists():
+        order = self._log.read(ORDER)
+        if order is None:
             return
         try:
-            said = json.loads(path.read_bytes())
+            said = json.loads(order)
             reason, by = str(said["reason"]), str(said["by"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            path.unlink(missing_ok=True)
-            raise BadLog(f"{path} could not be read ({type(error).__name__}): ask again") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            self._log.remove(ORDER)
+            raise BadLog(f"{self._log.place(ORDER)} could not be read ({type(error).__name__}): ask again") from None
         self.accept_restore(reason, by)
-        path.unlink(missing_ok=True)
+        self._log.remove(ORDER)
 
     def _append(self, found: list[tuple[Kind, list[tuple[int, bytes]]]], producers: dict[tuple[str, str], int]) -> None:
         before = self.size
-        self._tiles.append([sealed for _, taken in found for _, sealed in taken])
         new = {producer: number for producer, number in producers.items() if self._producers.get(producer) != number}
-        with self._index.transaction():
-            self._index.note_producers(new)
-            index = before
-            for kind, taken in found:
-                for first, last in side_by_side([position for position, _ in taken]):
-                    self._index.add(Run(index, kind.name, leaf.VERSION, first, last - first + 1))
-                    index += last - first + 1
+        with self._log.changing(self._signed):
+            self._tiles.append([sealed for _, taken in found for _, sealed in taken])
+            with self._index.transaction():
+                self._index.note_producers(new)
+                index = before
+                for kind, taken in found:
+                    for first, last in side_by_side([position for position, _ in taken]):
+                        self._index.add(Run(index, kind.name, leaf.VERSION, first, last - first + 1))
+                        index += last - first + 1
+            self._sign(before)
         self._producers = producers
-        self._sign(before)
         for kind, taken in found:
             self._last[kind.name] = taken[-1]
 
     def _sign(self, before: int) -> None:
-        self._tiles.sign(*self._signers)
+        self._signed = self._tiles.sign(*self._signers)
         self._tiles.tidy(before)
-        self._history.tiles = Tiles(self._folder, self.size)
+        self._history.tiles = Tiles(self._log, self.size)
 
     def _begin(self) -> None:
         """Signs a log without leaves, before there is anything else: from then on a missing checkpoint is trouble."""
-        if any((self._folder / name).exists() for name in (INDEX, "tile")):
+        if self._log.has_begun():
             raise BadLog(
-                f"{self._folder} has a log and no checkpoint: put the folder back as it was. If it is lost, move it "
-                "away, and another log begins"
+                f"{self._log.place()} has a log and no checkpoint: put it back as it was. If it is lost, move it away, "
+                "and another log begins"
             )
-        TileWriter(self._folder, 0).sign(*self._signers)
-
-    def _signed(self) -> Checkpoint:
-        """The last checkpoint, which one of the keys has signed. Raises BadNote, BadLog."""
-        *others, last = self._signers
-        for signer in others:
-            with suppress(BadNote):
-                return read_checkpoint(self._folder / CHECKPOINT, signer.verifier)[0]
-        return read_checkpoint(self._folder / CHECKPOINT, last.verifier)[0]
+        with self._log.changing(None):
+            keep_verifier(self._log, self.signer.verifier)
+            self._signed = TileWriter(self._log, 0).sign(*self._signers)
 
     def _signed_size(self) -> int:
-        checkpoint = self._signed()
-        if Tiles(self._folder, checkpoint.size).root() != checkpoint.root:
-            raise BadLog(f"the tiles in {self._folder} are not those that its checkpoint signs: restore the folder")
+        """Of the checkpoint, which one of the keys has signed. Raises BadNote, BadLog."""
+        *others, last = [signer.verifier for signer in self._signers]
+        for verifier in others:
+            with suppress(BadNote):
+                checkpoint, _ = newest_checkpoint(self._log, verifier)
+                break
+        else:
+            checkpoint, _ = newest_checkpoint(self._log, last)
+        if Tiles(self._log, checkpoint.size).root() != checkpoint.root:
+            raise BadLog(f"the tiles in {self._log.place()} are not those that its checkpoint signs: restore it")
         if self._index.size() < checkpoint.size:
-            raise BadLog(f"{self._folder / INDEX} is missing, or older than the checkpoint: restore the folder")
+            raise BadLog(f"the index in {self._log.place()} is missing, or older than the checkpoint: restore it")
         return checkpoint.size
 
 
-def _keys(key_file: Path, origin: str, folder: Path) -> list[Signer]:
+def _keys(key_file: Path, origin: str, log: Log) -> list[Signer]:
     try:
         return read_keys(key_file)
     except FileNotFoundError:
-        if (folder / CHECKPOINT).exists():
-            raise BadKey(f"{key_file} is missing, with which the log in {folder} was begun: put it back") from None
+        if log.read(CHECKPOINT) is not None:
+            raise BadKey(f"{key_file} is missing, with which the log in {log.place()} was begun: put it back") from None
         return [make_key(key_file, origin)]

@@ -3,31 +3,27 @@
 import json
 from typing import Any
 
-import apsw
-
 from audit_svc.ledger.erased import ERASED
-from audit_svc.seal.leaf import BESIDE, Kind, sealed_text
+from audit_svc.seal.leaf import Kind, sealed_text
+from audit_svc.seal.ledger import SealedLedger
 from recording.transparency.errors import BadNote
 
 MAX_BYTES = 1 << 20
 """Of a file with texts; a row's have some 7 KiB."""
 
 
-def texts_of(ledger: apsw.Connection, kind: Kind, position: int) -> dict[str, Any]:
+def texts_of(ledger: SealedLedger, kind: Kind, position: int) -> dict[str, Any]:
     """What a receiver needs to check a row's texts: `salt` in hexadecimal, and `texts` by their names in the leaf.
 
     A row from before there were salts has an empty one. What was erased is not there.
     """
     if not kind.hashed:
         return {"salt": "", "texts": {}}
-    names = (*BESIDE, *kind.hashed)
-    sql = f"SELECT {', '.join(names)} FROM {kind.table} WHERE position = ?"  # noqa: S608 - names of ours
-    found: Any = ledger.execute(sql, (position,)).fetchone()
-    salt, erased, *values = found
-    texts = {name: text for name, text in zip(kind.hashed, values, strict=True) if text is not None}
-    if erased is not None:
+    row = ledger.row(kind, position)
+    texts = {name: row[name] for name in kind.hashed if row[name] is not None}
+    if row["erased"] is not None:
         texts = {name: text for name, text in texts.items() if text != ERASED}
-    return {"salt": (salt or b"").hex(), "texts": texts}
+    return {"salt": (row["salt"] or b"").hex(), "texts": texts}
 
 
 def check_texts(leaf: bytes, said: bytes) -> list[str]:

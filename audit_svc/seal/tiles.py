@@ -1,14 +1,11 @@
-"""A folder of tiles and a checkpoint, as any file server can serve it (https://c2sp.org/tlog-tiles)."""
+"""Tiles and a checkpoint, as any file server can serve them (https://c2sp.org/tlog-tiles)."""
 
-import shutil
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Sequence
 
 from audit_svc.seal.errors import BadLog
-from recording import replacing
-from recording.locks import sync_folder
+from audit_svc.seal.folder import CHECKPOINT
+from audit_svc.seal.log import Files
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.note import Signer
@@ -18,15 +15,13 @@ WIDTH = 256
 """Hashes of a full tile."""
 _HEIGHT = 8
 _CACHED_TILES = 64
-SYNCED_AT_ONCE = 16
-"""Tiles."""
 
 
 class Tiles:
-    """The hashes of a log's first size leaves, read from its folder."""
+    """The hashes of a log's first size leaves, read from its files."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self._folder = folder
+    def __init__(self, files: Files, size: int) -> None:
+        self._files = files
         self.size = size
         self._cached: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
@@ -47,17 +42,14 @@ class Tiles:
 
     def _read(self, level: int, n: int, width: int) -> bytes:
         for said in (width, WIDTH):  # in this order: a partial tile goes once the full one is there
-            path = self._folder / tile_path(level, n, said)
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:
+            path = tile_path(level, n, said)
+            data = self._files.read(path)
+            if data is None:
                 continue
-            except OSError as error:
-                raise BadLog(f"{path} cannot be read ({error.strerror})") from None
             if len(data) != said * HASH_BYTES:
-                raise BadLog(f"{path} has {len(data)} bytes, and not {said * HASH_BYTES}")
+                raise BadLog(f"{self._files.place(path)} has {len(data)} bytes, and not {said * HASH_BYTES}")
             return data[: width * HASH_BYTES]
-        raise BadLog(f"{self._folder / tile_path(level, n, width)} is missing")
+        raise BadLog(f"{self._files.place(tile_path(level, n, width))} is missing")
 
     def subtree(self, height: int, n: int) -> bytes:
         """The hash of leaves n * 2**height up to, and without, (n + 1) * 2**height. Raises BadLog."""
@@ -80,14 +72,14 @@ class Tiles:
 class TileWriter:
     """Appends to a log. One process at a time has one."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, files: Files, size: int) -> None:
         """Goes on behind the first size leaves; what is there of later ones was never signed, and is overwritten.
 
         Raises BadLog: a tile of them cannot be read.
         """
-        self._folder = folder
+        self._files = files
         self.size = size
-        read = Tiles(folder, size)
+        read = Tiles(files, size)
         self._partial: list[list[bytes]] = []
         """Of each level the hashes of its last tile, which is not full."""
         level = 0
@@ -98,7 +90,7 @@ class TileWriter:
 
     def append(self, leaves: Sequence[bytes]) -> None:
         """Writes the tiles of leaves' hashes, synced. No checkpoint tells of them yet."""
-        files: dict[Path, bytes] = {}
+        files: dict[str, bytes] = {}
         added: Sequence[bytes] = leaves
         level = 0
         while added:
@@ -110,14 +102,14 @@ class TileWriter:
             above = []
             for i in range(full):
                 hashes = waiting[i * WIDTH : (i + 1) * WIDTH]
-                files[self._folder / tile_path(level, done + i, WIDTH)] = b"".join(hashes)
+                files[tile_path(level, done + i, WIDTH)] = b"".join(hashes)
                 above.append(tree.fold(hashes))
             self._partial[level] = waiting[full * WIDTH :]
             if rest := self._partial[level]:
-                files[self._folder / tile_path(level, done + full, len(rest))] = b"".join(rest)
+                files[tile_path(level, done + full, len(rest))] = b"".join(rest)
             added = above
             level += 1
-        self._write(files)
+        self._files.write(files)
         self.size += len(leaves)
 
     def root(self) -> bytes:
@@ -128,35 +120,22 @@ class TileWriter:
                 found = [tree.fold(together)]
         return found[0] if found else tree.EMPTY_ROOT
 
-    def sign(self, signer: Signer, *others: Signer) -> Checkpoint:
-        """Writes the checkpoint of all leaves, after which the partial tiles of full ones go.
+    def sign(self, signer: Signer, *others: Signer) -> bytes:
+        """Writes the checkpoint of all leaves, and returns it; after that the partial tiles of full ones may go.
 
         others: further keys of the same name that sign it.
         """
         checkpoint = Checkpoint(signer.name, self.size, self.root())
         note = signer.sign(str(checkpoint)) + "".join(other.line(str(checkpoint)) for other in others)
-        replace_file(self._folder / "checkpoint", note.encode())
-        return checkpoint
+        self._files.write({CHECKPOINT: note.encode()})
+        return note.encode()
 
     def tidy(self, before: int) -> None:
         """Removes the partial tiles of tiles that became full since the log had before leaves."""
         for level in range(len(self._partial)):
             was, now = before >> _HEIGHT * level, self.size >> _HEIGHT * level
             for n in range(was // WIDTH, now // WIDTH):
-                shutil.rmtree(self._folder / f"{tile_path(level, n, WIDTH)}.p", ignore_errors=True)
-
-    def _write(self, files: Mapping[Path, bytes]) -> None:
-        changed = {path.parent for path in files}
-        for folder in sorted({parent for path in files for parent in path.parents if self._folder in parent.parents}):
-            if not folder.exists():
-                folder.mkdir(mode=0o755)
-                changed.add(folder.parent)
-        # files that are synced at once share the disk's commits: one by one, 64 tiles took seven times as long
-        with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
-            for written in [pool.submit(replacing.replace_file, *file, mode=0o644) for file in files.items()]:
-                written.result()
-        for folder in changed:
-            sync_folder(folder)
+                self._files.remove(f"{tile_path(level, n, WIDTH)}.p")
 
 
 def tile_path(level: int, n: int, width: int) -> str:
@@ -170,9 +149,3 @@ def tile_path(level: int, n: int, width: int) -> str:
 def split(data: bytes) -> list[bytes]:
     """Hashes that stand side by side, one by one."""
     return [data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES)]
-
-
-def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Writes a file whole, or not at all, that others may read; its name lasts when this returns."""
-    replacing.replace_file(path, data, mode=mode)
-    sync_folder(path.parent)

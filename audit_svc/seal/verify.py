@@ -5,19 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import apsw
 
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.seal import leaf
 from audit_svc.seal.compare import compare
 from audit_svc.seal.errors import BadLog, SealError
-from audit_svc.seal.folder import CHECKPOINT, read_checkpoint
+from audit_svc.seal.folder import newest_checkpoint, read_checkpoint
 from audit_svc.seal.history import Restore, Segments, segments
-from audit_svc.seal.index import OWN, Index
 from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import OWN, Files, Index, Log
 from audit_svc.seal.tiles import WIDTH, Tiles, split
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
@@ -28,6 +26,8 @@ from recording.transparency.note import Verifier
 MAX_PROBLEMS = 20
 """Of each kind of row, in one report."""
 _TOLD_ROWS = 50_000
+_FIRST = -(2**63)
+"""Before all positions: a row that somebody added may have any."""
 OnProgress = Callable[[int, int], None]
 
 
@@ -60,8 +60,8 @@ class Report:
 
 
 def verify(
-    ledger: apsw.Connection,
-    folder: Path,
+    ledger: SealedLedger,
+    log: Log,
     verifier: Verifier,
     old_checkpoints: list[Path],
     on_progress: OnProgress = lambda done, total: None,
@@ -69,20 +69,20 @@ def verify(
     """Verifies all.
 
     Args:
-        ledger: a connection that reads one moment of it, see leaf.prepare().
-        folder: of the seal.
-        verifier: the log's key, from somewhere else than the folder.
+        ledger: in one moment of it.
+        log: the seal's.
+        verifier: the log's key, from somewhere else than beside it.
         old_checkpoints: files with checkpoints of the same log that somebody kept.
         on_progress: called with how many of how many leaves are done.
 
     Raises:
         SealError: there is nothing that could be verified.
     """
-    report, tiles = verify_tiles(folder, verifier, [])
+    report, tiles = verify_tiles(log, verifier, [])
     if tiles is None:
         return report
     try:
-        with closing(Index(folder)) as index:
+        with closing(log.index()) as index:
             known, restores = segments(index, tiles.size)
             report.restores = [restore for _, restore in restores]
             _check_entries(index, tiles)
@@ -93,9 +93,6 @@ def verify(
         report.problems += _check_old(tiles, old_checkpoints, [verifier, *before])
     except BadLog as error:
         report.problems.append(str(error))
-        return report
-    except apsw.Error as error:
-        report.problems.append(f"{folder}/index.db cannot be read ({error}): it was changed, or is missing")
         return report
     report.compared = True
     progress = _Progress(on_progress, sum(map(len, known.values())))
@@ -110,7 +107,7 @@ def verify(
 
 
 def verify_tiles(
-    folder: Path, verifier: Verifier, old_checkpoints: list[Path], on_progress: OnProgress = lambda done, total: None
+    log: Files, verifier: Verifier, old_checkpoints: list[Path], on_progress: OnProgress = lambda done, total: None
 ) -> tuple[Report, Tiles | None]:
     """Verifies the log without the ledger, as anybody can who has its tiles; they are None where they do not fit.
 
@@ -118,12 +115,10 @@ def verify_tiles(
     """
     report = Report(compared=False)
     try:
-        report.checkpoint, _ = read_checkpoint(folder / CHECKPOINT, verifier)
-        tiles = Tiles(folder, report.checkpoint.size)
+        report.checkpoint, _ = newest_checkpoint(log, verifier)
+        tiles = Tiles(log, report.checkpoint.size)
         check_tiles(tiles, report.checkpoint, on_progress)
         report.problems += _check_old(tiles, old_checkpoints, [verifier])
-    except FileNotFoundError:
-        raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
     except (BadNote, BadLog) as error:
         report.problems.append(str(error))
         return report, None
@@ -188,41 +183,25 @@ class _Progress:
 
 
 def _check_rows(
-    ledger: apsw.Connection, kind: Kind, known: Segments, tiles: Tiles, report: Report, progress: _Progress
+    ledger: SealedLedger, kind: Kind, known: Segments, tiles: Tiles, report: Report, progress: _Progress
 ) -> list[int]:
     """Compares all rows of a kind, and returns the positions of those that are not there."""
-    column, last = kind.column("position"), known.last_position
-    rows: Any = ledger.execute(kind.select_hashed(f"{column} <= ?"), (last,))
-    others = _Rows(ledger, kind)
-    found = compare(kind.name, rows, known, tiles, lambda position: kind.encode(others.row(position)), progress.add)
+    last = known.last_position
+    rows = ledger.hashed(kind, _FIRST, last)
+    found = compare(kind.name, rows, known, tiles, lambda at: kind.encode(ledger.row(kind, at)), progress.add)
     report.rows += found.rows
     report.problems += _some(found.problems, kind.name)
-    unsealed: Any = ledger.execute(f"SELECT count(*) FROM {kind.table} WHERE {column} > ?", (last,)).fetchone()  # noqa: S608 - names of ours
-    if unsealed[0]:
-        report.unsealed[kind.name] = unsealed[0]
+    if unsealed := ledger.count_after(kind, last):
+        report.unsealed[kind.name] = unsealed
     return found.missing
 
 
-class _Rows:
-    """Rows of a kind, one by one, as columns."""
-
-    def __init__(self, ledger: apsw.Connection, kind: Kind) -> None:
-        self._names = [*kind.columns, *(leaf.BESIDE if kind.hashed else ())]
-        self._ledger = ledger
-        self._select = f"SELECT {', '.join(self._names)} FROM {kind.table} WHERE {kind.column('position')} = ?"  # noqa: S608 - names of ours
-
-    def row(self, position: int) -> dict[str, Any]:
-        found: Any = self._ledger.execute(self._select, (position,)).fetchone()
-        return dict(zip(self._names, found, strict=True))
-
-
 def _check_missing(
-    ledger: apsw.Connection, known: dict[str, Segments], missing: dict[str, list[int]], report: Report
+    ledger: SealedLedger, known: dict[str, Segments], missing: dict[str, list[int]], report: Report
 ) -> None:
     """A row may be gone where a removal that is sealed behind it names it."""
     removals: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
-    rows: Any = ledger.execute("SELECT position, removed_kind, first_position, last_position FROM removal_log")
-    for position, kind, first, last in rows:
+    for position, kind, first, last in ledger.removals():
         index = known["removal"].index_of(position)
         # one that is not sealed yet is of this moment, and told as unsealed
         removals[kind].append((first, last, report.checkpoint.size if index is None else index))  # type: ignore[union-attr]
@@ -251,72 +230,29 @@ def _positions_of(removals: list[tuple[int, int, int]], known: Segments) -> set[
     return named
 
 
-def _check_erased(ledger: apsw.Connection, kind: Kind, report: Report) -> None:
+def _check_erased(ledger: SealedLedger, kind: Kind, report: Report) -> None:
     """Texts may be erased where an entry says so, and where one says so they are."""
-    named = (
-        "(SELECT last_position FROM erasure_log WHERE erased_kind = ?1 AND first_position <= r.position "
-        "ORDER BY first_position DESC LIMIT 1)"
-    )
-    rows: Any = ledger.execute(
-        f"SELECT position, coalesce({named} >= position, 0), salt IS NULL FROM {kind.table} r "  # noqa: S608 - names of ours
-        "WHERE erased IS NOT NULL ORDER BY position",
-        (kind.name,),
-    )
     problems = []
-    for position, is_named, is_whole in rows:
+    for position, is_named, is_whole in ledger.erased(kind):
         if not is_named:
             problems.append(f"{kind.name} {position} has no texts, and no entry says that they were erased: removed")
         elif not is_whole:
             problems.append(f"{kind.name} {position} has a salt, though its texts were erased: it was changed")
         else:
             report.erased += 1
-    back: Any = ledger.execute(
-        f"SELECT r.position FROM erasure_log e JOIN {kind.table} r "  # noqa: S608 - names of ours
-        "ON r.position BETWEEN e.first_position AND e.last_position WHERE e.erased_kind = ? AND r.erased IS NULL",
-        (kind.name,),
-    )
-    problems += [f"{kind.name} {position} has texts, and an entry says that they were erased" for (position,) in back]
+    back = ledger.with_texts_again(kind)
+    problems += [f"{kind.name} {position} has texts, and an entry says that they were erased" for position in back]
     report.problems += _some(problems, kind.name)
 
 
-def _check_sessions(ledger: apsw.Connection) -> list[str]:
-    """What questions are answered from is what was sealed last of each session.
-
-    A session that the ledger sums up has revision 0, the labels that were sealed last, and at least as much as its
-    rows: some may be pruned.
-    """
-    session = leaf.BY_NAME["session"]
-    names = [name for name in session.columns if name not in {"position", "labels"}]
-    alike = " AND ".join(f"s.{name} IS l.{name}" for name in names)
-    labels = (
-        "(SELECT coalesce(json_group_object(key, value), '{}') FROM (SELECT key, value FROM session_labels x "
-        "WHERE x.session_id = s.id AND x.recorded_by = s.recorded_by ORDER BY key))"
-    )
-    counted = (
-        "(SELECT count(*) FROM {} r WHERE r.session_id = s.id AND r.recorded_by = s.recorded_by "
-        "AND r.source IN ('otlp', 'hook'))"
-    )
-    rows: Any = ledger.execute(
-        "SELECT s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM session_log l "  # noqa: S608 - names of ours
-        f"WHERE l.id = s.id AND l.recorded_by = s.recorded_by AND {alike} AND json({labels}) = json(l.labels)) "
-        f"AND NOT (s.revision = 0 AND s.tool_calls >= {counted.format('tool_call_log')} "
-        f"AND s.requests >= {counted.format('cost_log')} "
-        "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by "
-        "AND l.revision > 0) "
-        f"AND json({labels}) = json(coalesce((SELECT l.labels FROM session_log l WHERE l.id = s.id "
-        "AND l.recorded_by = s.recorded_by ORDER BY l.position DESC LIMIT 1), '{}'))) LIMIT ?",
-        (MAX_PROBLEMS,),
-    )
-    changed = [
-        f"session {id_!r} is not what its last sealed revision or its rows say: it was changed" for (id_,) in rows
+def _check_sessions(ledger: SealedLedger) -> list[str]:
+    """What questions are answered from is what was sealed last of each session."""
+    changed = ledger.changed_sessions(MAX_PROBLEMS)
+    removed = ledger.removed_sessions(MAX_PROBLEMS)
+    return [
+        *(f"session {id_!r} is not what its last sealed revision or its rows say: it was changed" for id_ in changed),
+        *(f"session {id_!r} has sealed revisions and is not there: it was removed" for id_ in removed),
     ]
-    # the newest revision of all outlives its session in a prune
-    gone: Any = ledger.execute(
-        "SELECT DISTINCT l.id FROM session_log l WHERE l.position < (SELECT max(position) FROM session_log) "
-        "AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = l.id AND s.recorded_by = l.recorded_by) LIMIT ?",
-        (MAX_PROBLEMS,),
-    )
-    return changed + [f"session {id_!r} has sealed revisions and is not there: it was removed" for (id_,) in gone]
 
 
 def _some(problems: list[str], what: str) -> list[str]:

@@ -6,12 +6,11 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from audit_svc.seal import leaf
 from audit_svc.seal.errors import InUse
 from audit_svc.seal.folder import KEY, VERIFIER, folder_of, read_verifier
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.verify import verify
-from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sealing.places import SealPlace
 from tests.faults.ledger import Findings
 from tests.faults.world import World
 
@@ -40,9 +39,9 @@ class SealedWorld(World):
         with self._sealer(database, folder) as sealer:
             while sealer.step():
                 pass
-        with closing(open_for_reading(database)) as connection:
-            leaf.prepare(connection)
-            report = verify(connection, folder, read_verifier(str(folder / VERIFIER)), [])
+        place = SealPlace(database, folder)
+        with closing(place.open_ledger()) as ledger, ledger.moment():
+            report = verify(ledger, place.open_log(), read_verifier(str(folder / VERIFIER)), [])
         findings.report("corrupt", report.problems)
         if report.unsealed or not report.rows:
             findings.report("lost", [f"rows that are not sealed: {report.unsealed}, {report.rows} are"])
@@ -53,7 +52,7 @@ class SealedWorld(World):
         deadline = time.monotonic() + GRACE_SECONDS
         while True:
             try:
-                return Sealer(database, folder, folder / KEY, "")
+                return SealPlace(database, folder).open_sealer(folder / KEY, "")
             except InUse:
                 if time.monotonic() > deadline:
                     raise

@@ -18,8 +18,9 @@ import pytest
 from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, read_checkpoint, read_key
 from audit_svc.seal.history import segments
-from audit_svc.seal.index import Index
 from audit_svc.seal.tiles import WIDTH, tile_path
+from audit_svc.sqlite.seal import leaves
+from audit_svc.sqlite.seal.index import FolderIndex
 from bench.rows import make_rows
 from demo.processes import REPOSITORY, environment, start_service
 from recording.transparency.tree import HASH_BYTES
@@ -69,13 +70,13 @@ def leaves_of(database: Path, folder: Path) -> tuple[bytes, ...]:
     """The leaves of a ledger's rows, in the order of the log."""
     with (
         closing(apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)) as ledger,
-        closing(Index(folder)) as index,
+        closing(FolderIndex(folder)) as index,
     ):
-        leaf.prepare(ledger)
+        leaves.prepare(ledger)
         known, _ = segments(index, index.size())
         found = [b""] * index.size()
         for name, runs in known.items():
-            rows: Any = ledger.execute(leaf.BY_NAME[name].select("true"))
+            rows: Any = ledger.execute(leaves.select(leaf.BY_NAME[name], "true"))
             said = dict(rows)
             for run in runs:
                 for place in range(run.rows):
@@ -107,7 +108,7 @@ def signed_again(log: Log, change: str, folder: Path) -> Log:
     seal.mkdir()
     for name in (KEY, f"{KEY}.pub"):
         shutil.copy(log.folder / name, seal / name)
-    command: list[str | Path] = [sys.executable, "-m", "audit_svc.seal", database, seal, seal / KEY, ORIGIN, "0.1"]
+    command: list[str | Path] = [sys.executable, "-m", "audit_svc.sealing", database, seal, seal / KEY, ORIGIN, "0.1"]
     subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment({}), cwd=REPOSITORY, check=True
     )

@@ -14,8 +14,9 @@ import pytest
 
 from audit_svc.seal.folder import CHECKPOINT
 from audit_svc.seal.outside.http_witness import Contradicted, ask
-from audit_svc.seal.outside.policy import read_policy
+from audit_svc.seal.outside.policy import NamedWitness, read_policy
 from audit_svc.seal.reader import SealReader
+from audit_svc.sealing.places import SealPlace
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import cosignatures
 from recording.transparency.note import Signer
@@ -75,11 +76,16 @@ async def test_a_witness_that_others_wrote_cosigns_what_the_service_sends_and_re
         policy = read_policy(f"witness w1 {key} {url}\n")
         async with httpx2.AsyncClient() as client:
             for _ in range(2):  # the second time it is known how far the witness is
-                reader = SealReader(log.database, tmp_path / "seal", lambda: policy)
+                reader = reader_of(log.database, tmp_path / "seal", policy)
                 assert await ask(client, policy[0], reader) == len(log.leaves)
                 assert list(cosignatures(reader.head().note, [policy[0].key]))
                 reader.close()
-            reader = SealReader(changed.database, changed.folder, lambda: policy)
+            reader = reader_of(changed.database, changed.folder, policy)
             with pytest.raises(Contradicted):
                 await ask(client, policy[0], reader)
             reader.close()
+
+
+def reader_of(database: Path, folder: Path, policy: tuple[NamedWitness, ...]) -> SealReader:
+    place = SealPlace(database, folder)
+    return SealReader(place.open_ledger, place.open_log(), lambda: policy)

@@ -1,18 +1,18 @@
-"""What witnesses signed: the newest checkpoint of each, in the seal's folder."""
+"""What witnesses signed: the newest checkpoint of each, beside the log."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
-from audit_svc.seal.tiles import Tiles, replace_file
+from audit_svc.seal.log import Files
+from audit_svc.seal.tiles import Tiles
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Cosignature, Witness, cosignatures
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier, split_note
 
 FOLDER = "cosigned"
-"""Below the seal's folder: a file for each witness, by its key's id."""
+"""Below the log: a file for each witness, by its key's id."""
 MAX_COSIGNED_BYTES = 16_384
 """Of a note that somebody sends: a checkpoint with some cosignatures has a few hundred."""
 
@@ -20,25 +20,23 @@ MAX_COSIGNED_BYTES = 16_384
 class Cosigned:
     """The newest checkpoint of each witness, kept beside the log. One process writes, any may read."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: of the seal."""
-        self._folder = folder / FOLDER
-        self._verified: dict[Witness, tuple[tuple[int, int, int], Cosignature, str]] = {}
-        """What was read of each, beside what tells its file from another of that name."""
+    def __init__(self, log: Files) -> None:
+        self._log = log
+        self._verified: dict[Witness, tuple[bytes, Cosignature, str]] = {}
+        """What was read of each, and verified."""
 
     def notes(self, witnesses: Sequence[Witness]) -> Iterator[tuple[Cosignature, str]]:
         """What is kept of these witnesses, each with the note that it signed; what is damaged is left out."""
+        kept = self._log.read_below(FOLDER) if witnesses else {}
         for witness in witnesses:
-            path = self._path(witness)
-            try:
-                found = path.stat()
-                stamp = found.st_ino, found.st_mtime_ns, found.st_size
-                if witness not in self._verified or self._verified[witness][0] != stamp:
-                    note = path.read_text(encoding="utf-8")
-                    for cosignature in cosignatures(note, [witness]):
-                        self._verified[witness] = stamp, cosignature, note
-            except (OSError, BadNote, UnicodeDecodeError):
+            said = kept.get(_name(witness))
+            if said is None or said != self._verified.get(witness, (b"",))[0]:
                 self._verified.pop(witness, None)
+            if said is not None and witness not in self._verified:
+                with suppress(BadNote, UnicodeDecodeError):
+                    note = said.decode()
+                    for cosignature in cosignatures(note, [witness]):
+                        self._verified[witness] = said, cosignature, note
             if witness in self._verified:
                 yield self._verified[witness][1:]
 
@@ -83,31 +81,31 @@ class Cosigned:
                 f"the log has {tiles.size} leaves and does not begin with the {checkpoint.size} that it signed: it was "
                 "rolled back or written anew. `audit-svc verify --old-checkpoint` with this note proves it"
             )
-        self._folder.mkdir(mode=0o755, exist_ok=True)
         for cosignature in found:
             if self.size(cosignature.witness) <= checkpoint.size:
                 whole = f"{text}\n{own[0]}{cosignature.line}"
-                replace_file(self._path(cosignature.witness), whole.encode())
+                self._log.write({f"{FOLDER}/{_name(cosignature.witness)}": whole.encode()})
         return found
 
     def size(self, witness: Witness) -> int:
         """The leaves of its newest checkpoint; 0 without one."""
         return max((Checkpoint.parse(split_note(note)[0]).size for _, note in self.notes([witness])), default=0)
 
-    def _path(self, witness: Witness) -> Path:
-        return self._folder / witness.key_id.hex()
+
+def _name(witness: Witness) -> str:
+    return witness.key_id.hex()
 
 
-def cosigned_by_all(folder: Path, log: Verifier) -> list[str]:
-    """What the log and witnesses have signed, by a seal's folder; a note for each checkpoint, first that of most.
+def cosigned_by_all(log: Files, key: Verifier) -> list[str]:
+    """What the log and witnesses have signed; a note for each checkpoint, first that of most. key: the log's.
 
     Nothing is known of the witnesses, and so nothing is verified of them.
     """
     found: dict[str, list[str]] = {}
-    for path in sorted((folder / FOLDER).glob("????????")):
-        with suppress(OSError, UnicodeDecodeError, BadNote):
-            note = path.read_text(encoding="utf-8")
-            Checkpoint.open(note, log)
+    for said in log.read_below(FOLDER).values():
+        with suppress(UnicodeDecodeError, BadNote):
+            note = said.decode()
+            Checkpoint.open(note, key)
             text, lines = split_note(note)
             found.setdefault(text, [f"{text}\n{lines[0].line}"]).append(lines[-1].line)
     return ["".join(parts) for parts in sorted(found.values(), key=len, reverse=True)]

@@ -21,13 +21,13 @@ def new(
 ) -> None:
     """Make a signing key before the first start, and print the verifier key that others check with."""
     with error_is_exit_code_1():
-        made = make_key(key_file or where(db, None)[2], origin)
+        made = make_key(key_file or where(db, None).key_file, origin)
     echo(str(made.verifier))
 
 
 def show(db: Database = None, key_file: KeyFile = None) -> None:
     """Print the verifier key: keep it where who writes to the ledger cannot."""
-    path = key_file or where(db, None)[2]
+    path = key_file or where(db, None).key_file
     with error_is_exit_code_1():
         try:
             signer = read_key(path)
@@ -63,11 +63,11 @@ def retire(
 
 @contextmanager
 def _sealer(reason: str, db: Path | None, seal: Path | None, key_file: Path | None) -> Iterator[Sealer]:
-    path, folder, own_key = where(db, seal)
+    found = where(db, seal)
     with error_is_exit_code_1():
         if not reason.strip():
             raise SealError("--reason is empty: say why, it stands in the log for ever")
-        if not (folder / CHECKPOINT).exists():
-            raise SealError(f"{folder} has no checkpoint: nothing is sealed there")
-        with Sealer(path, folder, key_file or own_key, "") as sealer:
+        if found.log.read(CHECKPOINT) is None:
+            raise SealError(f"{found.log.place()} has no checkpoint: nothing is sealed there")
+        with found.open_sealer(key_file) as sealer:
             yield sealer

@@ -1,11 +1,16 @@
-"""Where a seal is, and what its folder says of itself."""
+"""Where a seal is, for commands."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from audit_svc.seal.errors import SealError
-from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, folder_of, read_checkpoint, read_verifier
-from recording.transparency.checkpoint import Checkpoint
+from audit_svc.seal.folder import KEY, own_verifier, read_verifier
+from audit_svc.seal.ledger import SealedLedger
+from audit_svc.seal.log import Log
+from audit_svc.seal.sealer import Sealer
+from audit_svc.sealing.places import SealPlace
+from audit_svc.terminal.running import say_unseen
 from recording.transparency.note import Verifier
 from service_kit.terminal.command import Option
 
@@ -13,33 +18,37 @@ Folder = Annotated[Path | None, Option("--seal", help="The seal's folder; FILE.s
 KeyFile = Annotated[Path | None, Option("--key-file", help="The signing key; `key` in the seal's folder by default.")]
 
 
-def where(db: Path | None, seal: Path | None) -> tuple[Path, Path, Path]:
-    """The database, the seal's folder and its key: those of the service's settings where no options name others."""
+class Where(NamedTuple):
+    """A ledger, its seal, and the signing key's file."""
+
+    place: SealPlace
+    log: Log
+    key_file: Path
+
+    @contextmanager
+    def reading(self) -> Iterator[SealedLedger]:
+        """The ledger in one moment, which is looked at first. Raises StoreRefused."""
+        with self.place.reading(say_unseen) as ledger, ledger.moment():
+            yield ledger
+
+    def open_sealer(self, key_file: Path | None) -> Sealer:
+        """key_file: of an option. Raises as Sealer, and StoreRefused."""
+        return self.place.open_sealer(key_file or self.key_file, "")
+
+
+def where(db: Path | None, seal: Path | None) -> Where:
+    """The database, the seal and its key: those of the service's settings where no options name others."""
     if db is not None:
-        folder = seal or folder_of(db)
-        return db, folder, folder / KEY
+        place = SealPlace.of(db, seal)
+        return Where(place, place.open_log(), place.folder / KEY)
     from audit_svc.settings import AuditSettings
     from service_kit.settings import load_settings
 
     settings = load_settings(AuditSettings)
-    folder = seal or settings.seal_dir or folder_of(settings.db)
-    return settings.db, folder, (None if seal else settings.seal_key_file) or folder / KEY
+    place = SealPlace.of(settings.db, seal or settings.seal_dir)
+    return Where(place, place.open_log(), (None if seal else settings.seal_key_file) or place.folder / KEY)
 
 
-def own_verifier(folder: Path) -> Verifier:
-    """The key that a seal's folder has. Raises SealError, BadKey."""
-    path = folder / VERIFIER
-    if not path.exists():
-        raise SealError(f"{folder} has no verifier key: give the one that you keep with --key")
-    return read_verifier(str(path))
-
-
-def verifier_of(key: str | None, folder: Path) -> Verifier:
-    return own_verifier(folder) if key is None else read_verifier(key)
-
-
-def checkpoint_of(folder: Path, verifier: Verifier) -> tuple[Checkpoint, str]:
-    try:
-        return read_checkpoint(folder / CHECKPOINT, verifier)
-    except FileNotFoundError:
-        raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
+def verifier_of(key: str | None, log: Log) -> Verifier:
+    """The key that somebody names, or the one beside the log. Raises SealError, BadKey."""
+    return own_verifier(log) if key is None else read_verifier(key)

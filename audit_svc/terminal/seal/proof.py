@@ -6,17 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-from audit_svc.seal import leaf
 from audit_svc.seal.errors import SealError
-from audit_svc.seal.folder import read_verifier
+from audit_svc.seal.files import replace_file
+from audit_svc.seal.folder import newest_checkpoint, own_verifier, read_verifier
 from audit_svc.seal.outside.cosigned import cosigned_by_all
 from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
-from audit_svc.seal.tiles import replace_file
-from audit_svc.sqlite.open.files import reading
-from audit_svc.terminal.running import Database, Target, error_is_exit_code_1, refuse_both, say, say_unseen
-from audit_svc.terminal.seal.place import Folder, checkpoint_of, own_verifier, where
+from audit_svc.terminal.running import Database, Target, error_is_exit_code_1, refuse_both, say
+from audit_svc.terminal.seal.place import Folder, where
 from audit_svc.terminal.seal.report import told_witnesses
 from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
@@ -24,6 +22,17 @@ from service_kit.terminal.command import Argument, BadParameter, Option, echo
 from service_kit.terminal.failures import Failed
 
 EXIT_NOT_VERIFIED = 2
+
+
+@contextmanager
+def nothing_can_be_said() -> Iterator[None]:
+    """Gives a failure in the body the exit code of what is not verified."""
+    try:
+        with error_is_exit_code_1():
+            yield
+    except Failed as failed:
+        failed.code = EXIT_NOT_VERIFIED
+        raise
 
 
 @contextmanager
@@ -56,16 +65,15 @@ def proof(
 
         echo(remote.prove(target, id, recorded_by).removesuffix("\n"))
         return
-    path, folder, _ = where(db, seal)
-    with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
-        leaf.prepare(connection)
-        verifier = own_verifier(folder)
-        _, note = checkpoint_of(folder, verifier)
-        rows = rows_of(connection, KINDS_WITH_ID, id, recorded_by)
-        made = prove(folder, verifier, [*cosigned_by_all(folder, verifier), note], rows)
+    found = where(db, seal)
+    with error_is_exit_code_1(), found.reading() as ledger:
+        verifier = own_verifier(found.log)
+        _, note = newest_checkpoint(found.log, verifier)
+        rows = rows_of(ledger, KINDS_WITH_ID, id, recorded_by)
+        made = prove(found.log, verifier, [*cosigned_by_all(found.log, verifier), note], rows)
         if texts:
             kind, position, _ = rows[-1]
-            replace_file(texts, json.dumps(texts_of(connection, kind, position), indent=1).encode(), mode=0o600)
+            replace_file(texts, json.dumps(texts_of(ledger, kind, position), indent=1).encode(), mode=0o600)
     echo(str(made).removesuffix("\n"))
 
 

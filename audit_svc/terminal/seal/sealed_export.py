@@ -4,15 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, SealError
-from audit_svc.seal.folder import CHECKPOINT, read_checkpoint
+from audit_svc.seal.folder import newest_checkpoint, own_verifier, read_checkpoint
 from audit_svc.seal.outside.cosigned import cosigned_by_all
 from audit_svc.seal.sealed_export import check, lines
 from audit_svc.seal.verify import Report
-from audit_svc.sqlite.open.files import reading
-from audit_svc.terminal.running import error_is_exit_code_1, say_unseen
-from audit_svc.terminal.seal.place import own_verifier, where
+from audit_svc.terminal.running import error_is_exit_code_1
+from audit_svc.terminal.seal.place import where
 from recording.transparency.cosignature import Witness
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
@@ -20,16 +18,11 @@ from recording.transparency.note import Verifier
 
 def write(db: Path | None, file: IO[str], on_progress: Callable[[int, int], None]) -> None:
     """Writes all leaves of a ledger's log. Raises Exit."""
-    path, folder, _ = where(db, None)
-    with error_is_exit_code_1(), reading(path, on_unseen=say_unseen) as connection:
-        try:
-            log = own_verifier(folder)
-            _, note = read_checkpoint(folder / CHECKPOINT, log)
-        except FileNotFoundError:
-            raise SealError(f"{folder} has no checkpoint: nothing is sealed there") from None
-        leaf.prepare(connection)
-        connection.execute("BEGIN")
-        file.writelines(lines(connection, folder, note, cosigned_by_all(folder, log), on_progress))
+    found = where(db, None)
+    with error_is_exit_code_1(), found.reading() as ledger:
+        key = own_verifier(found.log)
+        _, note = newest_checkpoint(found.log, key)
+        file.writelines(lines(ledger, found.log, note, cosigned_by_all(found.log, key), on_progress))
         file.flush()
 
 

@@ -4,24 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, SealError
-from audit_svc.seal.folder import read_verifier
+from audit_svc.seal.files import FolderFiles
+from audit_svc.seal.folder import newest_checkpoint, read_verifier
+from audit_svc.seal.log import Files
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.quorum import distinct, look, read_witness, roots_of
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, verify_tiles
 from audit_svc.seal.verify import verify as verify_ledger
-from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal.running import (
     Database,
     Json,
     Target,
     progress,
     refuse_both,
-    say_unseen,
 )
-from audit_svc.terminal.seal.place import Folder, checkpoint_of, verifier_of, where
+from audit_svc.terminal.seal.place import Folder, verifier_of, where
 from audit_svc.terminal.seal.proof import nothing_can_be_said, verify_proof
 from audit_svc.terminal.seal.report import show
 from recording.transparency.cosignature import Witness
@@ -87,18 +86,16 @@ def verify(
         if seal:
             raise BadParameter("is a folder of this machine: leave it out with --target", "--seal")
         _verify_alone(target, key, _check_service(target, witnesses, needed), old_checkpoint or [], as_json=as_json)
-    path, folder, _ = where(db, seal)
+    found = where(db, seal)
     with (
         nothing_can_be_said(),
         progress("verifying") as on_progress,
-        reading(path, on_unseen=say_unseen) as connection,
+        found.reading() as ledger,
     ):
-        verifier = verifier_of(key, folder)
-        leaf.prepare(connection)
-        connection.execute("BEGIN")
-        report = verify_ledger(connection, folder, verifier, old_checkpoint or [], on_progress)
-        _look_for_witnesses(report, folder, verifier, witnesses, needed)
-    show(report, str(folder), own_key=key is None, as_json=as_json)
+        verifier = verifier_of(key, found.log)
+        report = verify_ledger(ledger, found.log, verifier, old_checkpoint or [], on_progress)
+        _look_for_witnesses(report, found.log, verifier, witnesses, needed)
+    show(report, found.log.place(), own_key=key is None, as_json=as_json)
     raise Exit(1 if report.problems else 0)
 
 
@@ -130,19 +127,20 @@ def _check_export(path: Path, witnesses: list[Witness], quorum: int) -> Check:
 
 def _check_tiles(folder: Path, witnesses: list[Witness], quorum: int) -> Check:
     def check(log: Verifier, old: list[Path], tell: Callable[[int, int], None]) -> Report:
-        report, _ = verify_tiles(folder, log, old, tell)
-        _look_for_witnesses(report, folder, log, witnesses, quorum)
+        files = FolderFiles(folder)
+        report, _ = verify_tiles(files, log, old, tell)
+        _look_for_witnesses(report, files, log, witnesses, quorum)
         return report
 
     return check
 
 
-def _look_for_witnesses(report: Report, folder: Path, log: Verifier, witnesses: list[Witness], quorum: int) -> None:
+def _look_for_witnesses(report: Report, log: Files, key: Verifier, witnesses: list[Witness], quorum: int) -> None:
     if report.checkpoint is None or not witnesses:
         return
-    notes = [checkpoint_of(folder, log)[1], *(note for _, note in Cosigned(folder).notes(witnesses))]
+    notes = [newest_checkpoint(log, key)[1], *(note for _, note in Cosigned(log).notes(witnesses))]
     try:
-        seen = look(notes, log, witnesses, quorum, roots_of(Tiles(folder, report.checkpoint.size)))
+        seen = look(notes, key, witnesses, quorum, roots_of(Tiles(log, report.checkpoint.size)))
     except BadLog:
         return  # which the report has already
     report.witnesses = seen.by

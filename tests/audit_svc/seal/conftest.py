@@ -1,17 +1,17 @@
 """A ledger with rows of every kind, and a seal of it."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from audit_svc.ledger.batch import read_batch
-from audit_svc.seal import leaf
 from audit_svc.seal.folder import KEY, VERIFIER, read_verifier
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.verify import Report, verify
-from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sealing.places import SealPlace
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
@@ -22,11 +22,12 @@ class Seal:
     def __init__(self, database: Path) -> None:
         self.database = database
         self.folder = database.with_name("seal")
+        self.place = SealPlace.of(database, self.folder)
         self.size = 0
 
     def open(self) -> Sealer:
         """The sealer: one at a time."""
-        return Sealer(self.database, self.folder, self.folder / KEY, "ledger.example.com/test")
+        return self.place.open_sealer(self.folder / KEY, "ledger.example.com/test")
 
     def run(self) -> int:
         """Seals all, and returns how many leaves there are."""
@@ -37,13 +38,9 @@ class Seal:
 
     def verify(self, *old_checkpoints: Path, key: str = "") -> Report:
         """Of the database as it is, with the key in the folder if no other is given."""
-        connection = open_for_reading(self.database)
-        try:
-            leaf.prepare(connection)
+        with closing(self.place.open_ledger()) as ledger, ledger.moment():
             verifier = read_verifier(key or str(self.folder / VERIFIER))
-            return verify(connection, self.folder, verifier, list(old_checkpoints))
-        finally:
-            connection.close()
+            return verify(ledger, self.place.open_log(), verifier, list(old_checkpoints))
 
 
 @pytest.fixture

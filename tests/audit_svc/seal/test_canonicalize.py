@@ -13,6 +13,7 @@ import pytest
 
 from audit_svc.seal import leaf
 from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.seal import leaves
 from tests.audit_svc.seal.conftest import Seal, rows
 
 PACKAGE = "canonicalize@5.1.0"
@@ -46,11 +47,11 @@ def test_the_leaves_of_a_ledger_are_written_alike(
 ):
     record(**rows(40), last=3)
     with closing(open_for_reading(seal.database)) as ledger:
-        leaf.prepare(ledger)
-        found = [said for kind in leaf.KINDS for _, said in ledger.execute(kind.select("true"))]
-    leaves = [str(said).encode() for said in found]
-    assert len(leaves) >= 60
-    assert canonicalize([turned(said) for said in leaves]) == leaves
+        leaves.prepare(ledger)
+        found = [said for kind in leaf.KINDS for _, said in ledger.execute(leaves.select(kind, "true"))]
+    encoded = [str(said).encode() for said in found]
+    assert len(encoded) >= 60
+    assert canonicalize([turned(said) for said in encoded]) == encoded
 
 
 def test_texts_of_any_characters_are_written_alike(canonicalize: Callable[[list[str]], list[bytes]]):

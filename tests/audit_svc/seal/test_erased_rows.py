@@ -1,18 +1,19 @@
 """An erased row is provable without its texts, and a text is gone only where an entry says so."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from audit_svc.ledger.erasing import Erasure
 from audit_svc.seal import leaf
+from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.folder import VERIFIER, read_verifier
-from audit_svc.seal.index import Index
 from audit_svc.seal.tiles import Tiles
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.erase import Erase
-from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.seal.index import FolderIndex
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
@@ -66,17 +67,16 @@ def test_a_proof_of_an_erased_row_is_that_of_before(seal: Seal, record: Record, 
     kind = leaf.BY_NAME["tool_call"]
 
     def proven() -> Proof:
-        connection = open_for_reading(seal.database)
-        leaf.prepare(connection)
-        ((_, said),) = connection.execute(kind.select("position = 5"))
-        connection.close()
-        index = Index(seal.folder)
-        at = index.find("tool_call", 5)
-        index.close()
+        with closing(seal.place.open_ledger()) as ledger, closing(FolderIndex(seal.folder)) as index:
+            said, at = ledger.leaf_at(kind, 5), index.find("tool_call", 5)
+        assert said
         assert at is not None
         verifier = read_verifier(str(seal.folder / VERIFIER))
         made = Proof.make(
-            str(said).encode(), at, Tiles(seal.folder, seal.run()), (seal.folder / "checkpoint").read_text()
+            said,
+            at,
+            Tiles(FolderFiles(seal.folder), seal.run()),
+            (seal.folder / "checkpoint").read_text(),
         )
         made.check(verifier)
         return made

@@ -32,7 +32,7 @@ class World:
         self.grow(3)
         with seal.open() as sealer:
             witness.log = sealer.signer.verifier
-        self.reader = SealReader(seal.database, seal.folder, lambda: read_policy(witness.line))
+        self.reader = SealReader(seal.place.open_ledger, seal.place.open_log(), lambda: read_policy(witness.line))
 
     def grow(self, rows: int) -> int:
         self._record(tool_calls=[audit_row() for _ in range(rows)])

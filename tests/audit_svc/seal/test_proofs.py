@@ -113,7 +113,7 @@ async def world(database: Path, open_ledger: Callable[..., SqliteLedger], tmp_pa
     callers.write_text("".join(entry for _, entry in made.values()))
     access = AccessInterceptor(rules(), Watched([callers], partial(load_callers, callers)))
     server = build_server([error_interceptor(), access])
-    reader = SealReader(database, seal.folder, lambda: read_policy(POLICY))
+    reader = SealReader(seal.place.open_ledger, seal.place.open_log(), lambda: read_policy(POLICY))
     services = LedgerServices(store, reader)
     services.add_to(server)
     address = bind(server, "127.0.0.1:0")

@@ -18,12 +18,13 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, InUse, Rewritten, SealError
+from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_verifier
-from audit_svc.seal.index import Index
 from audit_svc.seal.tiles import Tiles, TileWriter
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.prune import Prune
-from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.seal import leaves
+from audit_svc.sqlite.seal.index import FolderIndex
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import NOW_MS, audit_row
@@ -36,7 +37,7 @@ TABLES = ("tool_call_log", "cost_log", "session_log")
 def change(database: Path, *statements: str) -> None:
     """What somebody does who can write to the file."""
     with closing(apsw.Connection(str(database))) as connection, connection:
-        leaf.prepare(connection)
+        leaves.prepare(connection)
         for statement in statements:
             connection.execute(statement)
 
@@ -79,7 +80,7 @@ def test_sqlite_and_python_write_the_same_leaf(text: str):
         connection.execute(
             f"INSERT INTO removal_log ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values())
         )
-        ((_, said),) = connection.execute(kind.select("true")).fetchall()
+        ((_, said),) = connection.execute(leaves.select(kind, "true")).fetchall()
     assert str(said).encode() == kind.encode(row)
 
 
@@ -221,7 +222,7 @@ def test_an_index_that_says_otherwise_is_told(seal: Seal, record: Record):
     change(seal.folder / "index.db", "UPDATE runs SET first_position = 2 WHERE kind = 'model_request'")
     assert seal.verify().problems
     change(seal.folder / "index.db", "DELETE FROM runs")
-    assert seal.verify().problems == ["index.db does not say what leaf 0 is of"]
+    assert seal.verify().problems == ["the index does not say what leaf 0 is of"]
 
 
 def test_a_log_that_was_rolled_back_with_its_ledger_is_told_by_who_kept_a_checkpoint(
@@ -269,17 +270,16 @@ def test_a_proof_is_checked_without_the_ledger(seal: Seal, record: Record):
     record(**rows(40))
     size = seal.run()
     verifier = read_verifier(str(seal.folder / VERIFIER))
-    connection = open_for_reading(seal.database)
-    leaf.prepare(connection)
-    ((_, said),) = connection.execute(leaf.BY_NAME["tool_call"].select("position = 9"))
-    connection.close()
-    made = Proof.make(said.encode(), 8, Tiles(seal.folder, size), (seal.folder / CHECKPOINT).read_text())
+    with closing(seal.place.open_ledger()) as ledger:
+        said = ledger.leaf_at(leaf.BY_NAME["tool_call"], 9)
+    assert said
+    made = Proof.make(said, 8, Tiles(FolderFiles(seal.folder), size), (seal.folder / CHECKPOINT).read_text())
     read = Proof.parse(str(made))
     assert read == made
     assert read.check(verifier).size == size
     forged = Proof.parse(str(made))
     with pytest.raises(BadNote, match="does not stand at leaf 8"):
-        Proof(said.replace("ollama", "openai").encode(), forged.index, forged.hashes, forged.note).check(verifier)
+        Proof(said.replace(b"ollama", b"openai"), forged.index, forged.hashes, forged.note).check(verifier)
     with pytest.raises(BadNote, match="does not stand at leaf 9"):
         Proof(forged.leaf, 9, forged.hashes, forged.note).check(verifier)
 
@@ -316,7 +316,7 @@ def test_a_sealer_that_is_killed_at_any_write_leaves_a_log_that_goes_on(
 
         return write_or_die
 
-    for place, name in ((os, "fsync"), (Path, "replace"), (Path, "mkdir"), (Index, "add"), (TileWriter, "sign")):
+    for place, name in ((os, "fsync"), (Path, "replace"), (Path, "mkdir"), (FolderIndex, "add"), (TileWriter, "sign")):
         monkeypatch.setattr(place, name, dying(getattr(place, name)))
     deaths = 0
     for at in range(1, 60):
@@ -376,7 +376,7 @@ def test_a_start_that_fails_leaves_nothing_open(seal: Seal, record: Record):
         return sorted(path for path in found if str(seal.folder) in path or str(seal.database) in path)
 
     before = opened()
-    with pytest.raises(BadLog, match=r"index\.db") as failed:
+    with pytest.raises(BadLog, match="the index") as failed:
         seal.open()
     assert opened() == before
     del failed  # whose frames held what the start had opened

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit_svc.errors import Damaged
-from audit_svc.seal import leaf, sealed_export
+from audit_svc.seal import sealed_export
+from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.folder import CHECKPOINT, VERIFIER, read_checkpoint, read_verifier
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.prune import Prune
-from audit_svc.sqlite.open.connection import open_for_reading
 from recording.transparency import tree
 from recording.transparency.cosignature import Cosigner, Witness
 from recording.transparency.note import split_note
@@ -33,9 +33,8 @@ Record = Callable[..., None]
 
 def export(seal: Seal, *cosigned: str) -> list[str]:
     note = (seal.folder / CHECKPOINT).read_text()
-    with closing(open_for_reading(seal.database)) as connection:
-        leaf.prepare(connection)
-        return list(sealed_export.lines(connection, seal.folder, note, cosigned, lambda done, total: None))
+    with closing(seal.place.open_ledger()) as ledger, ledger.moment():
+        return list(sealed_export.lines(ledger, seal.place.open_log(), note, cosigned, lambda done, total: None))
 
 
 def check(seal: Seal, lines: list[str], *witnesses: Witness, old: tuple[Path, ...] = ()) -> Report:
@@ -138,11 +137,13 @@ def test_what_witnesses_and_kept_checkpoints_say_is_held_against_it(seal: Seal, 
     witness = Cosigner.new("w1")
     log = read_verifier(str(seal.folder / VERIFIER))
     note = kept.read_text()
-    tiles = Tiles(seal.folder, read_checkpoint(kept, log)[0].size)
-    Cosigned(seal.folder).keep(note + witness.cosign(split_note(note)[0], 7), log, [witness.verifier], tiles)
+    tiles = Tiles(FolderFiles(seal.folder), read_checkpoint(kept, log)[0].size)
+    Cosigned(FolderFiles(seal.folder)).keep(
+        note + witness.cosign(split_note(note)[0], 7), log, [witness.verifier], tiles
+    )
     record(**rows(4))
     seal.run()
-    lines = export(seal, *(note for _, note in Cosigned(seal.folder).notes([witness.verifier])))
+    lines = export(seal, *(note for _, note in Cosigned(FolderFiles(seal.folder)).notes([witness.verifier])))
     report = check(seal, lines, witness.verifier, old=(kept,))
     assert report.problems == []
     assert [(seen.witness.name, leaves) for seen, leaves in report.witnesses] == [("w1", tiles.size)]
@@ -156,7 +157,7 @@ def test_what_witnesses_and_kept_checkpoints_say_is_held_against_it(seal: Seal, 
         path = seal.folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     seal.run()
-    anew = export(seal, *(note for _, note in Cosigned(seal.folder).notes([witness.verifier])))
+    anew = export(seal, *(note for _, note in Cosigned(FolderFiles(seal.folder)).notes([witness.verifier])))
     assert check(seal, anew).problems == []
     assert "written anew" in check(seal, anew, old=(kept,)).problems[0]
     assert "written anew" in check(seal, anew, witness.verifier).problems[0]

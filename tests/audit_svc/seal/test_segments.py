@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_svc.seal.history import Segments
-from audit_svc.seal.index import Run
+from audit_svc.seal.log import Run
 
 runs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 4)), max_size=12)
 """Of each how far it is behind the one before, by position and by index, and its rows."""

@@ -16,12 +16,13 @@ import pytest
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.erasing import Erasure
-from audit_svc.seal import leaf
+from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.folder import CHECKPOINT, KEY, read_key
 from audit_svc.seal.leaf import KINDS
 from audit_svc.seal.tiles import Tiles
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.erase import Erase
+from audit_svc.sqlite.seal import leaves
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
 
@@ -34,7 +35,7 @@ Change = Callable[[random.Random, Seal, Path], None]
 
 def write(path: Path, *statements: str) -> None:
     with closing(apsw.Connection(str(path))) as connection, connection:
-        leaf.prepare(connection)
+        leaves.prepare(connection)
         for statement in statements:
             connection.execute(statement)
 
@@ -93,7 +94,7 @@ def the_seal_of_then(rng: random.Random, seal: Seal, then: Path) -> None:
 def a_byte_of_the_log(rng: random.Random, seal: Seal, then: Path) -> None:
     files = [path for path in seal.folder.rglob("*") if path.is_file() and "tile" in path.parts]
     # a partial tile of an earlier size is served to nobody who asks for this one
-    last = Tiles(seal.folder, seal.size)
+    last = Tiles(FolderFiles(seal.folder), seal.size)
     path = rng.choice([p for p in [*files, seal.folder / CHECKPOINT] if p.name == CHECKPOINT or is_read(p, last)])
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)

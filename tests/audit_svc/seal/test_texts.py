@@ -11,7 +11,6 @@ from audit_svc.__main__ import program
 from audit_svc.seal import leaf
 from audit_svc.seal.folder import VERIFIER
 from audit_svc.seal.texts import check_texts, texts_of
-from audit_svc.sqlite.open.connection import open_for_reading
 from recording.transparency.errors import BadNote
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal
@@ -56,10 +55,10 @@ def test_what_is_no_texts_is_refused(said: bytes):
 @pytest.mark.parametrize("change", [{"salt": "00"}, {"texts": {"id": "call"}}, {"texts": {"other": "x"}}])
 def test_another_salt_or_a_text_that_the_leaf_does_not_hash_is_refused(sealed: Seal, change: dict[str, object]):
     kind = leaf.BY_NAME["tool_call"]
-    with closing(open_for_reading(sealed.database)) as connection:
-        leaf.prepare(connection)
-        ((_, said),) = connection.execute(kind.select("position = 1"))
-        texts = texts_of(connection, kind, 1)
-    assert check_texts(str(said).encode(), json.dumps(texts).encode()) == sorted(TEXTS)
+    with closing(sealed.place.open_ledger()) as ledger:
+        said = ledger.leaf_at(kind, 1)
+        texts = texts_of(ledger, kind, 1)
+    assert said
+    assert check_texts(said, json.dumps(texts).encode()) == sorted(TEXTS)
     with pytest.raises(BadNote):
-        check_texts(str(said).encode(), json.dumps(texts | change).encode())
+        check_texts(said, json.dumps(texts | change).encode())

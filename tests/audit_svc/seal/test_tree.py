@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.tiles import Tiles, TileWriter, tile_path
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
@@ -35,11 +36,11 @@ def test_a_log_written_in_any_rounds_has_the_root_and_the_proofs_of_rfc_6962(tmp
     hashes = leaves(sum(rounds))
     size = 0
     for added in rounds:
-        writer = TileWriter(folder, size)  # as after a restart
+        writer = TileWriter(FolderFiles(folder), size)  # as after a restart
         writer.append(hashes[size : size + added])
         size += added
         assert writer.root() == slow_root(hashes[:size])
-    tiles = Tiles(folder, size)
+    tiles = Tiles(FolderFiles(folder), size)
     assert tiles.root() == slow_root(hashes)
     index = data.draw(st.integers(0, size - 1))
     proof = tree.inclusion_proof(index, size, tiles.subtree)
@@ -56,7 +57,7 @@ def test_a_log_written_in_any_rounds_has_the_root_and_the_proofs_of_rfc_6962(tmp
 def test_tiles_are_where_any_client_of_the_format_looks_for_them(tmp_path: Path):
     assert tile_path(0, 1234067, 256) == "tile/0/x001/x234/067"
     assert tile_path(1, 0, 17) == "tile/1/000.p/17"
-    TileWriter(tmp_path, 0).append(leaves(70_000))
+    TileWriter(FolderFiles(tmp_path), 0).append(leaves(70_000))
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert {"tile/0/272", "tile/0/273.p/112", "tile/1/000", "tile/1/001.p/17", "tile/2/000.p/1"} <= found
     assert len(found) == 273 + 4

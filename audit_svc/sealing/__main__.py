@@ -1,4 +1,4 @@
-"""The sealing process, `python -m audit_svc.seal DATABASE FOLDER KEY_FILE ORIGIN SECONDS`: see process.py.
+"""The sealing process, `python -m audit_svc.sealing DATABASE FOLDER KEY_FILE ORIGIN SECONDS`: see process.py.
 
 It ends with its stdin, after a last round, and tells each round on stdout, a JSON object a line.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_svc.errors import AuditError
-from audit_svc.seal.sealer import Sealer
+from audit_svc.sealing.places import SealPlace
 from recording.transparency.errors import TransparencyError
 
 NICENESS = 19
@@ -23,10 +23,11 @@ AGAIN_SECONDS = 5.0
 def main(database: str, folder: str, key_file: str, origin: str, seconds: str) -> int:
     """Seals until stdin ends."""
     os.nice(NICENESS)
+    place = SealPlace(Path(database), Path(folder))
     ended = False
     while not ended:
         try:
-            with Sealer(Path(database), Path(folder), Path(key_file), origin) as sealer:
+            with place.open_sealer(Path(key_file), origin) as sealer:
                 while not ended:
                     sealer.take_order()
                     ended = _has_ended(float(seconds))

@@ -1,16 +1,15 @@
-"""Which leaf is which row: runs of positions, in a small database beside the tiles.
-
-It is no part of the proof: what it says is checked against the signed tiles, leaf by leaf.
-"""
+"""The index of a log in a folder: a small database beside the tiles. See seal.log.Index."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import apsw
 
+from audit_svc.errors import DiskFull
 from audit_svc.seal.errors import BadLog
+from audit_svc.seal.log import OWN, Run
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -34,30 +33,13 @@ CREATE TABLE IF NOT EXISTS producers (
 """
 INDEX = "index.db"
 """The file, in the seal's folder."""
-OWN = "entry"
-"""The kind of leaves that are of the seal itself, and stand whole in the table entries."""
 
 
-class Run(NamedTuple):
-    """Leaves side by side of rows side by side."""
-
-    first_index: int
-    kind: str
-    version: int
-    first_position: int
-    rows: int
-
-    @property
-    def last_position(self) -> int:
-        """Of its rows."""
-        return self.first_position + self.rows - 1
-
-
-class Index:
-    """The database of runs. One process writes it, others read it meanwhile."""
+class FolderIndex:
+    """The database of runs."""
 
     def __init__(self, folder: Path, *, writable: bool = False) -> None:
-        path = folder / INDEX
+        self._path = path = folder / INDEX
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
         try:
             self._connection = apsw.Connection(str(path), flags=flags)
@@ -76,7 +58,7 @@ class Index:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of the body, or nothing of it."""
-        with self._connection:
+        with self._translated(), self._connection:
             yield
 
     def forget_from(self, index: int) -> None:
@@ -105,13 +87,13 @@ class Index:
         self._connection.execute("INSERT INTO entries (leaf) VALUES (?)", (leaf,))
         self.add(Run(index, OWN, 1, self._connection.last_insert_rowid(), 1))
 
-    def entries(self, size: int, limit: int = -1) -> list[tuple[int, str]]:
+    def entries(self, size: int, limit: int | None = None) -> list[tuple[int, str]]:
         """The newest leaves of the seal itself among the first size leaves, the oldest first, with their indices."""
-        found = self._connection.execute(
+        found = self._read(
             "SELECT r.first_index + e.position - r.first_position, e.leaf FROM entries e JOIN runs r ON r.kind = ?1 "
             "AND e.position >= r.first_position AND e.position < r.first_position + r.rows "
             "WHERE r.first_index + e.position - r.first_position < ?2 ORDER BY e.position DESC LIMIT ?3",
-            (OWN, size, limit),
+            (OWN, size, -1 if limit is None else limit),
         )
         return [(int(index), str(leaf)) for index, leaf in found][::-1]
 
@@ -124,7 +106,7 @@ class Index:
 
     def producers(self) -> dict[tuple[str, str], int]:
         """The highest number that came of each producer, by (id, recorded_by)."""
-        found = self._connection.execute("SELECT id, recorded_by, highest_sequence FROM producers")
+        found = self._read("SELECT id, recorded_by, highest_sequence FROM producers")
         return {(str(id_), str(name)): int(number) for id_, name, number in found}
 
     def last(self) -> Run | None:
@@ -138,8 +120,9 @@ class Index:
 
     def runs(self) -> Iterator[Run]:
         """All, in the order of the log."""
-        for row in self._connection.execute("SELECT * FROM runs ORDER BY first_index"):
-            yield Run(*row)
+        with self._translated():
+            for row in self._connection.execute("SELECT * FROM runs ORDER BY first_index"):
+                yield Run(*row)
 
     def last_of(self, kind: str) -> Run | None:
         """The run that was added last of a kind."""
@@ -156,10 +139,23 @@ class Index:
 
     def entry(self, position: int) -> str:
         """A leaf of the seal itself; empty where there is none."""
-        for (leaf,) in self._connection.execute("SELECT leaf FROM entries WHERE position = ?", (position,)):
+        for (leaf,) in self._read("SELECT leaf FROM entries WHERE position = ?", (position,)):
             return str(leaf)
         return ""
 
     def _one(self, rest: str, *values: object) -> Run | None:
-        found = self._connection.execute(f"SELECT * FROM runs {rest}", values).fetchone()  # noqa: S608 - texts of ours
-        return Run(*found) if found else None
+        found = self._read(f"SELECT * FROM runs {rest}", values)  # noqa: S608 - texts of ours
+        return Run(*found[0]) if found else None
+
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
+        with self._translated():
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.FullError:
+            raise DiskFull("the disk is full") from None
+        except apsw.Error as error:
+            raise BadLog(f"{self._path} cannot be read ({error}): it was changed, or is missing") from None

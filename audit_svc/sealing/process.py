@@ -11,10 +11,11 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from audit_svc.seal.folder import KEY, folder_of
+from audit_svc.seal.folder import KEY
 from audit_svc.seal.outside.holders import Holders
 from audit_svc.seal.outside.policy import watch_policy
 from audit_svc.seal.reader import SealReader
+from audit_svc.sealing.places import SealPlace
 from audit_svc.settings import AuditSettings
 
 log = structlog.get_logger(__name__)
@@ -28,9 +29,8 @@ class SealProcess(Collector):
     """What the service knows of its sealing process."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        self._database = settings.db
-        self.folder = settings.seal_dir or folder_of(settings.db)
-        self._key_file = settings.seal_key_file or self.folder / KEY
+        self._place = SealPlace.of(settings.db, settings.seal_dir)
+        self._key_file = settings.seal_key_file or self._place.folder / KEY
         self._origin = settings.seal_origin or ""
         self._seconds = settings.seal_seconds
         self._max_lag_seconds = settings.seal_max_lag_seconds
@@ -38,7 +38,7 @@ class SealProcess(Collector):
         self.holders: Holders | None = None
         if self._seconds:
             witnesses = watch_policy(settings.seal_witnesses)
-            self.reader = SealReader(settings.db, self.folder, witnesses)
+            self.reader = SealReader(self._place.open_ledger, self._place.open_log(), witnesses)
             self.holders = Holders(self.reader, witnesses, settings.seal_hook, settings.seal_outside_seconds)
         self._leaves = 0
         self._trouble = ""
@@ -104,10 +104,10 @@ class SealProcess(Collector):
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def _run(self) -> None:
-        said = [self._database, self.folder, self._key_file, self._origin, self._seconds]
+        said = [self._place.database, self._place.folder, self._key_file, self._origin, self._seconds]
         pipe = asyncio.subprocess.PIPE
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "audit_svc.seal", *map(str, said)),
+            *(sys.executable, "-m", "audit_svc.sealing", *map(str, said)),
             stdin=pipe,
             stdout=pipe,
             start_new_session=True,  # ^C in a terminal is for the service, which ends it

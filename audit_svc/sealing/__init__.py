@@ -1,0 +1,1 @@
+"""The seal beside a service: its process, and which store it seals."""

@@ -1,0 +1,1 @@
+"""What the seal reads of a ledger in SQLite, and its log in a folder."""
