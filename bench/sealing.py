@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, folder_of, read_verifier
 from audit_svc.seal.verify import verify
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import DATABASE, FolderPlace
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.seal.index import INDEX
 from bench.figures import Figure, Target, compare, percentile
@@ -120,9 +120,12 @@ def _at_rest(place: Path, rows: int) -> Iterator[Figure]:
     with closing(open_for_writing(database)) as connection:
         fill(connection, rows)
     folder = folder_of(database)
-    command: list[str | Path] = [sys.executable, "-m", "audit_svc.sealing", database, folder, folder / KEY, "", "1"]
+    command: list[str | Path] = [sys.executable, "-m", "audit_svc.sealing", folder, folder / KEY, "", "1"]
     began, before = time.perf_counter(), os.times()
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=REPOSITORY, check=True)
+    environment = os.environ | {DATABASE: str(database)}
+    subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, cwd=REPOSITORY, check=True
+    )
     took, after = time.perf_counter() - began, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     yield Figure(f"(n) {rows:,} rows sealed at once", "rows/s", rows / took)
@@ -137,7 +140,7 @@ def _verifying(database: Path, folder: Path, rows: int) -> Figure:
     """By turns with reading the columns that are sealed."""
     took: dict[str, list[float]] = {"verify": [], "read": []}
     kind, verifier = leaf.BY_NAME["tool_call"], read_verifier(str(folder / VERIFIER))
-    place = SealPlace(database, folder)
+    place = FolderPlace(database, folder)
     with closing(open_for_reading(database)) as connection, closing(place.open_ledger()) as ledger:
         for _ in range(VERIFIED):
             start = time.process_time()

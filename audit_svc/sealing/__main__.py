@@ -1,6 +1,7 @@
-"""The sealing process, `python -m audit_svc.sealing DATABASE FOLDER KEY_FILE ORIGIN SECONDS`: see process.py.
+"""The sealing process, `python -m audit_svc.sealing FOLDER KEY_FILE ORIGIN SECONDS`: see process.py.
 
-It ends with its stdin, after a last round, and tells each round on stdout, a JSON object a line.
+The ledger's database is in the variable ONRECORD_SEALED_DATABASE: a URL may hold a password, and anybody may read the
+words of a command. It ends with its stdin, after a last round, and tells each round on stdout, a JSON object a line.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_svc.errors import AuditError
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import DATABASE, open_sealer, place_of
 from recording.transparency.errors import TransparencyError
 
 NICENESS = 19
@@ -20,14 +21,14 @@ AGAIN_SECONDS = 5.0
 """After trouble it lets go of the folder for so long: whoever mends it needs it."""
 
 
-def main(database: str, folder: str, key_file: str, origin: str, seconds: str) -> int:
+def main(folder: str, key_file: str, origin: str, seconds: str) -> int:
     """Seals until stdin ends."""
     os.nice(NICENESS)
-    place = SealPlace(Path(database), Path(folder))
+    place = place_of(os.environ[DATABASE], Path(folder) if folder else None)
     ended = False
     while not ended:
         try:
-            with place.open_sealer(Path(key_file), origin) as sealer:
+            with open_sealer(place, Path(key_file), origin) as sealer:
                 while not ended:
                     sealer.take_order()
                     ended = _has_ended(float(seconds))

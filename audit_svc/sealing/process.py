@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,11 +12,11 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from audit_svc.seal.folder import KEY
+from audit_svc.errors import StoreRefused
 from audit_svc.seal.outside.holders import Holders
 from audit_svc.seal.outside.policy import watch_policy
 from audit_svc.seal.reader import SealReader
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import DATABASE, place_of
 from audit_svc.settings import AuditSettings
 
 log = structlog.get_logger(__name__)
@@ -29,16 +30,23 @@ class SealProcess(Collector):
     """What the service knows of its sealing process."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        self._place = SealPlace.of(settings.db, settings.seal_dir)
-        self._key_file = settings.seal_key_file or self._place.folder / KEY
-        self._origin = settings.seal_origin or ""
         self._seconds = settings.seal_seconds
+        self._database = settings.db
+        self._folder = settings.seal_dir
+        place = place_of(settings.db, settings.seal_dir)
+        self._key_file = settings.seal_key_file or place.key_file
+        if self._seconds and self._key_file is None:
+            raise StoreRefused(
+                "AUDIT_SEAL_KEY_FILE has to name the key of the seal, one for all replicas: no database has it; "
+                "AUDIT_SEAL_SECONDS=0 seals nothing"
+            )
+        self._origin = settings.seal_origin or ""
         self._max_lag_seconds = settings.seal_max_lag_seconds
         self.reader: SealReader | None = None
         self.holders: Holders | None = None
         if self._seconds:
             witnesses = watch_policy(settings.seal_witnesses)
-            self.reader = SealReader(self._place.open_ledger, self._place.open_log(), witnesses)
+            self.reader = SealReader(place.open_ledger, place.open_log(), witnesses)
             self.holders = Holders(self.reader, witnesses, settings.seal_hook, settings.seal_outside_seconds)
         self._leaves = 0
         self._trouble = ""
@@ -104,10 +112,11 @@ class SealProcess(Collector):
                 await asyncio.sleep(AGAIN_SECONDS)
 
     async def _run(self) -> None:
-        said = [self._place.database, self._place.folder, self._key_file, self._origin, self._seconds]
+        said = [self._folder or "", self._key_file, self._origin, self._seconds]
         pipe = asyncio.subprocess.PIPE
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "audit_svc.sealing", *map(str, said)),
+            env=os.environ | {DATABASE: str(self._database)},
             stdin=pipe,
             stdout=pipe,
             start_new_session=True,  # ^C in a terminal is for the service, which ends it

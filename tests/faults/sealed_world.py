@@ -10,7 +10,7 @@ from audit_svc.seal.errors import InUse
 from audit_svc.seal.folder import KEY, VERIFIER, folder_of, read_verifier
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.verify import verify
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import FolderPlace, open_sealer
 from tests.faults.ledger import Findings
 from tests.faults.world import World
 
@@ -39,7 +39,7 @@ class SealedWorld(World):
         with self._sealer(database, folder) as sealer:
             while sealer.step():
                 pass
-        place = SealPlace(database, folder)
+        place = FolderPlace(database, folder)
         with closing(place.open_ledger()) as ledger, ledger.moment():
             report = verify(ledger, place.open_log(), read_verifier(str(folder / VERIFIER)), [])
         findings.report("corrupt", report.problems)
@@ -52,7 +52,7 @@ class SealedWorld(World):
         deadline = time.monotonic() + GRACE_SECONDS
         while True:
             try:
-                return SealPlace(database, folder).open_sealer(folder / KEY, "")
+                return open_sealer(FolderPlace(database, folder), folder / KEY, "")
             except InUse:
                 if time.monotonic() > deadline:
                     raise

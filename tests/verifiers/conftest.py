@@ -19,6 +19,7 @@ from audit_svc.seal import leaf
 from audit_svc.seal.folder import CHECKPOINT, KEY, read_checkpoint, read_key
 from audit_svc.seal.history import segments
 from audit_svc.seal.tiles import WIDTH, tile_path
+from audit_svc.sealing.places import DATABASE
 from audit_svc.sqlite.seal import leaves
 from audit_svc.sqlite.seal.index import FolderIndex
 from bench.rows import make_rows
@@ -108,9 +109,14 @@ def signed_again(log: Log, change: str, folder: Path) -> Log:
     seal.mkdir()
     for name in (KEY, f"{KEY}.pub"):
         shutil.copy(log.folder / name, seal / name)
-    command: list[str | Path] = [sys.executable, "-m", "audit_svc.sealing", database, seal, seal / KEY, ORIGIN, "0.1"]
+    command: list[str | Path] = [sys.executable, "-m", "audit_svc.sealing", seal, seal / KEY, ORIGIN, "0.1"]
     subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment({}), cwd=REPOSITORY, check=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=environment({DATABASE: str(database)}),
+        cwd=REPOSITORY,
+        check=True,
     )
     return replace(log, database=database, folder=seal, leaves=leaves_of(database, seal))
 

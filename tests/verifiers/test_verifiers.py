@@ -16,7 +16,7 @@ from audit_svc.seal.folder import CHECKPOINT
 from audit_svc.seal.outside.http_witness import Contradicted, ask
 from audit_svc.seal.outside.policy import NamedWitness, read_policy
 from audit_svc.seal.reader import SealReader
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import FolderPlace
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import cosignatures
 from recording.transparency.note import Signer
@@ -87,5 +87,5 @@ async def test_a_witness_that_others_wrote_cosigns_what_the_service_sends_and_re
 
 
 def reader_of(database: Path, folder: Path, policy: tuple[NamedWitness, ...]) -> SealReader:
-    place = SealPlace(database, folder)
+    place = FolderPlace(database, folder)
     return SealReader(place.open_ledger, place.open_log(), lambda: policy)

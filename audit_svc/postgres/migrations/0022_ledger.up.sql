@@ -460,6 +460,35 @@ CREATE TABLE session_usage_summed (
 );
 INSERT INTO session_usage_summed VALUES (1, 0, 0);
 
+-- The seal's log, which SQLite's ledger has in a folder: its files by their paths, and which leaf is which row. Hashes are
+-- not compressed in vain.
+CREATE TABLE seal_files (
+    path text COLLATE "C" PRIMARY KEY,
+    data bytea NOT NULL
+);
+ALTER TABLE seal_files ALTER COLUMN data SET STORAGE EXTERNAL;
+
+CREATE TABLE seal_runs (
+    first_index    bigint PRIMARY KEY,
+    kind           text COLLATE "C" NOT NULL,
+    version        bigint NOT NULL,
+    first_position bigint NOT NULL,
+    rows           bigint NOT NULL
+);
+CREATE INDEX idx_seal_runs_position ON seal_runs (kind, first_position);
+
+CREATE TABLE seal_entries (
+    position bigint PRIMARY KEY,
+    leaf     text COLLATE "C" NOT NULL
+);
+
+CREATE TABLE seal_producers (
+    id               text COLLATE "C" NOT NULL,
+    recorded_by      text COLLATE "C" NOT NULL,
+    highest_sequence bigint NOT NULL,
+    PRIMARY KEY (id, recorded_by)
+);
+
 -- What the service's role, which may only add to the logs, has to remove and to change in them. Each puts on the record
 -- what it did.
 

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from audit_svc.seal.folder import KEY, own_verifier, read_verifier
+from audit_svc.seal.errors import SealError
+from audit_svc.seal.folder import own_verifier, read_verifier
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.sealer import Sealer
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import SealPlace, open_sealer, place_of
 from audit_svc.terminal.running import say_unseen
 from recording.transparency.note import Verifier
 from service_kit.terminal.command import Option
@@ -23,7 +24,7 @@ class Where(NamedTuple):
 
     place: SealPlace
     log: Log
-    key_file: Path
+    own_key_file: Path | None
 
     @contextmanager
     def reading(self) -> Iterator[SealedLedger]:
@@ -33,20 +34,27 @@ class Where(NamedTuple):
 
     def open_sealer(self, key_file: Path | None) -> Sealer:
         """key_file: of an option. Raises as Sealer, and StoreRefused."""
-        return self.place.open_sealer(key_file or self.key_file, "")
+        return open_sealer(self.place, key_file or self.key_file, "")
+
+    @property
+    def key_file(self) -> Path:
+        """Raises SealError: it has to be named."""
+        if self.own_key_file is None:
+            raise SealError("the key is in no database: name its file with --key-file or AUDIT_SEAL_KEY_FILE")
+        return self.own_key_file
 
 
 def where(db: Path | None, seal: Path | None) -> Where:
     """The database, the seal and its key: those of the service's settings where no options name others."""
     if db is not None:
-        place = SealPlace.of(db, seal)
-        return Where(place, place.open_log(), place.folder / KEY)
+        place = place_of(db, seal)
+        return Where(place, place.open_log(), place.key_file)
     from audit_svc.settings import AuditSettings
     from service_kit.settings import load_settings
 
     settings = load_settings(AuditSettings)
-    place = SealPlace.of(settings.db, seal or settings.seal_dir)
-    return Where(place, place.open_log(), (None if seal else settings.seal_key_file) or place.folder / KEY)
+    place = place_of(settings.db, seal or settings.seal_dir)
+    return Where(place, place.open_log(), (None if seal else settings.seal_key_file) or place.key_file)
 
 
 def verifier_of(key: str | None, log: Log) -> Verifier:

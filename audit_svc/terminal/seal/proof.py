@@ -35,17 +35,6 @@ def nothing_can_be_said() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def nothing_can_be_said() -> Iterator[None]:
-    """Gives a failure in the body the exit code of what is not verified."""
-    try:
-        with error_is_exit_code_1():
-            yield
-    except Failed as failed:
-        failed.code = EXIT_NOT_VERIFIED
-        raise
-
-
 def proof(
     id: Annotated[str, Argument(help="The id of a tool call, a model request, a session's or an act of control.")],  # noqa: A002
     db: Database = None,

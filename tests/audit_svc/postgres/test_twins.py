@@ -10,7 +10,7 @@ from audit_svc.sqlite.open import migrate as sqlite
 FIRST = 22
 """The migration that holds the whole schema of its time."""
 OF_SQLITE_ALONE = ("sqlite_", "args_index", "schema_migrations")
-OF_POSTGRES_ALONE = {"ledger_writer", "ledger_lease"}
+OF_POSTGRES_ALONE = {"ledger_writer", "ledger_lease", "seal_files", "seal_runs", "seal_entries", "seal_producers"}
 
 
 def sqlite_columns() -> dict[str, set[str]]:

@@ -11,7 +11,7 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.seal.folder import KEY, VERIFIER, read_verifier
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.verify import Report, verify
-from audit_svc.sealing.places import SealPlace
+from audit_svc.sealing.places import FolderPlace, open_sealer
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
@@ -22,12 +22,12 @@ class Seal:
     def __init__(self, database: Path) -> None:
         self.database = database
         self.folder = database.with_name("seal")
-        self.place = SealPlace.of(database, self.folder)
+        self.place = FolderPlace(database, self.folder)
         self.size = 0
 
     def open(self) -> Sealer:
         """The sealer: one at a time."""
-        return self.place.open_sealer(self.folder / KEY, "ledger.example.com/test")
+        return open_sealer(self.place, self.folder / KEY, "ledger.example.com/test")
 
     def run(self) -> int:
         """Seals all, and returns how many leaves there are."""
