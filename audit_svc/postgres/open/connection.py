@@ -5,7 +5,7 @@ in a message or in the log: what libpq says of a URL that it cannot read is not 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -51,6 +51,8 @@ class Connection:
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
+        self.version = 0
+        """See data_version()."""
         self._cursor: psycopg.RawCursor[Any] = psycopg.RawCursor(raw)
 
     def execute(self, sql: str, arguments: Sequence[Any] = ()) -> psycopg.RawCursor[Any]:
@@ -63,6 +65,14 @@ class Connection:
         self._cursor = psycopg.RawCursor(self.raw)
         if many := list(arguments):
             self._cursor.executemany(spelled(sql).encode(), many)
+
+    def copy(self, sql: str) -> AbstractContextManager[psycopg.Copy]:
+        """COPY to or from the server, in the body."""
+        return self.raw.cursor().copy(sql.encode())
+
+    def data_version(self) -> int:
+        """Of what the connection's owner knows of the database by heart: another number when that may be wrong."""
+        return self.version
 
     def changes(self) -> int:
         """How many rows the last statement has written or removed."""

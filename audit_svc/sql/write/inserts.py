@@ -110,6 +110,11 @@ class Inserts:
         """Reads up to when the ledger is pruned. Call it again after each prune."""
         self._pruned_before = pruned_before(self._connection)
 
+    def forget(self) -> None:
+        """Reads again what is known by heart, in a transaction: somebody else has written."""
+        self.read_mark()
+        self._recorders = Recorders(self._connection)
+
     def write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
         """Writes batches, each with the usage of its rows, and returns a response for each.
 

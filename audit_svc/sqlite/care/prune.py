@@ -19,13 +19,13 @@ from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.write.clock import LedgerClock
+from audit_svc.sql.write.rollups import drop_rollups
 from audit_svc.sqlite.care.free_pages import give_space_back
 from audit_svc.sqlite.care.holds import NEVER, held, is_held
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.read.database import sum_sql
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
-from audit_svc.sqlite.usage.rollups import drop_rollups
 from audit_svc.sqlite.usage.session_sums import forget_sessions
 from service_kit.bounds import MAX_SUM, saturated
 

@@ -17,7 +17,7 @@ from audit_svc.sql.write import inserts as shared
 from audit_svc.sql.write.clock import mark_suspects
 from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching
 from audit_svc.sql.write.recorders import OTHERS
-from audit_svc.sqlite.usage.rollups import Rollups
+from audit_svc.sql.write.rollups import Rollups
 
 CHUNKS = (150, 50, 10, 2, 1)
 """Rows of one INSERT, as many as there are. While SQLite runs it, the thread lets go of Python's lock, so that the next

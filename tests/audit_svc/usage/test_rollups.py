@@ -17,9 +17,11 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.steps import HOUR_MS, STEPS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
 from audit_svc.sql.usage.rollups import ROLLUPS
+from audit_svc.sql.write import rollups
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sqlite.usage import recount, rollups
+from audit_svc.sql.write import rollups
+from audit_svc.sqlite.usage import recount
 from audit_svc.sqlite.write.inserts import Inserts
 from audit_svc.sqlite.write.writer import Writer
 from demo.processes import run_command

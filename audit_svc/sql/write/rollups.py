@@ -1,19 +1,27 @@
 """Rollups, as the writer keeps them: audit_svc.sql.usage.rollups tells of their tables."""
 
 import operator
-from typing import Any
+from typing import Any, Protocol
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import Sums, Usage, by_step
+from audit_svc.sql import writing
 from audit_svc.sql.usage.rollups import KINDS, ROLLUPS, Rollup
-from audit_svc.sqlite.open.connection import Connection
 from service_kit.bounds import saturated
 
 UPSERT_ROWS = 12
 """Rows of a rollup that one statement writes at most."""
 MAX_KNOWN = 4000
 """Rows of the rollups that the writer remembers: some megabytes."""
+
+
+class Connection(writing.Connection, Protocol):
+    """One that tells whether somebody else has written."""
+
+    def data_version(self) -> int:
+        """Another number after each transaction of another connection, and the same one after its own."""
+        ...
 
 
 class Rollups:

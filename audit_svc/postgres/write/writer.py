@@ -1,0 +1,158 @@
+"""The writer: group commits by one connection, which is opened again when it was lost.
+
+Every transaction begins with a change of the one row of ledger_writer. So the transactions of all writers are one after
+the other, and one whose epoch is over writes nothing. By the number of that change a writer notices that another wrote
+since: then it reads again what it knows by heart.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg
+from onrecord.audit.v1 import audit_pb2
+
+from audit_svc.errors import NotWriter, StoreRefused, StoreUnavailable
+from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS, Batch
+from audit_svc.ledger.clock import SeenClock
+from audit_svc.ledger.group_commit import GroupCommit, IdleWork
+from audit_svc.ledger.observer import StoreObserver
+from audit_svc.ledger.usage import Usage
+from audit_svc.postgres.open.connection import Connection, connect, detail_of, transaction, translate
+from audit_svc.postgres.write.log_table import LogTable
+from audit_svc.sql.write.clock import LedgerClock
+from audit_svc.sql.write.inserts import Inserts
+from audit_svc.sql.write.rollups import Rollups
+
+T = TypeVar("T")
+
+_BEGIN = "UPDATE ledger_writer SET commits = commits + 1 WHERE id = 1 RETURNING commits"
+_BEGIN_OF_EPOCH = "UPDATE ledger_writer SET commits = commits + 1 WHERE id = 1 AND epoch = ? RETURNING commits"
+_CLOCK = "SELECT seen_at FROM ledger_clock"
+
+
+class Writer(GroupCommit[Connection]):
+    """Owns the one connection that writes."""
+
+    def __init__(
+        self,
+        url: str,
+        queue_rows: int,
+        observer: StoreObserver | None = None,
+        epoch: Callable[[], int] | None = None,
+        idle: IdleWork | None = None,
+    ) -> None:
+        """Starts the thread, which connects when there is something to write.
+
+        epoch: under which this process may write now, 0 while it may not; None where it is the only one that serves the
+        database: two that are not fenced keep their rows apart all the same.
+        """
+        self._url = url
+        self._epoch = epoch
+        self._session: _Session | None = None
+        self._clock = SeenClock(None)
+        super().__init__(queue_rows, observer, idle)
+
+    @property
+    def clock(self) -> SeenClock:
+        """For jobs alone, and to be read from any thread."""
+        return self._clock
+
+    def _write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
+        with self._transaction() as session:
+            responses = session.inserts.write(batches, now_ms)
+            session.clock.look()
+        session.inserts.committed()
+        self.suspect_rows = session.inserts.suspect_rows
+        return responses
+
+    def _do(self, work: Callable[[Connection], T]) -> T:
+        with self._transaction() as session:
+            answer = work(session.connection)
+        # It may have changed whatever is known by heart.
+        session.commits = -1
+        return answer
+
+    @contextmanager
+    def _transaction(self) -> Iterator["_Session"]:
+        """A transaction that is fenced; whatever it raises, nothing known by heart is believed afterwards."""
+        session = self._opened()
+        try:
+            with transaction(session.connection):
+                session.begin(self._begin(session.connection))
+                yield session
+        except BaseException:
+            session.commits = -1
+            if session.connection.is_lost:
+                self._forget()
+            raise
+
+    def _begin(self, connection: Connection) -> int:
+        if self._epoch is None:
+            found = connection.execute(_BEGIN).fetchall()
+        elif epoch := self._epoch():
+            found = connection.execute(_BEGIN_OF_EPOCH, (epoch,)).fetchall()
+        else:
+            found = []
+        if not found:
+            raise NotWriter("another replica of the ledger writes now: send the rows to it", "")
+        return int(found[0][0])
+
+    def _opened(self) -> "_Session":
+        if self._session and self._session.connection.is_lost:
+            self._forget()
+        if self._session is None:
+            self._session = _Session(connect(self._url, writes=True))
+            self._clock = self._session.clock
+        return self._session
+
+    def _forget(self) -> None:
+        if self._session:
+            self._session.connection.close()
+        self._session = None
+
+    def _release(self) -> None:
+        self._forget()
+
+    def _has_room(self) -> bool:
+        # Of another machine's disk nothing is known, but that a job has just been committed on it.
+        return True
+
+    def _detail(self, error: Exception) -> str:
+        return detail_of(error)
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, StoreRefused):
+            # A password that is being changed, a database that is being restored: the rows can wait for it.
+            return StoreUnavailable(str(error))
+        return translate(error)
+
+
+class _Session:
+    """A connection, and what is known by heart of the database while nobody else writes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._tables = (
+            LogTable(connection, "tool_call_log", TOOL_CALL_COLUMNS, has_suspects=True),
+            LogTable(connection, "cost_log", COST_COLUMNS, has_suspects=True),
+            LogTable(connection, "control_log", CONTROL_COLUMNS, has_suspects=False),
+        )
+        self._rollups = Rollups(connection)
+        try:
+            self.inserts = Inserts(connection, self._tables, self._rollups)
+            self.clock = LedgerClock(connection)
+        except psycopg.Error:
+            connection.close()
+            raise
+        self.commits = -1
+        """The number of the last transaction after which all is as it is known; -1 where nothing is."""
+
+    def begin(self, commits: int) -> None:
+        """At the begin of the transaction of a number."""
+        if commits != self.commits + 1 or self.commits < 0:
+            self.connection.version += 1
+            self.inserts.forget()
+            for table in self._tables:
+                table.begin()
+        self.commits = commits
