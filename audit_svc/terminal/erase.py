@@ -9,6 +9,7 @@ from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.erasing import erasure_of, response_of
+from audit_svc.sql.care import erase as shared
 from audit_svc.sqlite.care import erase as erases
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal import remote
@@ -93,7 +94,7 @@ def _erase(
     wanted = erasure_of(request, getpass.getuser())
     if request.dry_run:
         with reading(path, on_unseen=say_unseen) as connection:
-            yield response_of(erases.count(connection, wanted))
+            yield response_of(shared.count(connection, wanted))
         return
     try:
         yield from map(response_of, erases.erase_file(path, wanted))

@@ -9,6 +9,7 @@ from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.holds import Act, filter_text, lifting_of, placing_of
+from audit_svc.sql.care import holds as shared
 from audit_svc.sqlite.care import holds
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal import remote
@@ -87,7 +88,7 @@ def list_(
                 found = list(stub.ListHolds(request, metadata=metadata).holds)
         else:
             with reading(ledger_path(db), on_unseen=say_unseen) as connection:
-                found = holds.list_holds(connection, with_lifted=with_lifted)
+                found = shared.list_holds(connection, with_lifted=with_lifted)
         for hold in found:
             say(_told(hold), _fields(hold), as_json=as_json)
 

@@ -2,7 +2,7 @@
 
 from audit_svc import servicer
 from audit_svc.__main__ import main
-from audit_svc.sqlite.care import prune
+from audit_svc.sql.care import prune
 
 LAST_ANSWERS_SECONDS = 2.0
 """Four times what it is: a client that has not read its last answers when its stream ends has lost them."""

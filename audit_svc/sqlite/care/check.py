@@ -12,9 +12,9 @@ from audit_svc.errors import StoreRefused
 from audit_svc.ledger.batch import stream_of
 from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
+from audit_svc.sql.care.holds import TABLES, is_held
+from audit_svc.sql.care.prune import OLD_CALLS, OLD_REQUESTS
 from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
-from audit_svc.sqlite.care.holds import TABLES, is_held
-from audit_svc.sqlite.care.prune import OLD_CALLS, OLD_REQUESTS
 from audit_svc.sqlite.care.shared_ids import shared_ids
 from audit_svc.sqlite.care.wal import unread
 from audit_svc.sqlite.open import migrate

@@ -1,95 +1,30 @@
-"""Pruning: removes what began before a whole hour, in batches short enough not to delay ingest.
-
-The mark comes first: from then on such rows are refused, and what is still there of them counts as gone. So a process
-that dies in the middle leaves nothing wrong behind, and the next prune goes on where it ended.
-"""
+"""Pruning of the file: what SQLite removes in its own way, and prunes that no service does."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audit_svc.errors import ClockJumped
-from audit_svc.ledger.clock import SeenClock, wall_ms
-from audit_svc.ledger.pruning import Progress, PrunedCounts
+from audit_svc.ledger.clock import wall_ms
+from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.side_by_side import side_by_side
-from audit_svc.ledger.steps import HOUR_MS
-from audit_svc.ledger.usage import MAX_SUMMED
-from audit_svc.sql.marks import pruned_before
-from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.care import prune as shared
+from audit_svc.sql.care.prune import BATCH_ROWS, reset_mark
 from audit_svc.sql.write.clock import LedgerClock
-from audit_svc.sql.write.rollups import drop_rollups
 from audit_svc.sqlite.care.free_pages import give_space_back
-from audit_svc.sqlite.care.holds import NEVER, held, is_held
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.open.files import writing
 from audit_svc.sqlite.read.database import sum_sql
 from audit_svc.sqlite.text.text_index import forget_rows, forget_zones
 from audit_svc.sqlite.usage.session_sums import forget_sessions
-from service_kit.bounds import MAX_SUM, saturated
 
-BATCH_ROWS = 1000
-"""Rows that a transaction removes: some 10 ms of the writer's time."""
-USAGE_MS = 24 * HOUR_MS
-"""The hours whose rollups a transaction removes."""
-
-# SQLite gives the next row the number above the highest. Were that row removed, a number would come twice, and who
-# follows the rows by their numbers would miss some, or take one for another that was sealed: it stays until another has
-# come.
-_OLD = "created_at < ?1 AND coalesce(clock_suspect, 0) < ?1 AND position < (SELECT max(position) FROM {table})"
-OLD_CALLS, OLD_REQUESTS = (_OLD.format(table=table) for table in ("tool_call_log", "cost_log"))
-"""What there is to remove of a table before a time. A row with a suspect time stays as long after it came."""
-
-# As the rollups count them: no row fills a sum alone.
-_COUNTED = [f"min({name}, {MAX_SUMMED})" for name in ("input_tokens", "output_tokens", "coalesce(cost_micros, 0)")]
-_COUNTED_SUMS = ", ".join(f"coalesce({sum_sql(value)}, 0)" for value in _COUNTED)
-
-_LOOKED_AT = (
-    "SELECT created_at, position FROM {table} WHERE {old} AND created_at >= ?2 AND (created_at, position) > (?2, ?3) "
-    "ORDER BY created_at, position LIMIT ?4"
-)
-_CALLS_LOOKED_AT = _LOOKED_AT.format(table="tool_call_log", old=OLD_CALLS)
-_REQUESTS_LOOKED_AT = _LOOKED_AT.format(table="cost_log", old=OLD_REQUESTS)
-_THESE = "position IN (SELECT value FROM json_each(?))"
-_CALLS = (
-    f"DELETE FROM tool_call_log WHERE {_THESE} "  # noqa: S608 - texts of ours
-    "RETURNING created_at, error IS NOT NULL, position, args_summary"
-)
-_REQUESTS = (
-    f"DELETE FROM cost_log WHERE {_THESE} "  # noqa: S608 - texts of ours
-    f"RETURNING created_at, {', '.join(_COUNTED)}, position"
-)
-_QUERIES = (
-    "DELETE FROM query_log WHERE id IN (SELECT id FROM query_log WHERE created_at < ? "
-    "AND id < (SELECT max(id) FROM query_log) ORDER BY created_at LIMIT ?) RETURNING id"
-)
-_GAPS = (
-    "DELETE FROM gap_log WHERE position IN (SELECT position FROM gap_log WHERE coalesce(recorded_at, 0) < ? "
-    "AND position < (SELECT max(position) FROM gap_log) ORDER BY position LIMIT ?) RETURNING position"
-)
-_REVISIONS = (
-    "DELETE FROM session_log WHERE id = ? AND recorded_by = ? "
-    "AND position < (SELECT max(position) FROM session_log) RETURNING position"
-)
-_SESSIONS_LOOKED_AT = (
-    "SELECT created_at, position FROM sessions WHERE created_at < ? AND (created_at, position) > (?, ?) "
-    "ORDER BY created_at, position LIMIT ?"
-)
-_ITS_ROWS = "session_id = sessions.id AND recorded_by = sessions.recorded_by"
-_IS_OVER = (
-    "max(updated_at, coalesce(clock_suspect, 0)) < ? "  # noqa: S608 - texts of ours
-    f"AND NOT EXISTS (SELECT 1 FROM tool_call_log WHERE {_ITS_ROWS}) "
-    f"AND NOT EXISTS (SELECT 1 FROM cost_log WHERE {_ITS_ROWS})"
-)
-_SESSIONS = f"sessions WHERE (created_at, position) > (?, ?) AND (created_at, position) <= (?, ?) AND {_IS_OVER} AND "
-"""Of those looked at, the ones that go; then what else must hold of them."""
-
-
-def unfinished(connection: Connection) -> int | None:
-    """The time of an unfinished prune, in milliseconds since 1970-01-01 UTC; None if there is none."""
-    ((mark,),) = connection.execute("SELECT max(pruned_before) FROM pruned WHERE finished_at IS NULL")
-    return None if mark is None else int(mark)
+_TABLES = {
+    "tool_call": ("tool_call_log", "position"),
+    "model_request": ("cost_log", "position"),
+    "session": ("session_log", "position"),
+    "query": ("query_log", "id"),
+    "gap": ("gap_log", "position"),
+}
 
 
 def prune_file(path: Path, before_ms: int, by: str, *, confirm_clock: bool = False) -> Iterator[Progress]:
@@ -117,206 +52,22 @@ def reset_mark_of_file(path: Path, before_ms: int, by: str) -> Progress:
         return reset_mark(connection, before_ms, by)
 
 
-def reset_mark(connection: Connection, before_ms: int, by: str) -> Progress:
-    """Sets the mark back to before_ms where it is later, in the open transaction; a prune to there has ended.
-
-    What was removed stays removed. Rows that are sent from now on are taken or refused by the mark as it is then.
-    """
-    connection.execute(
-        "UPDATE pruned SET pruned_before = ?1, finished_at = coalesce(finished_at, ?2) WHERE pruned_before > ?1",
-        (before_ms, wall_ms()),
-    )
-    log_care(connection, by, {"created_before_ms": before_ms, "reset_mark": True})
-    return Progress(pruned_before(connection), PrunedCounts(), done=True)
-
-
-def log_care(connection: Connection, by: str, asked: Mapping[str, Any]) -> None:
-    """Puts what an operator decided into the log of queries, in the transaction that does it."""
-    connection.execute(
-        "INSERT INTO query_log (caller, method, filters, rows, duration_ms, status, created_at) "
-        "VALUES (?, 'Prune', ?, 0, 0, 'OK', ?)",
-        (by[:128], json.dumps(asked), wall_ms()),
-    )
-
-
 def count(connection: Connection, before_ms: int) -> Progress:
     """What a prune would remove now."""
-    of_calls, of_requests, of_sessions = (
-        is_held(connection, kind) for kind in ("tool_call", "model_request", "session")
-    )
-    kept = 0
-
-    def counted(what: str, table: str, old: str, hold: Condition, arguments: Sequence[Any] = ()) -> list[Any]:
-        """Of the rows that are old and not held; adds those that are held to kept."""
-        nonlocal kept
-        where = f"FROM {table} WHERE {old}"
-        said = (before_ms, *arguments, *hold.arguments)
-        counts: list[Any]
-        ((*counts,),) = connection.execute(f"SELECT {what} {where} AND NOT {hold.sql}", said)
-        if hold is not NEVER:
-            ((more,),) = connection.execute(f"SELECT count(*) {where} AND {hold.sql}", said)
-            kept += int(more)
-        return counts
-
-    calls = counted("count(*), count(error)", "tool_call_log", OLD_CALLS, of_calls)
-    requests = counted(f"count(*), {_COUNTED_SUMS}", "cost_log", OLD_REQUESTS, of_requests)
-    of_call, of_request = (
-        f"SELECT 1 FROM {table} WHERE {_ITS_ROWS} AND (max(created_at, coalesce(clock_suspect, 0)) >= ?1 "  # noqa: S608 - texts of ours
-        f"OR position = (SELECT max(position) FROM {table}) OR {hold.sql})"
-        for table, hold in (("tool_call_log", of_calls), ("cost_log", of_requests))
-    )
-    over = (
-        "created_at < ?1 AND max(updated_at, coalesce(clock_suspect, 0)) < ?1 "
-        f"AND NOT EXISTS ({of_call}) AND NOT EXISTS ({of_request})"
-    )
-    sessions = counted("count(*)", "sessions", over, of_sessions, (*of_calls.arguments, *of_requests.arguments))
-    return Progress(before_ms, PrunedCounts(*map(int, [*calls, *requests, *sessions])), done=True, held=kept)
+    return shared.count(connection, before_ms, sum_sql)
 
 
-@dataclass
-class Prune:
-    """One prune. Its steps are run one by one, each in a transaction, until one says that it is done.
+class Prune(shared.Prune):
+    """One prune of the file."""
 
-    After a step that failed, another Prune goes on.
-    """
-
-    before_ms: int
-    """A whole hour."""
-    by: str
-    """Who asked for it."""
-    clock: SeenClock
-    confirm_clock: bool = False
-    """Whether an operator says that the clock is right."""
-    _stage: int = 0
-    _row: int = 0
-    _seen: tuple[int, int] = (-1, -1)
-    _removed: PrunedCounts = field(default_factory=PrunedCounts)
-    _held: int = 0
-
-    def step(self, connection: Connection) -> Progress:
-        """Does the next part, in the transaction that is open."""
-        stages = (
-            self._mark,
-            self._remove_calls,
-            self._remove_texts,
-            self._remove_requests,
-            self._remove_sessions,
-            self._remove_usage,
-            self._remove_session_usage,
-            self._remove_queries,
-            self._finish,
-            give_space_back,
-        )
-        self._stage += stages[self._stage](connection)
-        return Progress(self.before_ms, replace(self._removed), done=self._stage == len(stages), held=self._held)
-
-    def _mark(self, connection: Connection) -> bool:
-        if self.confirm_clock:
-            self.clock.confirm()
-            log_care(connection, self.by, {"created_before_ms": self.before_ms, "confirm_clock": True})
-        self.clock.refuse_jump()
-        now_ms = self.clock.seen_ms
-        begun = connection.execute("SELECT id, pruned_before FROM pruned WHERE finished_at IS NULL").fetchone()
-        if begun is not None:
-            self._row = begun[0]
-            self.before_ms = max(self.before_ms, begun[1])
-            if self.before_ms > now_ms:
-                raise ClockJumped(
-                    "a prune that has not ended goes to a time in the future, so a clock was wrong: set the mark back "
-                    "with `audit-svc prune --before TIME --reset-mark`"
-                )
-            connection.execute("UPDATE pruned SET pruned_before = ? WHERE id = ?", (self.before_ms, self._row))
-        elif self.before_ms > pruned_before(connection):
-            connection.execute(
-                "INSERT INTO pruned (pruned_before, tool_calls, errors, model_requests, input_tokens, output_tokens, "
-                "cost_micros, sessions, pruned_by, started_at) VALUES (?, 0, 0, 0, 0, 0, 0, 0, ?, ?)",
-                (self.before_ms, self.by, now_ms),
-            )
-            self._row = connection.last_insert_rowid()
-        else:
-            # Only the call that had come last can be left of what was pruned already.
-            ((self._row,),) = connection.execute("SELECT id FROM pruned ORDER BY pruned_before DESC LIMIT 1")
-        return True
-
-    def _remove_calls(self, connection: Connection) -> bool:
-        positions, done = self._look(connection, "tool_call", _CALLS_LOOKED_AT)
-        removed: list[Any] = connection.execute(_CALLS, (json.dumps(positions),)).fetchall()
-        forget_rows(connection, [row[2:] for row in removed])
-        self._tell_removed(connection, "tool_call", [row[2] for row in removed])
-        errors = sum(row[1] for row in removed)
-        self._note(connection, removed, PrunedCounts(tool_calls=len(removed), errors=errors))
-        return done
-
-    def _remove_texts(self, connection: Connection) -> bool:
-        forget_zones(connection, self.before_ms)
-        return True
-
-    def _remove_requests(self, connection: Connection) -> bool:
-        positions, done = self._look(connection, "model_request", _REQUESTS_LOOKED_AT)
-        removed: list[Any] = connection.execute(_REQUESTS, (json.dumps(positions),)).fetchall()
-        tokens_and_cost = (sum(column) for column in list(zip(*removed, strict=True))[1:-1])
-        self._tell_removed(connection, "model_request", [row[-1] for row in removed])
-        counts = PrunedCounts(0, 0, len(removed), *tokens_and_cost)
-        self._note(connection, removed, counts)
-        return done
-
-    def _look(self, connection: Connection, kind: str, looked_at: str) -> tuple[list[int], bool]:
-        """The positions of the next old rows that no hold holds, and whether there are no further ones."""
-        found: list[Any] = connection.execute(looked_at, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
-        kept = held(connection, kind, [position for _, position in found])
-        self._held += len(kept)
-        done = len(found) < BATCH_ROWS
-        self._seen = (-1, -1) if done else found[-1]
-        return [position for _, position in found if position not in kept], done
-
-    def _remove_sessions(self, connection: Connection) -> bool:
-        seen: list[Any] = connection.execute(_SESSIONS_LOOKED_AT, (self.before_ms, *self._seen, BATCH_ROWS)).fetchall()
-        if seen:
-            those = (*self._seen, *seen[-1], self.before_ms)
-            sql, arguments = is_held(connection, "session")
-            ((kept,),) = connection.execute(f"SELECT count(*) FROM {_SESSIONS} {sql}", (*those, *arguments))  # noqa: S608 - texts of ours
-            self._held += int(kept)
-            removed = connection.execute(
-                f"DELETE FROM {_SESSIONS} NOT {sql} RETURNING id, recorded_by",  # noqa: S608 - texts of ours
-                (*those, *arguments),
-            ).fetchall()
-            connection.executemany("DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?", removed)
-            revisions: list[Any] = [row[0] for session in removed for row in connection.execute(_REVISIONS, session)]
-            self._tell_removed(connection, "session", revisions)
-            self._note(connection, [], PrunedCounts(sessions=len(removed)))
-            self._seen = seen[-1]
-        return len(seen) < BATCH_ROWS
-
-    def _remove_usage(self, connection: Connection) -> bool:
-        """After the rows, so that rollups that are rebuilt in the middle of a prune are right at its end."""
-        ((earliest,),) = connection.execute(
-            "SELECT min(begins_at) FROM (SELECT min(begins_at) AS begins_at FROM tool_call_usage_hourly "
-            "UNION ALL SELECT min(begins_at) FROM request_usage_hourly)"
-        )
-        until_ms = self.before_ms if earliest is None else min(self.before_ms, int(earliest) + USAGE_MS)
-        drop_rollups(connection, until_ms)
-        return until_ms == self.before_ms
-
-    def _remove_session_usage(self, connection: Connection) -> bool:
-        return not forget_sessions(connection, self.before_ms, BATCH_ROWS)
-
-    def _remove_queries(self, connection: Connection) -> bool:
-        """The log of queries and the refusals are kept as long as the rows."""
-        connection.execute("DELETE FROM refusals WHERE minute < ?", (self.before_ms,))
-        done = True
-        for kind, delete in (("query", _QUERIES), ("gap", _GAPS)):
-            removed: list[Any] = [row[0] for row in connection.execute(delete, (self.before_ms, BATCH_ROWS))]
-            self._tell_removed(connection, kind, removed)
-            done &= len(removed) < BATCH_ROWS
-        return done
-
-    def _finish(self, connection: Connection) -> bool:
-        now_ms = wall_ms()
-        connection.execute("UPDATE pruned SET finished_at = ? WHERE id = ?", (now_ms, self._row))
-        return True
-
-    def _tell_removed(self, connection: Connection, kind: str, positions: Sequence[int]) -> None:
-        """Puts on the record what goes, in the transaction that removes it, so that a seal of it can be checked."""
+    def _remove(self, connection: Any, kind: str, positions: Sequence[int]) -> None:
+        table, number = _TABLES[kind]
+        delete = f"DELETE FROM {table} WHERE {number} IN (SELECT value FROM json_each(?))"  # noqa: S608 - names of ours
+        if kind == "tool_call":
+            delete += " RETURNING position, args_summary"
+        rows: list[Any] = connection.execute(delete, (json.dumps(positions),)).fetchall()
+        if kind == "tool_call":
+            forget_rows(connection, rows)
         now_ms = wall_ms()
         connection.executemany(
             "INSERT INTO removal_log (removed_kind, first_position, last_position, pruned_before, pruned_by, "
@@ -324,15 +75,12 @@ class Prune:
             [(kind, first, last, self.before_ms, self.by, now_ms) for first, last in side_by_side(sorted(positions))],
         )
 
-    def _note(self, connection: Connection, rows: Sequence[tuple[Any, ...]], counts: PrunedCounts) -> None:
-        """Adds counts to the summary, in the transaction that removed rows. The first of a row is when it began."""
-        names = [entry.name for entry in fields(PrunedCounts)]
-        for name in names:
-            setattr(self._removed, name, saturated(getattr(self._removed, name) + getattr(counts, name)))
-        earliest = min((row[0] for row in rows), default=None)
-        sums = ", ".join(f"{name} = {name} + min(:{name}, {MAX_SUM} - {name})" for name in names)
-        connection.execute(
-            f"UPDATE pruned SET {sums}, "  # noqa: S608 - names of ours
-            "earliest = coalesce(min(earliest, :earliest), earliest, :earliest) WHERE id = :row",
-            {**asdict(counts), "earliest": earliest, "row": self._row},
-        )
+    def _remove_texts(self, connection: Any) -> bool:
+        forget_zones(connection, self.before_ms)
+        return True
+
+    def _forget_sessions(self, connection: Any) -> bool:
+        return forget_sessions(connection, self.before_ms, BATCH_ROWS)
+
+    def _give_space_back(self, connection: Any) -> bool:
+        return give_space_back(connection)

@@ -15,9 +15,10 @@ from audit_svc.__main__ import program
 from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.erasing import Erasure
+from audit_svc.sql.care.erase import BATCH_ROWS
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.check import check
-from audit_svc.sqlite.care.erase import BATCH_ROWS, Erase, erase_file
+from audit_svc.sqlite.care.erase import Erase, erase_file
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.text.indexer import Indexer

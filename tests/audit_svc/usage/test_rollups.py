@@ -20,7 +20,6 @@ from audit_svc.sql.usage.rollups import ROLLUPS
 from audit_svc.sql.write import rollups
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
-from audit_svc.sql.write import rollups
 from audit_svc.sqlite.usage import recount
 from audit_svc.sqlite.write.inserts import Inserts
 from audit_svc.sqlite.write.writer import Writer
