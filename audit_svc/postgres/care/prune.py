@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from audit_svc.ledger.clock import wall_ms
 from audit_svc.sql.care import prune as shared
-from audit_svc.sql.care.prune import BATCH_ROWS
 from audit_svc.sql.writing import Connection, smaller
 
 _LAST = "SELECT coalesce(max(position), 0) FROM {}"
@@ -30,5 +29,5 @@ class Prune(shared.Prune):
             f"UPDATE session_usage_summed SET tool_calls = {smaller('tool_calls', calls)}, "  # noqa: S608 - names of ours
             f"model_requests = {smaller('model_requests', requests)}"
         )
-        connection.execute(_FORGET, (self.before_ms, BATCH_ROWS))
-        return connection.changes() == BATCH_ROWS
+        connection.execute(_FORGET, (self.before_ms, shared.BATCH_ROWS))
+        return connection.changes() == shared.BATCH_ROWS

@@ -78,11 +78,12 @@ class OnlineCare(ABC, Generic[C]):
         self._pruning = True
         try:
             work = self._new_prune(before_ms, by, confirm_clock=confirm_clock)
+            step: Callable[[Any], Progress] = work.step
             done = False
             loop = asyncio.get_running_loop()
             while not done:
                 began = loop.time()
-                progress = await asyncio.wrap_future(self._writer.run(work.step))
+                progress = await asyncio.wrap_future(self._writer.run(step))
                 done = progress.done
                 # At most half of the writer's time, so that ingest keeps the rest.
                 pause = loop.time() - began

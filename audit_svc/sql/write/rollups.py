@@ -55,7 +55,7 @@ class Rollups:
 class _Kept:
     """A rollup as the writer keeps it."""
 
-    def __init__(self, connection: Connection, rollup: Rollup) -> None:
+    def __init__(self, connection: writing.Connection, rollup: Rollup) -> None:
         self.rollup = rollup
         self.known: Sums = {}
         self._connection = connection
@@ -103,7 +103,7 @@ class _Kept:
         return [*row[:-1], histogram.from_blob(row[-1])] if self._is_calls else list(row)
 
 
-def drop_rollups(connection: Connection, before_ms: int) -> None:
+def drop_rollups(connection: writing.Connection, before_ms: int) -> None:
     """Forgets, in the open transaction, the hours that began before a time; what it cuts keeps the later ones."""
     for kind in KINDS:
         tables = {step.name: _Kept(connection, Rollup(kind, step)) for step in STEPS}

@@ -9,7 +9,7 @@ from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.side_by_side import side_by_side
 from audit_svc.sql.care import prune as shared
-from audit_svc.sql.care.prune import BATCH_ROWS, reset_mark
+from audit_svc.sql.care.prune import reset_mark
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.free_pages import give_space_back
 from audit_svc.sqlite.open.connection import Connection, transaction
@@ -80,7 +80,7 @@ class Prune(shared.Prune):
         return True
 
     def _forget_sessions(self, connection: Any) -> bool:
-        return forget_sessions(connection, self.before_ms, BATCH_ROWS)
+        return forget_sessions(connection, self.before_ms, shared.BATCH_ROWS)
 
     def _give_space_back(self, connection: Any) -> bool:
         return give_space_back(connection)

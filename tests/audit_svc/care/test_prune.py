@@ -14,7 +14,7 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.pruning import PrunedCounts, whole_hour
 from audit_svc.ledger.steps import HOUR_MS
-from audit_svc.sqlite.care import prune
+from audit_svc.sql.care import prune
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.care.prune import Prune, prune_file
 from audit_svc.sqlite.care.vacuum import space, vacuum
