@@ -16,7 +16,7 @@ from audit_svc.ledger.pruning import PrunedCounts, whole_hour
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sql.care import prune
 from audit_svc.sqlite.care.check import check
-from audit_svc.sqlite.care.prune import Prune, prune_file
+from audit_svc.sqlite.care.prune import Prune, count, prune_file
 from audit_svc.sqlite.care.vacuum import space, vacuum
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
 from audit_svc.sqlite.open.lock import FileLock
@@ -209,7 +209,7 @@ def test_no_row_gets_the_number_of_one_that_was_pruned(database, open_writer):
 def test_what_would_be_removed_is_what_is_removed(database, before_ms):
     make_ledger(database, hours=6)
     connection = open_for_reading(database)
-    counted = prune.count(connection, before_ms)
+    counted = count(connection, before_ms)
     connection.close()
     *_, last = prune_file(database, before_ms, "ada")
     assert dataclasses.asdict(counted) == dataclasses.asdict(last)
