@@ -1,11 +1,15 @@
-"""The sealing process beside the service: started with it, started again when it dies, ended after the last row."""
+"""The sealing process beside the service: started with it, started again when it dies, ended after the last row.
+
+Of several replicas that of the one that writes seals. Two at once would make no fork (see Log.changing()), but get in
+each other's way.
+"""
 
 import asyncio
 import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -22,6 +26,8 @@ from audit_svc.settings import AuditSettings
 log = structlog.get_logger(__name__)
 
 AGAIN_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+"""How often it is looked whether this replica writes."""
 LAST_ROUND_SECONDS = 10.0
 MAX_LINE_BYTES = 64 * 1024
 
@@ -29,11 +35,13 @@ MAX_LINE_BYTES = 64 * 1024
 class SealProcess(Collector):
     """What the service knows of its sealing process."""
 
-    def __init__(self, settings: AuditSettings) -> None:
+    def __init__(self, settings: AuditSettings, writes: Callable[[], bool] = lambda: True) -> None:
+        """writes: whether this replica is the one that writes now. Raises StoreRefused: no key is named."""
+        self._writes = writes
         self._seconds = settings.seal_seconds
         self._database = settings.db
         self._folder = settings.seal_dir
-        place = place_of(settings.db, settings.seal_dir)
+        self.place = place = place_of(settings.db, settings.seal_dir)
         self._key_file = settings.seal_key_file or place.key_file
         if self._seconds and self._key_file is None:
             raise StoreRefused(
@@ -85,8 +93,8 @@ class SealProcess(Collector):
 
     @property
     def lag_seconds(self) -> float:
-        """Since all that was committed was last sealed; 0 while sealing is off."""
-        return time.monotonic() - self._caught_up if self._seconds else 0.0
+        """Since all that was committed was last sealed; 0 while nothing is sealed here."""
+        return time.monotonic() - self._caught_up if self._seconds and self._writes() else 0.0
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The state of this moment."""
@@ -103,11 +111,15 @@ class SealProcess(Collector):
 
     async def _keep_running(self) -> None:
         while not self._ending:
+            if not self._writes():
+                self._caught_up, self._trouble = time.monotonic(), ""
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
             try:
                 await self._run()
             except OSError as error:
                 self._say_trouble(f"it cannot be started ({error.strerror})")
-            if not self._ending:
+            if not self._ending and self._writes():
                 self._say_trouble(self._trouble or "its process has died; it is started again")
                 await asyncio.sleep(AGAIN_SECONDS)
 
@@ -122,6 +134,7 @@ class SealProcess(Collector):
             start_new_session=True,  # ^C in a terminal is for the service, which ends it
             limit=MAX_LINE_BYTES,
         )
+        looking = asyncio.create_task(self._end_where_another_writes(process))
         try:
             if self._ending and process.stdin:
                 process.stdin.close()
@@ -129,8 +142,17 @@ class SealProcess(Collector):
                 self._hear(line)
             await process.wait()
         finally:
+            looking.cancel()
             with suppress(ProcessLookupError):
                 process.kill()
+
+    async def _end_where_another_writes(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self._writes():
+                break
+        if process.stdin:
+            process.stdin.close()
 
     def _hear(self, line: bytes) -> None:
         said = json.loads(line)
