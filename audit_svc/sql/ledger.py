@@ -1,8 +1,7 @@
 """A ledger that is only read, in any SQL database (the ReadableLedger protocol)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from collections.abc import Sequence
 
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
@@ -11,26 +10,9 @@ from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.sql.read import model_requests, queries, tool_calls
 from audit_svc.sql.read.producers import list_producers
+from audit_svc.sql.reader import Reader
 from audit_svc.sql.usage.summaries import summarize_usage
 from service_kit.paging import Position
-
-T = TypeVar("T")
-Asked = TypeVarTuple("Asked")
-
-
-class Reader(Protocol):
-    """Answers questions on connections that only read."""
-
-    async def ask(self, question: Callable[[Any, *Asked], T], *asked: *Asked, heavy: bool = False) -> T:
-        """What question, a function on a Database, returns or raises. A cancellation ends it.
-
-        heavy: it may take long, and must not keep others waiting.
-        """
-        ...
-
-    def close(self) -> None:
-        """Ends running questions and closes the connections."""
-        ...
 
 
 class ReadableSql:

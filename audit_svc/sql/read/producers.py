@@ -36,8 +36,8 @@ def list_producers(database: Database, query: Query) -> Page[questions_pb2.Produ
         arguments.append(name)
     if session := wanted.equal.get("session_id"):
         begins = stream_id(session, "")
-        conditions.append("substr(found.id, 1, ?) = ?")
-        arguments += [len(begins), begins]
+        conditions.append(f"substr(found.id, 1, {len(begins)}) = ?")
+        arguments.append(begins)
     if query.after:
         conditions.append("(found.id, found.recorded_by) > (?, ?)")
         arguments += query.after

@@ -11,6 +11,7 @@ from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import Damaged, NotFound, StoreClosed
 from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.read.database import SqliteDatabase
 from audit_svc.sqlite.read.reader import Reader
 from tests.audit_svc import asking
 
@@ -35,7 +36,8 @@ async def test_a_query_is_ended_when_its_caller_is_cancelled(reader):
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     with pytest.raises(NotFound):
         await reader.ask(
-            asking.get_session, questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="none"))
+            lambda one, asked: asking.get_session(one.connection, asked),
+            questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="none")),
         )
 
 
@@ -60,7 +62,8 @@ class Late(apsw.Connection):
         self.interrupted.set()
 
 
-def count_for_ever(connection: apsw.Connection) -> object:
+def count_for_ever(database: SqliteDatabase) -> object:
+    connection = database.connection
     assert isinstance(connection, Late)
     assert connection.interrupted.wait(30)
     return connection.execute(ENDLESS).fetchall()

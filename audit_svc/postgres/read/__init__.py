@@ -1,0 +1,1 @@
+"""Questions to a ledger in PostgreSQL, on connections that only read."""

@@ -1,0 +1,143 @@
+"""Connections that only read: each is opened when it is needed, and again when it was lost."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
+from psycopg import IsolationLevel
+
+from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
+from audit_svc.ledger.observer import StoreObserver
+from audit_svc.postgres.open.connection import Connection, connect, translated
+from audit_svc.postgres.read.database import PostgresDatabase
+from audit_svc.postgres.text.trigrams import has_index
+from audit_svc.sql import reader
+
+T = TypeVar("T")
+
+READERS = 4
+STATEMENT_SECONDS = 60
+"""The longest time of a statement, where the URL's options or the role's settings say no other."""
+CANCEL_SECONDS = 5
+
+_SETTINGS = (
+    "SET default_transaction_read_only = on",
+    # What is asked for differs in how many rows have it: a plan for any value is a bad one for some.
+    "SET plan_cache_mode = force_custom_plan",
+    # Compiling takes longer than most answers.
+    "SET jit = off",
+    # The newest rows, which most questions are about, are in memory, or on a disk that does not seek.
+    "SET random_page_cost = 1.1",
+)
+_DAMAGE = {"XX001", "XX002"}
+
+
+class PostgresReader(reader.Reader):
+    """Answers questions from the database at a URL as libpq takes it."""
+
+    def __init__(self, url: str, observer: StoreObserver | None = None, readers: int = READERS) -> None:
+        super().__init__([_ReadConnection(url) for _ in range(readers)], observer)
+
+
+class _ReadConnection:
+    """One connection; at most one question at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+        self._has_trigrams = False
+        self._is_given_up = False
+        # A cancellation must reach the statement that it is for, and no later one.
+        self._cancelling = threading.Lock()
+
+    def run(self, question: Callable[[PostgresDatabase], T]) -> T:
+        """What question returns or raises. A connection that was lost before is no failure: it is asked again.
+
+        Raises:
+            Damaged: what was asked for cannot be read.
+            StoreClosed: the question was interrupted.
+            StoreUnavailable: there is no answer now, or it takes longer than a statement may.
+        """
+        was_open = self._connection is not None
+        try:
+            return self._ask(question)
+        except StoreUnavailable:
+            if not was_open or self._connection is not None or self._is_given_up:
+                raise
+            return self._ask(question)
+        finally:
+            with self._cancelling:
+                self._is_given_up = False
+
+    def interrupt(self) -> None:
+        """Has the server cancel what it does for this connection."""
+        self._is_given_up = True
+        if self._connection and not self._cancelling.locked():
+            threading.Thread(target=self._cancel, args=[self._connection], daemon=True).start()
+
+    def close(self) -> None:
+        """Closes it, if it is open."""
+        with self._cancelling:
+            if self._connection:
+                self._connection.close()
+
+    def _ask(self, question: Callable[[PostgresDatabase], T]) -> T:
+        began = time.monotonic()
+        try:
+            with translated():
+                database = PostgresDatabase(self._opened(), has_trigrams=self._has_trigrams)
+                if self._is_given_up:
+                    raise StoreClosed("the ledger is shutting down")
+                try:
+                    return question(database)
+                except psycopg.errors.QueryCanceled:
+                    raise self._why_cancelled(began) from None
+                except psycopg.Error as error:
+                    if error.sqlstate not in _DAMAGE:
+                        raise
+                    raise Damaged(
+                        "the ledger's database is damaged: see what its log says, and restore a backup"
+                    ) from None
+        finally:
+            if self._connection and self._connection.is_lost:
+                self._connection = None
+
+    def _why_cancelled(self, began: float) -> StoreUnavailable:
+        if self._is_given_up:
+            return StoreClosed("the ledger is shutting down")
+        seconds = round(time.monotonic() - began)
+        return StoreUnavailable(
+            f"the ledger's database ended the question after {seconds} s, as its statement_timeout or its "
+            "administrator says: ask for a shorter time, or for less"
+        )
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            connection = connect(self._url)
+            try:
+                _prepare(connection)
+                self._has_trigrams = has_index(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _cancel(self, connection: Connection) -> None:
+        with self._cancelling:
+            if self._is_given_up:
+                try:
+                    connection.raw.cancel_safe(timeout=CANCEL_SECONDS)
+                except psycopg.Error:
+                    return  # a server that is gone ends the question itself
+
+
+def _prepare(connection: Connection) -> None:
+    raw = connection.raw
+    raw.isolation_level, raw.read_only = IsolationLevel.REPEATABLE_READ, True
+    for setting in _SETTINGS:
+        raw.execute(setting)
+    if raw.execute("SHOW statement_timeout").fetchone() == ("0",):
+        raw.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")

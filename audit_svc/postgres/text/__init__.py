@@ -1,0 +1,1 @@
+"""Texts in the arguments of tool calls, by pg_trgm."""

@@ -1,0 +1,96 @@
+"""Calls whose args_summary has a text, by an index of trigrams, where the database has pg_trgm.
+
+Without it, or for a text without a trigram, rows are looked at one by one along the listing's walk, in windows that
+end: pages are short then. With it, a text that turns out to be rare on the walk is looked up in the index, for a
+bounded time; one that is frequent is met soon enough on the walk.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from audit_svc.ledger.batch import Values
+from audit_svc.postgres.open.connection import Connection, transaction
+from audit_svc.sql.read import listing
+from audit_svc.sql.read.listing import CALL_COLUMNS, Condition
+from service_kit.paging import Position
+
+if TYPE_CHECKING:
+    from audit_svc.postgres.read.database import PostgresDatabase
+
+INDEX = "idx_tool_call_log_args"
+MAKE_INDEX = (
+    f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {INDEX} ON tool_call_log USING gin (lower(args_summary) gin_trgm_ops)"
+)
+SEARCH_SECONDS = 0.5
+"""The longest look into the index: a text of frequent trigrams is gone on with on the walk."""
+
+_TRIGRAM = re.compile("[a-z0-9]{3}")
+"""What pg_trgm takes three of, in a database of any locale."""
+_HAS_INDEX = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass(?) AND indisvalid"
+_BY_BITMAP = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_indexscan = off")
+
+
+def has_index(connection: Connection) -> bool:
+    """Whether the database has the index of texts, whole."""
+    ((count,),) = connection.execute(_HAS_INDEX, (INDEX,))
+    return bool(count)
+
+
+def make_index(connection: Connection) -> str:
+    """Makes the index in a ledger that has no tool calls yet; why there is none, empty where there is one.
+
+    In a ledger that has some, it takes minutes: an administrator makes it, beside a service.
+    """
+    if has_index(connection):
+        return ""
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+        if connection.execute("SELECT 1 FROM tool_call_log LIMIT 1").fetchone():
+            return f"there are tool calls already: as the owner, run {MAKE_INDEX}"
+        with transaction(connection):
+            connection.execute(MAKE_INDEX.replace(" CONCURRENTLY", ""))
+    except psycopg.errors.InsufficientPrivilege:
+        return "the user may not make it: start once as the owner of the database"
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile, psycopg.errors.UndefinedObject):
+        return "the server has no pg_trgm: install it (Debian: postgresql-contrib)"
+    return ""
+
+
+def has_trigram(text: str) -> bool:
+    """Whether the index helps to find a text."""
+    return _TRIGRAM.search(listing.lower(text)) is not None
+
+
+@dataclass
+class TextSearch:
+    """Looks for the rows of the listing for which conditions hold, one of which is that of the text."""
+
+    database: "PostgresDatabase"
+    text: str
+    conditions: Sequence[Condition]
+
+    def rows(self, position: Position, size: int, give_up: float) -> tuple[list[Values], Position | None]:
+        """The first size rows after position, and where to go on: where it began, if that took too long."""
+        pattern = "%" + re.sub(r"([\\%_])", r"\\\1", listing.lower(self.text)) + "%"
+        sql, arguments = listing.select(
+            f"SELECT {CALL_COLUMNS} FROM tool_call_log",  # noqa: S608 - names of ours
+            [Condition("lower(args_summary) LIKE ?", (pattern,)), *self.conditions, *listing.after_key(position)],
+        )
+        began = time.monotonic()
+        raw = self.database.connection.raw
+        try:
+            with transaction(self.database.connection):
+                raw.execute(f"SET LOCAL statement_timeout = {max(1, round(1000 * SEARCH_SECONDS))}")
+                for setting in _BY_BITMAP:
+                    raw.execute(setting)
+                sql = f"{sql} ORDER BY created_at DESC, position DESC LIMIT {size}"
+                return self.database.execute(sql, arguments).fetchall(), None
+        except psycopg.errors.QueryCanceled:
+            if time.monotonic() - began < SEARCH_SECONDS:  # somebody else's
+                raise
+            return [], position
