@@ -11,14 +11,11 @@ import structlog
 from onrecord.gateway.v1 import approvals_pb2_grpc, control_pb2_grpc, gateway_pb2_grpc
 
 from gateway_svc.assembly import Gateway, assemble
-from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.errors import SettingsError
 from gateway_svc.http_client import check_trusted
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
-from gateway_svc.settings import GatewaySettings
+from gateway_svc.settings import GatewaySettings, unknown_settings
 from gateway_svc.stopping.service import ControlServicer
-from gateway_svc.tools.jail.sandbox import JailSettings
-from gateway_svc.tools.kinds import kinds as tool_kinds
 from gateway_svc.workers.counts import shared_limits
 from gateway_svc.workers.peers import Peers
 from gateway_svc.workers.routing import RoutingInterceptor
@@ -32,7 +29,7 @@ from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
-from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings, unknown_variables
+from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
 
 RULES = {method: roles for service, of in ROLES.items() for method, roles in rules_for(service, of).items()}
 
@@ -50,8 +47,7 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
     given = for_people(settings.log_style)
     described = describe_settings(settings, only_given=given) | _describe_engines(settings, only_given=given)
     log.info("service.starting", **described)
-    parts_of = [*(kind.settings for kind in engine_kinds()), *(kind.settings for kind in tool_kinds().values())]
-    for told in unknown_variables("GATEWAY_", GatewaySettings, JailSettings, *parts_of):
+    for told in unknown_settings():
         log.warning("settings.unknown", hint=told)
     parts = [settings, *settings.engines.values()]
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import structlog
 
-from gateway_svc.settings import GatewaySettings
+from gateway_svc.settings import GatewaySettings, unknown_settings
 from service_kit.run import prepare_process
 from service_kit.settings import load_settings
 from service_kit.terminal.command import BadParameter, Option
@@ -21,7 +21,7 @@ def serve(
     """Serve until SIGTERM. Settings come from environment variables GATEWAY_… (see docs/operations.md)."""
     if workers is not None:
         os.environ["GATEWAY_WORKERS"] = str(workers)
-    settings = load_settings(GatewaySettings)
+    settings = load_settings(GatewaySettings, unknown_settings)
     prepare_process(settings)
     os.umask(0o077)
     if (number := settings.number_of_workers) > 1:

@@ -26,7 +26,7 @@ from service_kit.setting_types import (
     file_with,
     split_commas,
 )
-from service_kit.settings import Settings, sentences_of
+from service_kit.settings import Settings, sentences_of, unknown_variables
 
 if TYPE_CHECKING:
     from gateway_svc.engines.kinds import EngineSettings
@@ -202,3 +202,13 @@ class GatewaySettings(ListenSettings, ProducerSettings):
         if self.mcp_file and self.mcp_file.is_relative_to(self.workspace):
             raise ValueError("GATEWAY_MCP_FILE: must not lie in GATEWAY_WORKSPACE, since tools could write it there")
         return self
+
+
+def unknown_settings() -> list[str]:
+    """A sentence for each variable that begins as the gateway's do and is no setting of any part of it."""
+    from gateway_svc.engines.kinds import engine_kinds
+    from gateway_svc.tools.jail.sandbox import JailSettings
+    from gateway_svc.tools.kinds import kinds as tool_kinds
+
+    parts = [*(kind.settings for kind in engine_kinds()), *(kind.settings for kind in tool_kinds().values())]
+    return unknown_variables("GATEWAY_", GatewaySettings, JailSettings, *parts)

@@ -8,13 +8,13 @@ from intake_svc.settings import IntakeSettings
 from service_kit.client import current_access
 from service_kit.probe import probe
 from service_kit.run import prepare_process
-from service_kit.settings import load_settings
+from service_kit.settings import load_settings, unknown_variables
 from service_kit.terminal.command import Exit, Option, echo
 
 
 def serve() -> None:
     """Serve until SIGTERM. Settings come from environment variables INTAKE_… (see docs/operations.md)."""
-    settings = load_settings(IntakeSettings)
+    settings = load_settings(IntakeSettings, lambda: unknown_variables("INTAKE_", IntakeSettings))
     prepare_process(settings)
     os.umask(0o077)
     from intake_svc.server import serve as serve_intake  # after the settings, so that wrong ones are told at once

@@ -10,6 +10,7 @@ import gateway_svc.__main__
 import intake_svc.__main__
 from onrecord_cli.folder import find, ledger_file, state_folder
 from service_kit import client
+from service_kit.terminal import failures
 from service_kit.terminal.program import Command, Group, Program
 
 _COMMANDS = "onrecord_cli.commands"
@@ -83,6 +84,9 @@ def _point_at_what_runs(has_target: bool) -> None:
         if value and not os.environ.get(name):
             os.environ[name] = value
     client.how_to_start = "`onrecord up` starts it"
+    failures.own_names["`audit-svc serve`"] = "`onrecord up`"
+    for name in ("backup", "check", "verify"):
+        failures.own_names[f"`audit-svc {name}"] = f"`onrecord {name}"
 
 
 if __name__ == "__main__":

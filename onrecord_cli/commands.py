@@ -82,6 +82,8 @@ def up(
         try:
             with started(folder, plan) as services:
                 _say(folder, plan, services)
+                for hint in services.misspelt():
+                    err.print(printable(hint), style="yellow")
                 while (ended := services.ended()) is None:
                     time.sleep(_LOOK_SECONDS)
                 raise ServiceEnded(ended.why())

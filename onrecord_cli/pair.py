@@ -103,6 +103,11 @@ class Pair:
                     return "no commands: no sandbox works here"
         return ""
 
+    def misspelt(self) -> list[str]:
+        """A sentence for each variable that is no setting of the service that it seems to be for."""
+        told = [event for service in self.services.values() for event in service.events()]
+        return [str(event.get("hint")) for event in told if event.get("event") == "settings.unknown"]
+
     def _start(self, name: str, words: list[str], settings: Mapping[str, str], prefix: str) -> Service:
         ours = {f"{prefix}_LOG_STYLE": "json", f"{prefix}_LOG_LEVEL": "info"}
         if name in ("gateway", "door"):

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -55,8 +55,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
-def load_settings(cls: type[S]) -> S:
+def load_settings(cls: type[S], unknown: Callable[[], list[str]] = list) -> S:
     """Reads the settings that cls describes from the environment.
+
+    unknown: sentences on variables that are no setting (see unknown_variables), told when one is wrong or missing: it
+    may be missing for being misspelt.
 
     Raises:
         SystemExit: with code 2, when a variable is wrong or missing, after a sentence for each on stderr.
@@ -64,7 +67,7 @@ def load_settings(cls: type[S]) -> S:
     try:
         return cls()
     except ValidationError as error:
-        refuse(sentences_of(cls, error))
+        refuse([*sentences_of(cls, error), *unknown()])
     except SettingsError as error:
         # Raised for a list or a map that is no JSON: the message names the field in quotes, and quotes no value.
         field = re.search(r'field "(\w+)"', str(error))

@@ -36,6 +36,7 @@ from audit_svc.terminal.plain import json_line, print_json, to_dict
 from audit_svc.terminal.running import Json, err, out, progress
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.failures import meant
 from service_kit.terminal.printing import Table, Text, Wide
 from service_kit.times import show_time
 
@@ -211,7 +212,8 @@ def usage(
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
             label_key = name.removeprefix(LABEL)
-            hint = f": to group by {label_key}, leave out {LABEL!r}" if label_key in DIMENSIONS else ""
+            is_named = label_key in DIMENSIONS
+            hint = f": to group by {label_key}, leave out {LABEL!r}" if is_named else meant(label_key, DIMENSIONS)
             err.print(f"no session of these has a label {printable(label_key)!r}{hint}", style="yellow")
 
 

@@ -8,7 +8,7 @@ from audit_svc.terminal.running import Database, error_is_exit_code_1
 from service_kit.client import current_access
 from service_kit.probe import probe
 from service_kit.run import prepare_process
-from service_kit.settings import load_settings
+from service_kit.settings import load_settings, unknown_variables
 from service_kit.terminal.command import Exit, Option, echo
 
 
@@ -39,5 +39,5 @@ def health(
 
 
 def _settings(db: Path | None) -> AuditSettings:
-    settings = load_settings(AuditSettings)
+    settings = load_settings(AuditSettings, lambda: unknown_variables("AUDIT_", AuditSettings))
     return settings if db is None else settings.model_copy(update={"db": db})

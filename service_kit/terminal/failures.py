@@ -1,7 +1,7 @@
 """How a program says that it could not do what was asked: a sentence on stderr, or an object where results are JSON."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -34,16 +34,31 @@ def asks_for_json(words: Sequence[str]) -> bool:
     return any(word in _JSON for word in [*options, *joined])
 
 
+def meant(typed: str, known: Iterable[str]) -> str:
+    """What may have been meant by a word that is not known, as the end of what is said of it; empty if none is near."""
+    from difflib import get_close_matches  # only where something is mistyped
+
+    near = get_close_matches(typed, known, 1)
+    return f": is {near[0]} meant?" if near else ""
+
+
+own_names: dict[str, str] = {}
+"""What a program calls commands that sentences name as those of other programs: it has the same under its own name."""
+
+
 def tell(failed: Failed) -> None:
     """Says why the program ends: for people a sentence, for programs one line, `{"error": {…}}`.
 
     Its fields: message, exit_code; from a service, or of the ledger's errors, code (the status of gRPC), reason and
     metadata as in google.rpc.ErrorInfo; option, where what was typed is wrong.
     """
+    sentence = failed.sentence
+    for other, own in own_names.items():
+        sentence = sentence.replace(other, own)
     if not stderr_is_json():
-        Printer(stderr=True).print("\n".join(map(printable, failed.sentence.split("\n"))), style="red")
+        Printer(stderr=True).print("\n".join(map(printable, sentence.split("\n"))), style="red")
         return
-    error = {"message": failed.sentence, "exit_code": failed.code, **_told(failed.cause), **failed.fields}
+    error = {"message": sentence, "exit_code": failed.code, **_told(failed.cause), **failed.fields}
     sys.stderr.write(json_text({"error": error}, ascii_only=True) + "\n")
     sys.stderr.flush()
 

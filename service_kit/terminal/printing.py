@@ -6,6 +6,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import IO, Annotated, Self
 
 from service_kit.printable import json_text
@@ -47,6 +48,11 @@ class Text:
     def __str__(self) -> str:
         return "".join(text for text, _ in self._parts)
 
+    @property
+    def style(self) -> str:
+        """The style of its beginning."""
+        return self._parts[0][1]
+
     def cut(self, width: int) -> "Text":
         """The text in at most width cells, with … in the place of what is left out."""
         if _cells(str(self)) <= width:
@@ -64,7 +70,10 @@ class Text:
 
 
 class Table:
-    """Rows in columns, each as wide as its widest cell. Columns in which nothing stands are not shown."""
+    """Rows in columns, each as wide as its widest cell. Columns in which nothing stands are not shown.
+
+    Where a line has no room even for those that must stay, each row is a block of lines, a column a line.
+    """
 
     def __init__(
         self,
@@ -98,8 +107,10 @@ class Table:
         widths = [max(map(_cells, map(str, column))) for column in zip(*rows, strict=True)]
         shown = [at for at in range(len(widths)) if len(rows) == 1 or any(str(row[at]) for row in rows[1:])]
         self.left_out = []
-        if width is not None:
-            self._fit(width, widths, shown)
+        if width is not None and not self._fit(width, widths, shown):
+            self.left_out = []
+            yield from self._blocks(width)
+            return
         for whole in rows:
             line = Text()
             blanks = 0
@@ -123,8 +134,21 @@ class Table:
             *([Text(short[at][str(cell)]) if at in short else cell for at, cell in enumerate(row)] for row in rows),
         ]
 
-    def _fit(self, width: int, widths: list[int], shown: list[int]) -> None:
-        """Cuts the text and leaves out columns until a line fits, or nothing is left that may go."""
+    def _blocks(self, width: int) -> Iterator[Text]:
+        """The rows one below the other, with all their columns; a cell goes on below itself."""
+        names, *rows = self._rows
+        margin = 2 + max(_cells(str(name)) for name in names)
+        for number, row in enumerate(rows):
+            if number:
+                yield Text()
+            for name, cell in zip(names, row, strict=True):
+                parts = _folded(str(cell), max(width - margin, MIN_TEXT))
+                for part, label in zip(parts, chain([name], repeat(Text())), strict=False):
+                    blanks = " " * (margin - _cells(str(label)))
+                    yield Text().append(label).append(blanks).append(part, cell.style)
+
+    def _fit(self, width: int, widths: list[int], shown: list[int]) -> bool:
+        """Cuts the text and leaves out columns until a line fits; whether it does in the end."""
         for least in (None, *self._least):
             if least in shown:
                 shown.remove(least)
@@ -134,7 +158,8 @@ class Table:
             if self._text in shown and widths[self._text] > room >= MIN_TEXT:
                 widths[self._text] = room
             if room >= (widths[self._text] if self._text in shown else 0):
-                return
+                return True
+        return False
 
 
 class Printer:
@@ -169,9 +194,12 @@ class Printer:
                 self.file.flush()
             return
         width = None if wide else self.width
-        lines = (
-            [*what.lines(width)] if isinstance(what, Table) else [what if isinstance(what, Text) else Text(what, style)]
-        )
+        if isinstance(what, Table):
+            lines = [*what.lines(width)]
+        elif isinstance(what, Text):
+            lines = [what]
+        else:
+            lines = [Text(part, style) for part in ([what] if cut or width is None else _wrapped(what, width))]
         if cut and width is not None:
             lines = [line.cut(width) for line in lines]
         _Shown.clear()
@@ -273,6 +301,28 @@ def terminal_width(file: IO[str]) -> int | None:
         return os.get_terminal_size(file.fileno()).columns or None
     except (OSError, ValueError):  # not a terminal, or a file of a test
         return None
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The lines of a text; those that are wider than width are broken between words, and go on with their indent."""
+    from textwrap import wrap  # most that is printed is narrower
+
+    lines = list[str]()
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        parts = wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += [line] if _cells(line) <= width else parts
+    return lines
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Text in pieces of at most width cells; one, which is empty, where there is none."""
+    pieces = [""]
+    for letter in text:
+        if _cells(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 def _cells(text: str) -> int:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from service_kit.terminal.command import BadParameter, Exit, echo
-from service_kit.terminal.failures import Failed, asks_for_json, tell
+from service_kit.terminal.failures import Failed, asks_for_json, meant, tell
 from service_kit.terminal.later import loaded_later
 from service_kit.terminal.parameters import Function, Parameters
 from service_kit.terminal.printing import put_stderr_in_json, stderr_is_json, terminal_width
@@ -122,7 +122,7 @@ class Program(NamedTuple):
                 parser.print_help(sys.stderr)
                 raise Exit(EXIT_USAGE)
             parser.parse_args(words if words[0].startswith("-") else [])
-            parser.error(f"there is no command {words[0]!r}")
+            parser.error(f"there is no command {words[0]!r}{meant(words[0], group.commands)}")
         elif isinstance(chosen, Group):
             path = f"{path} {words[0]}"
             self._choose(path, chosen, words[1:], parser_of(path, chosen.help, chosen.commands), typed)
@@ -182,9 +182,13 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line as all that goes wrong is said."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: -"):
+            typed = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+            message += meant(typed, self._option_string_actions)
         if stderr_is_json():
             raise Failed(message, EXIT_USAGE, fields={"code": "INVALID_ARGUMENT"})
-        super().error(message)
+        self.print_usage(sys.stderr)
+        raise Failed(f"{self.prog}: {message}", EXIT_USAGE)
 
 
 def _told_of(function: Function) -> str:

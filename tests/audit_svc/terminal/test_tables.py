@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -94,8 +95,21 @@ TABLES: dict[str, tuple[Callable[[], Table], list[str]]] = {
         ["2026-11-29", "1,234,567", "$10,000.000000", "total", "2,469,134", "$20,000.000000"],
     ),
     "usage by session": (partial(rows.usage_table, ["session"], [usage(SESSION)]), [SESSION[-8:], "$10,000.000000"]),
+    "usage by four groups": (
+        partial(
+            rows.usage_table, ["session", "model", "tool", "repository"], [usage(SESSION, "m" * 40, "bash", "r" * 70)]
+        ),
+        ["m" * 40, "bash", "1,234,567", "$10,000.000000", SESSION, "tokens out"],
+    ),
     "producers": (partial(producers.table_of, [PRODUCER]), [SESSION, "9", "2 (TOO_OLD)"]),
+    "producers with long names": (
+        partial(producers.table_of, [replace(PRODUCER, id=f"gateway-of-the-north/{SESSION}")]),
+        [f"gateway-of-the-north/{SESSION}", "2 (TOO_OLD)", "2026-11-29T08:00:00Z"],
+    ),
 }
+
+BLOCKS = ("usage by four groups", "producers with long names")
+"""No line has room for what must stay of them."""
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -105,7 +119,7 @@ def test_a_table_fits_80_columns_and_cuts_no_id_no_money_no_day_and_no_header(na
     lines = re.sub(r"\x1b\[\d*m", "", shown).splitlines()
     assert max(map(len, lines)) <= 80, lines
     assert [part for part in wanted if not any(part in line for line in lines)] == []
-    header = lines[0].split("  ")
+    header = lines[0].split("  ")[: 1 if name in BLOCKS else None]
     everything = next(str(line) for line in build().lines())
     assert [name for name in header if name.strip() not in everything] == []
     assert "…" not in lines[0]
@@ -127,6 +141,24 @@ def test_a_table_that_is_piped_has_all_columns_and_times_in_rfc_3339(capsys, nam
     assert " ago" not in piped.out
     if name in ("calls", "sessions"):
         assert re.search(r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ ", piped.out, re.MULTILINE)
+
+
+def test_a_row_that_no_line_has_room_for_is_a_block_of_lines():
+    """Each column is there, and a value that is wider than the screen goes on below itself."""
+    shown = re.sub(r"\x1b\[\d*m", "", on_terminal(lambda: Printer().print(TABLES["usage by four groups"][0]())))
+    assert "no room" not in shown
+    names = [line[:16].strip() for line in shown.splitlines()]
+    assert names[:6] == ["session", "model", "tool", "repository", "", "tool calls"]
+    assert "".join(line[16:] for line in shown.splitlines()[3:5]) == "r" * 70
+
+
+def test_a_sentence_that_is_wider_than_the_terminal_is_broken_between_words():
+    text = "  " + "what went wrong and what to do " * 5 + "/a/path/of/one/piece" * 5
+    shown = on_terminal(lambda: Printer(stderr=True).print(text))
+    *lines, path = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert path == "  " + "/a/path/of/one/piece" * 5
+    assert " ".join(shown.split()) == " ".join(text.split())
 
 
 def test_a_line_takes_the_place_of_how_far_something_is():
