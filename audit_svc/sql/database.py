@@ -25,6 +25,8 @@ class Dialect:
     """Before a column: no index of it is used. Empty where planners need no such hint."""
     in_few: str
     """That a column, the first, has a value of a subquery with few rows, the second."""
+    one_of_walks: str
+    """A part of a UNION ALL: a statement, and the order and the limit of the whole. No part is read further."""
     gathered: str
     """An aggregate: whole numbers, with commas between."""
     texts: str

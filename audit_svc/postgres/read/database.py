@@ -31,6 +31,7 @@ POSTGRES = Dialect(
     without_index="",
     # By the index of the column, for each value: a join might go through all rows in the order of the listing.
     in_few="{} = ANY (ARRAY{})",
+    one_of_walks="({} ORDER BY {} LIMIT {})",
     gathered="string_agg(CAST({} AS text), ',')",
     texts="string_agg({}, ',')",
     labels="(SELECT coalesce(json_object_agg(key, value), '{{}}') FROM session_labels l WHERE {})",

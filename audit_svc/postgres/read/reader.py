@@ -28,6 +28,8 @@ _SETTINGS = (
     "SET plan_cache_mode = force_custom_plan",
     # Compiling takes longer than most answers.
     "SET jit = off",
+    # A question has one core: its neighbours and the writer want the others.
+    "SET max_parallel_workers_per_gather = 0",
     # The newest rows, which most questions are about, are in memory, or on a disk that does not seek.
     "SET random_page_cost = 1.1",
 )

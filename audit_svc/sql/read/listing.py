@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
 from audit_svc.ledger.query import Filter
-from audit_svc.sql.database import Database
+from audit_svc.sql.database import Database, Dialect
 
 FEW_SESSIONS = 200
 """As many sessions with a label are looked up one by one; more are met soon enough on the way through all rows."""
@@ -114,6 +114,16 @@ def select(what: str, conditions: Iterable[Condition]) -> Statement:
     parts = list(conditions)
     where = " AND ".join(part.sql for part in parts)
     return Statement(f"{what}{' WHERE ' if where else ''}{where}", [x for part in parts for x in part.arguments])
+
+
+def merged(dialect: Dialect, parts: Sequence[Statement], order: str, limit: int) -> Statement:
+    """The first rows of all parts in an order: none is read further than they need."""
+    whole = f" ORDER BY {order} LIMIT {limit}"
+    arguments = [argument for part in parts for argument in part.arguments]
+    if len(parts) == 1:
+        return Statement(parts[0].sql + whole, arguments)
+    sql = " UNION ALL ".join(dialect.one_of_walks.format(part.sql, order, limit) for part in parts)
+    return Statement(sql + whole, arguments)
 
 
 def first(statement: Statement, order: str, size: int) -> Statement:

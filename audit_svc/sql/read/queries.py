@@ -60,9 +60,7 @@ def sessions_statement(database: Database, query: Query) -> Statement:
         else:
             walks = [("idx_sessions_status", [status, *conditions]) for status in each]
     parts = [listing.select(f"{_SESSIONS} INDEXED BY {index}", walk) for index, walk in walks]
-    arguments = [argument for part in parts for argument in part.arguments]
-    statement = Statement(" UNION ALL ".join(part.sql for part in parts), arguments)
-    return listing.first(statement, "created_at DESC, position DESC", query.size)
+    return listing.merged(database.dialect, parts, "created_at DESC, position DESC", query.size + 1)
 
 
 def get_session(database: Database, query: Query) -> tuple[questions_pb2.SessionRecord, Page[questions_pb2.Entry]]:

@@ -42,7 +42,7 @@ def tool_calls_after(database: Database, wanted: Filter, position: int) -> Tail[
 def plan_of(database: Database, wanted: Filter) -> Plan:
     """The walk that meets the fewest rows for a filter."""
     others = conditions_of(wanted)
-    planner = Planner(_LOG, others)
+    planner = Planner(database.dialect, _LOG, others)
     if plan := planner.shortest(database, wanted):
         return plan
     if unusual := _unusual(wanted):

@@ -13,7 +13,7 @@ from audit_svc.ledger.batch import Values
 from audit_svc.ledger.pages import Page, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.query import Filter, Query
-from audit_svc.sql.database import Database
+from audit_svc.sql.database import Database, Dialect
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition, Statement
 from service_kit.paging import MAX_PAGE_BYTES, Position
@@ -62,6 +62,7 @@ class Walk:
 class Plan:
     """How the rows of a request are found."""
 
+    dialect: Dialect
     log: Log
     walks: list[Walk]
     others: list[Condition]
@@ -76,16 +77,14 @@ class Plan:
             for walk in self.walks
         ]
         order = "ASC" if ascending else "DESC"
-        # The database merges the walks: none is read further than the page needs.
-        sql = " UNION ALL ".join(part.sql for part in parts)
-        sql += f" ORDER BY created_at {order}, position {order} LIMIT {limit}"
-        return Statement(sql, [argument for part in parts for argument in part.arguments])
+        return listing.merged(self.dialect, parts, f"created_at {order}, position {order}", limit)
 
 
 @dataclass(frozen=True)
 class Planner:
     """Makes the plan of a request from what is asked for."""
 
+    dialect: Dialect
     log: Log
     others: Mapping[str, list[Condition]]
     """Conditions by the name of what they ask for."""
@@ -93,7 +92,7 @@ class Planner:
     def by(self, walks: list[Walk], *known: str, is_short: bool = False) -> Plan:
         """A plan along walks, whose indexes know what is asked for by the names of known."""
         rest = [part for name, parts in self.others.items() if name not in known for part in parts]
-        return Plan(self.log, walks, rest, is_short)
+        return Plan(self.dialect, self.log, walks, rest, is_short)
 
     def shortest(self, database: Database, wanted: Filter) -> Plan | None:
         """A plan along few rows of any log: those of a session, of a rare label, or of suspect times."""

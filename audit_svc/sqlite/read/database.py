@@ -33,6 +33,7 @@ def sum_sql(value: str) -> str:
 SQLITE = Dialect(
     without_index="+",
     in_few="{} IN {}",
+    one_of_walks="{}",  # SQLite merges them
     gathered="group_concat({})",
     texts="group_concat({})",
     labels="json((SELECT json_group_object(key, value) FROM session_labels l WHERE {}))",
