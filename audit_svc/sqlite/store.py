@@ -10,6 +10,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.batch import Batch, query_batch
+from audit_svc.ledger.load import Load
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.sql.ledger import ReadableSql
 from audit_svc.sqlite.care import last_check
@@ -24,7 +25,6 @@ from audit_svc.sqlite.open.served import is_missing, mark_served
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.text.indexer import Indexer
-from audit_svc.sqlite.write.load import Load
 from audit_svc.sqlite.write.writer import Writer
 
 log = structlog.get_logger(__name__)

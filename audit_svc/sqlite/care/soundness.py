@@ -9,9 +9,9 @@ import apsw
 import structlog
 
 from audit_svc.errors import AuditError
+from audit_svc.ledger.load import Load
 from audit_svc.sqlite.care.last_check import LastCheck, leave
 from audit_svc.sqlite.open.connection import open_for_reading, why_damaged
-from audit_svc.sqlite.write.load import Load
 from recording.upkeep import attempt
 
 log = structlog.get_logger(__name__)

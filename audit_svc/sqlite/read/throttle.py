@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 
-from audit_svc.sqlite.write.load import Load
+from audit_svc.ledger.load import Load
 
 SHARE = 0.12
 """Seconds of CPU time a second for all queries together, while the writer is busy."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from audit_svc.errors import StoreRefused, StoreUnavailable
+from audit_svc.ledger.load import Load
 from audit_svc.ledger.migrations import Migration
 from audit_svc.sqlite.care import soundness
 from audit_svc.sqlite.care.last_check import mark_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.connection import why_damaged as look
-from audit_svc.sqlite.write.load import Load
 from tests.audit_svc.samples import audit_row, batch
 
 DAY_SECONDS = 24 * 3600

@@ -9,10 +9,10 @@ import apsw
 import pytest
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.ledger.load import WINDOW_SECONDS, Load
 from audit_svc.sqlite.read import throttle
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.store import SqliteLedger
-from audit_svc.sqlite.write.load import WINDOW_SECONDS, Load
 
 
 @pytest.fixture

@@ -246,7 +246,7 @@ def test_a_defect_of_the_indexer_does_not_end_the_writer(connection, open_writer
         raise OverflowError("a defect")
 
     monkeypatch.setattr(f"audit_svc.sqlite.text.indexer.{place}", defect)
-    monkeypatch.setattr("audit_svc.sqlite.text.indexer.FAILED_SECONDS", 0)
+    monkeypatch.setattr("audit_svc.ledger.idle.FAILED_SECONDS", 0)
     writer = open_writer(connection, indexer=Indexer(connection))
     assert writer.record(batch(audit_row())).result(30).stored == 1
     assert tried.wait(30)

@@ -9,9 +9,10 @@ from types import ModuleType
 import apsw
 import pytest
 
+from audit_svc.ledger import idle
 from audit_svc.sql.read import walks
 from audit_svc.sqlite.open.connection import open_for_writing
-from audit_svc.sqlite.text import indexer, text_index, text_search
+from audit_svc.sqlite.text import text_index, text_search
 from audit_svc.sqlite.text.text_index import index_rows
 from tests.audit_svc.empty import write_empty
 from tests.audit_svc.texts.ledger import call, write
@@ -20,7 +21,7 @@ SMALL: dict[ModuleType, dict[str, object]] = {
     text_index: {"ZONE_ROWS": 32, "ROWS_A_STEP": 8, "CHARACTERS_A_STEP": 60, "PAGES_A_STEP": 1},
     text_search: {"VAIN": 1, "ROWS_SAMPLED": 4},
     walks: {"LONG_WALK": -1, "FIRST_WINDOW": 2},
-    indexer: {"QUIET_SECONDS": 0.0},
+    idle: {"QUIET_SECONDS": 0.0},
 }
 """Zones of 32 rows; no walk is too short for the index."""
 

@@ -5,15 +5,15 @@ import time
 import apsw
 import pytest
 
+from audit_svc.ledger import idle
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.text import indexer
 from audit_svc.sqlite.text.indexer import Indexer
 
 
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_a_writer_that_commits_most_of_its_time_is_seldom_kept_from_it(monkeypatch, is_busy):
-    monkeypatch.setattr(indexer, "QUIET_SECONDS", 60.0)
-    monkeypatch.setattr(indexer, "SELDOM_SECONDS", 60.0)
+    monkeypatch.setattr(idle, "QUIET_SECONDS", 60.0)
+    monkeypatch.setattr(idle, "SELDOM_SECONDS", 60.0)
     connection = apsw.Connection(":memory:")
     migrate.up(connection, migrate.load_migrations())
     work = Indexer(connection)

@@ -9,12 +9,13 @@ import apsw
 import pytest
 
 from audit_svc.__main__ import program
+from audit_svc.ledger import idle
 from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.served import mark_served
-from audit_svc.sqlite.text import indexer, text_index
+from audit_svc.sqlite.text import text_index
 from audit_svc.sqlite.text.indexer import Indexer
 from audit_svc.sqlite.text.text_index import (
     first_unindexed,
@@ -228,7 +229,7 @@ def test_a_disk_without_room_for_the_index_takes_no_batch_with_it_nor_the_sums_o
     writer, index = indexing
     reading = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
     add_times = text_index._ADD_TIMES
-    monkeypatch.setattr(indexer, "FAILED_SECONDS", 0.01)
+    monkeypatch.setattr(idle, "FAILED_SECONDS", 0.01)
     monkeypatch.setattr(text_index, "_ADD_TIMES", "INSERT INTO no_such_table VALUES (:first, :last, :zone_rows)")
     for first in range(0, 200, 20):
         assert writer.record(batch(*[call(first + number) for number in range(20)])).result().stored == 20

@@ -1,0 +1,1 @@
+"""The sums of sessions, kept in the writer's idle time."""

@@ -1,0 +1,41 @@
+"""Adds rows to the sums of sessions when nothing else is to be written: see audit_svc.sql.usage.session_usage."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import psycopg
+
+from audit_svc.errors import AuditError, NotWriter
+from audit_svc.ledger.idle import IdleSteps
+from audit_svc.postgres.open.connection import Connection
+from audit_svc.postgres.read.database import POSTGRES
+from audit_svc.sql.usage.session_usage import sum_some
+from audit_svc.sql.usage.usage_tables import usage_tables
+
+ROWS_A_STEP = 2000
+"""Some tens of milliseconds, most of which are the way to the server and back."""
+
+
+class SessionSums(IdleSteps):
+    """Goes on with what is committed, in steps. It is called by the writer's thread.
+
+    A replica that has committed nothing does nothing, so that one that only stands by leaves this to the writer.
+    """
+
+    def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
+        """transaction: the writer's, which raises NotWriter where another replica writes."""
+        super().__init__([self._sum], (AuditError, psycopg.Error))
+        self._transaction = transaction
+        self._has_work = False
+
+    def _sum(self) -> Iterator[None]:
+        for kind in usage_tables(POSTGRES).kinds:
+            while True:
+                try:
+                    with self._transaction() as connection:
+                        last = sum_some(connection, kind, ROWS_A_STEP)
+                except NotWriter:
+                    return
+                if last is None:
+                    break
+                yield
