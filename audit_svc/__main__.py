@@ -37,6 +37,9 @@ program = Program(
                 "audit_svc.terminal.producers:producers", "List producers, and what never came of them."
             ),
             "backup": Command(f"{_CARE}:backup", "Make a copy of the ledger as it is at one moment, and check it."),
+            "copy": Command(
+                "audit_svc.terminal.copy:copy", "Copy a ledger with its seal from a file to PostgreSQL, or back."
+            ),
             "check": Command(f"{_CARE}:check", "Check a ledger or a backup, beside a running service too."),
             "verify": Command(f"{_SEAL}.verify:verify", "Check a ledger or a backup against its seal."),
             "proof": Command(f"{_SEAL}.proof:proof", "Print the proof of a row."),

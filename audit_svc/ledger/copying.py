@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 from audit_svc.errors import StoreRefused
 
+UNFINISHED = "copying"
+"""The file beside the target's seal that is there while a copy is not finished, and says of which state."""
 BATCH_ROWS = 5_000
 SUM_MODULUS = 1_000_003
 """Sums are of remainders: a sum of times is more than 64 bits hold."""

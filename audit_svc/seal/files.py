@@ -38,8 +38,14 @@ class FolderFiles:
                     found[path.name] = path.read_bytes()
         return found
 
+    def paths(self, folder: str) -> list[str]:
+        """See log.Files."""
+        found = sorted(path for path in (self.folder / folder).rglob("*") if path.is_file())
+        return [str(path.relative_to(self.folder)) for path in found if path.suffix != ".draft"]
+
     def write(self, files: Mapping[str, bytes]) -> None:
         """See log.Files."""
+        self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         paths = {self.folder / path: data for path, data in files.items()}
         changed = {path.parent for path in paths}
         for folder in sorted({parent for path in paths for parent in path.parents if self.folder in parent.parents}):

@@ -34,6 +34,10 @@ class Files(Protocol):
         """The files in a folder, by their names; those that cannot be read are left out."""
         ...
 
+    def paths(self, folder: str) -> list[str]:
+        """The paths of all files below a folder."""
+        ...
+
     def write(self, files: Mapping[str, bytes]) -> None:
         """Puts files in the place of what is there. Each is whole, and lasts, when this returns."""
         ...

@@ -12,7 +12,7 @@ class SqliteTables:
     """A connection to a file that no service has open."""
 
     def __init__(self, connection: Connection, path: Path) -> None:
-        self._connection = connection
+        self.connection = connection
         self._path = path
 
     def columns(self, table: Table) -> list[str]:
@@ -36,10 +36,10 @@ class SqliteTables:
 
     def add(self, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, instead: bool) -> None:
         """Adds rows in one transaction."""
-        with translated(self._path), transaction(self._connection):
+        with translated(self._path), transaction(self.connection):
             if instead:
-                self._connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 - names of ours
-            self._connection.executemany(
+                self.connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 - names of ours
+            self.connection.executemany(
                 f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608 - names of ours
                 rows,
             )
@@ -56,4 +56,4 @@ class SqliteTables:
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         with translated(self._path):
-            return self._connection.execute(sql, values).fetchall()
+            return self.connection.execute(sql, values).fetchall()

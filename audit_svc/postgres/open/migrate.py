@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from audit_svc.errors import MigrationRefused
+from audit_svc.ledger.copying import UNFINISHED
 from audit_svc.ledger.migrations import Applied, Migration, Status, migrations_in, statuses_of, waiting_of
 from audit_svc.postgres.open.connection import Connection, transaction, translated
 
@@ -53,6 +54,10 @@ FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.pronamespace = 'p
 """
 
 
+class UnfinishedCopy(MigrationRefused):
+    """The schema is what it must be, and a copy into it is not finished."""
+
+
 def load_migrations() -> list[Migration]:
     """The migrations of this version. Raises MigrationRefused."""
     return migrations_in(MIGRATIONS)
@@ -68,10 +73,15 @@ def pending(connection: Connection, migrations: Sequence[Migration]) -> list[Mig
 
     Raises:
         MigrationRefused: a migration was edited, is unknown or out of order, or the schema is not what they make.
+        UnfinishedCopy: `audit-svc copy` has not finished.
     """
     waiting = waiting_of(status(connection, migrations), migrations)
     if not waiting and migrations == load_migrations():
         _check_schema(connection)
+        if connection.execute("SELECT 1 FROM seal_files WHERE path = ?", (UNFINISHED,)).fetchone():
+            raise UnfinishedCopy(
+                "the ledger's database has part of a ledger, whose copy is not finished: ask `audit-svc copy` again"
+            )
     return waiting
 
 

@@ -37,6 +37,11 @@ class PostgresLog:
         found = self.all("SELECT path, data FROM seal_files WHERE path >= ? AND path < ? ORDER BY path", below(folder))
         return {path.rpartition("/")[2]: bytes(data) for path, data in found}
 
+    def paths(self, folder: str) -> list[str]:
+        """See log.Files."""
+        found = self.all("SELECT path FROM seal_files WHERE path >= ? AND path < ? ORDER BY path", below(folder))
+        return [str(path) for (path,) in found]
+
     def write(self, files: Mapping[str, bytes]) -> None:
         """See log.Files."""
         self.run_many(
