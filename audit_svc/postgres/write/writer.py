@@ -15,10 +15,11 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import NotWriter, StoreRefused, StoreUnavailable
 from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS, Batch
 from audit_svc.ledger.clock import SeenClock
-from audit_svc.ledger.group_commit import GroupCommit, IdleWork
+from audit_svc.ledger.group_commit import GroupCommit
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.usage import Usage
 from audit_svc.postgres.open.connection import Connection, connect, detail_of, transaction, translate
+from audit_svc.postgres.usage.session_sums import SessionSums
 from audit_svc.postgres.write.log_table import LogTable
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sql.write.inserts import Inserts
@@ -40,7 +41,6 @@ class Writer(GroupCommit[Connection]):
         queue_rows: int,
         observer: StoreObserver | None = None,
         epoch: Callable[[], int] | None = None,
-        idle: IdleWork | None = None,
     ) -> None:
         """Starts the thread, which connects when there is something to write.
 
@@ -51,7 +51,7 @@ class Writer(GroupCommit[Connection]):
         self._epoch = epoch
         self._session: _Session | None = None
         self._clock = SeenClock(None)
-        super().__init__(queue_rows, observer, idle)
+        super().__init__(queue_rows, observer, SessionSums(self._between_commits))
 
     @property
     def clock(self) -> SeenClock:
@@ -72,6 +72,12 @@ class Writer(GroupCommit[Connection]):
         # It may have changed whatever is known by heart.
         session.commits = -1
         return answer
+
+    @contextmanager
+    def _between_commits(self) -> Iterator[Connection]:
+        """A transaction for what nothing is known by heart of."""
+        with self._transaction() as session:
+            yield session.connection
 
     @contextmanager
     def _transaction(self) -> Iterator["_Session"]:
