@@ -161,14 +161,16 @@ class PostgresServer:
         self.close()
 
     def _run(self, program: str, *arguments: str) -> str:
+        user = self._user if program == "initdb" else None
         done = subprocess.run(
             [self._binaries / program, *arguments],
             capture_output=True,
             text=True,
             cwd=self.folder,
-            user=self._user,
-            group=pwd.getpwnam(self._user).pw_gid if self._user else None,
-            extra_groups=[] if self._user else None,
+            # A client may run as anybody. As this user it is started without fork(), which gRPC's threads may break.
+            user=user,
+            group=pwd.getpwnam(user).pw_gid if user else None,
+            extra_groups=[] if user else None,
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")

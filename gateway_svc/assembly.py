@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway_svc.approvals import ApprovalServicer
 from gateway_svc.conversations.files.store import FileConversations
+from gateway_svc.conversations.protocol import Conversations
 from gateway_svc.conversations.retention import Retention
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.engines.claude.calls import TOOLS as CLAUDE_TOOLS
@@ -56,8 +57,8 @@ log = structlog.get_logger(__name__)
 
 SECRET_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 TURNS_SHARE_OF_DRAIN = 0.5
-FOLDERS_OF_TURNS = ("sessions", "requests")
-"""Folders of the state directory without which no turn can be run."""
+RECOVER_SECONDS = 30.0
+"""How often it is looked for turns of other gateways that are gone."""
 """How much of the drain time turns may take to end by themselves; the rest is for cancelling them and sending rows."""
 JAILS_TOLD = {
     NO_JAIL: "commands run without a jail",
@@ -95,6 +96,7 @@ class Gateway:
     """A gateway, ready to serve."""
 
     settings: GatewaySettings
+    conversations: Conversations
     turns: Turns
     servicer: GatewayServicer
     approvals: ApprovalServicer
@@ -110,8 +112,11 @@ class Gateway:
     async def health(self) -> str:
         """Why no turn can be run here now as the deployment promises; empty when turns can be run."""
         trouble = await asyncio.to_thread(self.audited.record.trouble) if self.audited else ""
-        folders = (self.settings.state_dir / name for name in FOLDERS_OF_TURNS)
-        return trouble or await asyncio.to_thread(why_not_writable, *folders) or await self.check()
+        folders = [self.settings.state_dir / "requests"]
+        if self.settings.sessions is None:
+            folders.insert(0, self.settings.state_dir / "sessions")
+        trouble = trouble or await asyncio.to_thread(why_not_writable, *folders)
+        return trouble or await self.conversations.trouble() or await self.check()
 
     async def detail(self) -> str:
         """What an operator should look at: stops, the record, the rules, the jail for commands."""
@@ -133,11 +138,18 @@ class Gateway:
         if self.audited:
             await self.audited.record.drain(seconds * (1 - TURNS_SHARE_OF_DRAIN))
 
+    async def _recover(self) -> None:
+        await self.turns.recover()
+        while self.settings.sessions is not None:
+            await asyncio.sleep(RECOVER_SECONDS)
+            await self.turns.recover()
+
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
         """Runs what runs beside turns. At the end all is closed, in the opposite order: the record after the turns."""
         async with AsyncExitStack() as stack:
             stack.callback(self.run.close)
+            stack.push_async_callback(self.conversations.aclose)
             stack.callback(self.turns.close)
             if self.tracing:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
@@ -153,7 +165,7 @@ class Gateway:
                 stack.push_async_callback(runner.aclose)
             # Those that the drain time was too short for: their rows must still reach the spool.
             stack.push_async_callback(self.turns.cancel_all)
-            beside = [self.turns.recover(), *([self.retention.run()] if self.retention else [])]
+            beside = [self._recover(), *([self.retention.run()] if self.retention else [])]
             for task in map(asyncio.create_task, beside):
                 stack.push_async_callback(asyncio.wait, [task])
                 stack.callback(task.cancel)
@@ -171,11 +183,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
     if settings.approval_by_others and settings.tokens_file is None:
         raise SettingsError("GATEWAY_APPROVAL_BY_OTHERS needs GATEWAY_TOKENS_FILE: without names nobody is another")
     (settings.state_dir / "workspace").mkdir(parents=True, exist_ok=True)
-    conversations = FileConversations(
-        settings.state_dir,
-        synced=settings.conversations_sync == "turns",
-        memory_bytes=settings.conversations_memory_bytes,
-    )
+    conversations = open_conversations(settings)
     worker, answers = peers.worker if peers else None, Answers(settings.answer_seconds)
     sessions = Sessions(conversations, worker.is_home) if worker else Sessions(conversations)
     audited = open_audited(settings, answers) if settings.keeps_record else None
@@ -215,7 +223,26 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
     servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
     approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)
     run = Run(settings.state_dir)
-    return Gateway(settings, turns, servicer, approvals, stops, runners, check, audited, tracing, run, retention)
+    return Gateway(
+        settings, conversations, turns, servicer, approvals, stops, runners, check, audited, tracing, run, retention
+    )
+
+
+def open_conversations(settings: GatewaySettings) -> Conversations:
+    """The home of conversations that settings name.
+
+    Raises:
+        SettingsError: the database is not what is needed.
+        OSError: the state directory cannot be used.
+    """
+    synced, memory_bytes = settings.conversations_sync == "turns", settings.conversations_memory_bytes
+    if settings.sessions is None:
+        return FileConversations(settings.state_dir, synced=synced, memory_bytes=memory_bytes)
+    try:
+        from gateway_svc.conversations.postgres.store import PostgresConversations
+    except ImportError:
+        raise SettingsError("GATEWAY_SESSIONS: needs psycopg: pip install 'onrecord[postgres]'") from None
+    return PostgresConversations(settings.sessions.get_secret_value(), synced=synced, memory_bytes=memory_bytes)
 
 
 def _capacity(settings: GatewaySettings, worker: "Worker | None") -> Capacity:

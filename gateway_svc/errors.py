@@ -12,7 +12,8 @@ GatewayError
 ├── Stopped                  an administrator has stopped what the turn is of    FAILED_PRECONDITION
 ├── BudgetUnknown            mode strict, and the ledger does not answer         UNAVAILABLE
 ├── StoreUnavailable         the state directory cannot be used                  UNAVAILABLE
-│   └── DiskFull             because its disk is full                            RESOURCE_EXHAUSTED
+│   ├── DiskFull             because its disk is full                            RESOURCE_EXHAUSTED
+│   └── LeaseLost            because another gateway has taken the session       ABORTED
 ├── Damaged                  what a session is cannot be read                    DATA_LOSS
 ├── Overloaded               a limit of the gateway is reached                   RESOURCE_EXHAUSTED
 │   └── ReadTooSlowly        with other slow clients of turns                    RESOURCE_EXHAUSTED
@@ -156,6 +157,12 @@ class DiskFull(StoreUnavailable):
     """The state directory's disk has no room now."""
 
     code = "disk_full"
+
+
+class LeaseLost(StoreUnavailable):
+    """Another gateway has taken the session over, since this one was paused or cut off: its turn ends here."""
+
+    code = "lease_lost"
 
 
 class Damaged(_AboutOne):

@@ -35,6 +35,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.BudgetUnknown: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.LeaseLost: grpc.StatusCode.ABORTED,
     errors.Damaged: grpc.StatusCode.DATA_LOSS,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,

@@ -16,6 +16,7 @@ from service_kit.setting_types import (
     Bytes,
     Count,
     CountOrZero,
+    DatabaseUrl,
     Folder,
     HomePath,
     ListenAddress,
@@ -102,6 +103,9 @@ class GatewaySettings(ListenSettings, ProducerSettings):
     max_turn_seconds: Seconds = 600
     max_parallel_tools: Count = 8
 
+    sessions: DatabaseUrl | None = Field(
+        None, description="a PostgreSQL database that gateways share; files in the state directory when not given"
+    )
     conversations_sync: Literal["turns", "never"] = Field(
         "turns", description="whether a turn's begin and end wait until the disk has the conversation"
     )

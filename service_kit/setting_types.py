@@ -61,6 +61,14 @@ def check_url(value: str) -> str:
     return value
 
 
+def check_database_url(value: SecretStr) -> SecretStr:
+    """A URL of a PostgreSQL database, which may hold a password."""
+    text = value.get_secret_value()
+    if not re.match(r"postgres(ql)?://", text) or not text.isprintable() or " " in text:
+        raise ValueError("must be postgresql://user@host:5432/database")
+    return value
+
+
 def check_listen_address(value: str) -> str:
     """Where a server listens: host:port or unix:path."""
     if not _is_socket(value) and not _has_port(value, lowest=0):  # gRPC takes 70000 for a port, and listens on another
@@ -225,6 +233,7 @@ def _check_there(path: Path) -> None:
 
 Text = Annotated[str, AfterValidator(check_text)]
 Secret = Annotated[SecretStr, AfterValidator(check_secret)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(check_database_url)]
 HttpUrl = Annotated[str, AfterValidator(check_url)]
 ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
 MetricsAddress = Annotated[str, AfterValidator(check_metrics_address)]

@@ -75,6 +75,23 @@ WRONG: dict[object, tuple[str, ...]] = {
         *("http://h:0", "http://[::1", "http://h\n/x", "http://h/ ", " http://h", "http://1.2.3", f"u:{PLANTED}@h"),
         *(f"http://u:{PLANTED}@h:x", f"http://h:x/?key={PLANTED}", "http://a..b", "http://é" + "x" * 70),
     ),
+    st.check_database_url: (
+        *(
+            "nonsense",
+            "127.0.0.1:5432",
+            "http://h/x",
+            "postgres:h",
+            "postgresql:/h/x",
+            "mysql://h/x",
+            " postgresql://h/x",
+        ),
+        *(
+            f"postgresql://u:{PLANTED}@h/x y",
+            f"postgresql://u:{PLANTED}@h/x\n",
+            f"u:{PLANTED}@h/x",
+            f"dbname={PLANTED}",
+        ),
+    ),
     st.check_listen_address: NO_ADDRESS,
     st.check_metrics_address: (*NO_ADDRESS, "unix:/x"),
     st.check_socket_path: ("x", "./x", "..", ".", "unix:/x", "~nobody-here/x", "/" + "x" * 200, "127.0.0.1:1"),

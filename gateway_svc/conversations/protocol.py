@@ -1,4 +1,4 @@
-"""What a home of conversations does. Files are one; turns ask for nothing that only files could do."""
+"""What a home of conversations does; turns ask for nothing that only one of them could do."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -16,7 +16,8 @@ class Lease(Protocol):
     history: History
 
     def append(self, message: Message) -> None:
-        """Adds a message to the conversation. It survives the end of this process, and after save() a power cut.
+        """Adds a message to the conversation. It survives the end of this process after kept(), and a power cut after
+        save().
 
         Raises:
             StoreUnavailable: it cannot be kept, and is not in the history.
@@ -28,6 +29,14 @@ class Lease(Protocol):
 
         Raises:
             StoreUnavailable: they cannot be kept.
+        """
+        ...
+
+    async def kept(self) -> None:
+        """Returns when what was appended and noted so far would survive the end of this process.
+
+        Raises:
+            StoreUnavailable: it would not, and nothing more is kept under this lease.
         """
         ...
 
@@ -109,4 +118,12 @@ class Conversations(Protocol):
 
     def unused_since(self, updated_ms: int) -> AsyncIterator[str]:
         """The ids of sessions that were last saved before a time in milliseconds since 1970-01-01 UTC, by rising id."""
+        ...
+
+    async def trouble(self) -> str:
+        """Why no session can be used now; empty if they can."""
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go what the home has open."""
         ...

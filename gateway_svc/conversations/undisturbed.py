@@ -17,23 +17,33 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def in_thread(work: Callable[[], T], undone: Callable[[T], object] | None = None) -> T:
-    """Runs work in a thread, and is over when it is, also when it is cancelled meanwhile.
+async def whole(work: Coroutine[Any, Any, T], undone: Callable[[T], Coroutine[Any, Any, object]] | None = None) -> T:
+    """Does work, and is over when it is, also when it is cancelled meanwhile.
 
-    `undone` is then called with the result, which nobody gets.
+    `undone` is then done with the result, which nobody gets.
 
     Raises:
         CancelledError: when work is over.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         if not task.done():
             await to_its_end(_wait(task))
         if not task.cancelled() and task.exception() is None and undone is not None:
-            undone(task.result())
+            await to_its_end(undone(task.result()))
         raise
+
+
+async def in_thread(work: Callable[[], T], undone: Callable[[T], object] | None = None) -> T:
+    """Runs work in a thread, as whole() does. `undone` is called with a result that nobody gets."""
+
+    async def undo(result: T) -> None:
+        if undone is not None:
+            undone(result)
+
+    return await whole(asyncio.to_thread(work), undo)
 
 
 async def _wait(task: "asyncio.Task[Any]") -> None:

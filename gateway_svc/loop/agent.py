@@ -195,6 +195,7 @@ class Agent:
 
     async def _ask_model(self, turn: Turn, context: Context) -> StepResult:
         """Makes one model request, which has a cost row however it ends."""
+        await turn.kept()  # before a model sees it
         self._offer_tools()
         self._fit(turn, context)
         turn.events.begin_step()
@@ -271,6 +272,7 @@ class Agent:
 
     async def _run_tools(self, turn: Turn, context: Context, calls: Sequence[ToolCall]) -> None:
         """Runs the calls of one step in parallel; their results follow in the order of the calls."""
+        await turn.kept()
         results: dict[str, ToolResult] = {}
         places = asyncio.Semaphore(self._limits.max_parallel_tools)
         try:

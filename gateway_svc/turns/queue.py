@@ -252,7 +252,10 @@ class Turns:
 
     async def recover(self) -> None:
         """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""
-        for session_id in await self._sessions.left_running():
+        left: list[str] = []
+        with attempt("recovery of sessions"):
+            left = await self._sessions.left_running()
+        for session_id in left:
             # Gone, or run by another gateway; one that cannot be read must not keep the others from their end.
             with attempt("recovery of sessions"), suppress(NotFound, Busy):
                 async with self._sessions.hold(session_id) as session:

@@ -169,6 +169,7 @@ class SessionTurns:
             system_prompt=state.settings.system_prompt,
             history=session.history,
             append=session.append,
+            kept=session.kept,
             events=running.events,
             account=TurnAccount(
                 running.events.warn,

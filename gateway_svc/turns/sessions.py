@@ -59,6 +59,14 @@ class Session:
         for message in closing_messages(self.history, note):
             self.append(message)
 
+    async def kept(self) -> None:
+        """Returns when what was said and spent so far would survive the end of this process.
+
+        Raises:
+            StoreUnavailable: it would not.
+        """
+        await self._lease.kept()
+
     def note_sums(self) -> None:
         """Keeps what was spent.
 

@@ -1,7 +1,7 @@
 """A turn as its runner sees it: from one user input to the final answer."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +12,10 @@ from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.account import TurnAccount
 from gateway_svc.turns.events import TurnEvents
 from recording.calls import Scope
+
+
+async def _at_once() -> None:
+    """Where nothing is kept, nothing is waited for."""
 
 
 @dataclass(slots=True)
@@ -36,6 +40,8 @@ class Turn:
     """What runners keep of the conversation for the session's next turn, by their names."""
     stops: StoppableTurn = field(default_factory=StoppableTurn)
     """Which of its calls are stopped, and whether it is."""
+    kept: Callable[[], Awaitable[object]] = _at_once
+    """Returns when all that was added would survive the end of this process; raises StoreUnavailable."""
     started: float = field(default_factory=time.monotonic)
 
 

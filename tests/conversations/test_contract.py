@@ -1,8 +1,8 @@
 """What every home of conversations must do, whatever it is made of."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import Busy, InvalidRequest, NotFound
 from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
 from recording.calls import ToolCall
+from tests.support.postgres import *  # noqa: F403 - fixtures
 
 Home = Callable[[], Conversations]
 
@@ -32,10 +33,21 @@ messages = st.lists(
 )
 
 
-@pytest.fixture(params=["files"])
-def home(tmp_path) -> Home:
+@pytest.fixture(params=["files", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def home(request, tmp_path) -> AsyncIterator[Home]:
     """Opens the home, as each gateway that shares it does."""
-    return lambda: FileConversations(tmp_path)
+    async with AsyncExitStack() as stack:
+        if request.param == "postgres":
+            from gateway_svc.conversations.postgres.store import PostgresConversations
+
+            url = request.getfixturevalue("postgres_database")
+
+        def open_home() -> Conversations:
+            opened = FileConversations(tmp_path) if request.param == "files" else PostgresConversations(url)
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        yield open_home
 
 
 async def made(home: Conversations, owner: str = "", **settings_: Any) -> str:
@@ -71,6 +83,7 @@ def test_messages_come_back_as_they_were_to_who_has_them_in_memory_and_who_has_n
             lease = await gateway.open(session_id)
             assert lease.history.messages == first + second
             await lease.close()
+            await gateway.aclose()
 
     asyncio.run(tell())
 

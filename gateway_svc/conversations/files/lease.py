@@ -10,10 +10,11 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.places import CONVERSATION, Hold
-from gateway_svc.conversations.files.transcript import SUMS, Transcript, record_of
+from gateway_svc.conversations.files.transcript import SUMS, Transcript
 from gateway_svc.conversations.history import mended
 from gateway_svc.conversations.memory import History, Kept, Memory
 from gateway_svc.conversations.messages import encode
+from gateway_svc.conversations.records import record_of
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.undisturbed import in_thread, to_its_end
 from gateway_svc.errors import Damaged, NotFound, storing
@@ -86,6 +87,9 @@ class FileLease:
             self._transcript.append(SUMS, encode(sums))
         state.revision, state.updated_at_ms = revision, updated_ms
 
+    async def kept(self) -> None:
+        """It is since append()."""
+
     async def save(self) -> None:
         async with self._saving:
             self.state.revision += 1
@@ -136,7 +140,7 @@ def _read(transcript: Transcript, state: SessionState, records: int, memory: Mem
         state.totals = Totals.from_json(found.sums["totals"])
     if kept is not None and goes_on:
         kept.history.messages += found.messages
-        kept.history.bytes += found.bytes
+        kept.history.bytes += found.size_bytes
         return kept.history
     messages = mended(found.messages) if found.holes else found.messages
-    return History(messages, unreadable=found.unreadable, bytes=found.bytes)
+    return History(messages, unreadable=found.unreadable, bytes=found.size_bytes)

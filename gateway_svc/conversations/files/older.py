@@ -19,8 +19,9 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.places import CONVERSATION, SET_ASIDE, Places
-from gateway_svc.conversations.files.transcript import Transcript, record_of
+from gateway_svc.conversations.files.transcript import Transcript
 from gateway_svc.conversations.messages import from_line
+from gateway_svc.conversations.records import record_of
 from gateway_svc.conversations.session import SESSION_ID, SessionState
 
 log = structlog.get_logger(__name__)

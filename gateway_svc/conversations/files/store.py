@@ -141,6 +141,12 @@ class FileConversations:
                 if updated < updated_ms:
                     yield session_id
 
+    async def trouble(self) -> str:
+        return ""  # the gateway looks itself whether its state directory can be written
+
+    async def aclose(self) -> None:
+        """Nothing is open but what leases have."""
+
     def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
         for path in paths:
             try:

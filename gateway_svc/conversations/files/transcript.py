@@ -1,17 +1,13 @@
 """What was said in a session: a file of records, which are appended during turns and never changed."""
 
-import json
 import os
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from gateway_svc.conversations.messages import Line, encode, from_line, to_line
+from gateway_svc.conversations.messages import Line
+from gateway_svc.conversations.records import ASSISTANT, TOOL, USER, Found
 from gateway_svc.conversations.said import Place, Said
-from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from recording.framing import TORN, Damage, Form, encode_record, scan, write_whole
 
 BEGINNING = b"onrecord/sessions 1"
@@ -19,43 +15,9 @@ BEGINNING = b"onrecord/sessions 1"
 VERSION = 1
 """Of the records' payloads."""
 
-USER, ASSISTANT, TOOL = 1, 2, 3
-"""The payload is a message."""
 SUMS = 4
 """The payload is what a running turn has spent: a revision of the state's sums."""
 FORM = Form({USER, ASSISTANT, TOOL, SUMS}, 2**28)
-
-MAX_READ_BYTES = 2**28
-"""How much of a conversation is read at most: of a longer one its end, by whole turns. No model takes so much."""
-
-_KINDS: dict[type, int] = {UserMessage: USER, AssistantMessage: ASSISTANT, ToolMessage: TOOL}
-
-
-@dataclass(slots=True)
-class Found:
-    """What was read of a transcript."""
-
-    messages: list[Message] = field(default_factory=list)
-    bytes: int = 0
-    """The size of the messages as they are kept."""
-    sums: Line = field(default_factory=dict)
-    """The last ones; empty if there are none."""
-    end: int = 0
-    """Where the next record goes."""
-    number: int = 1
-    """The number of the next record."""
-    holes: list[str] = field(default_factory=list)
-    """What could not be read, for people."""
-    left_out: int = 0
-    """Messages at the beginning that were not read, since the conversation is too long."""
-
-    @property
-    def unreadable(self) -> str:
-        """What could not be read, as a sentence; empty if all could."""
-        parts = self.holes[:3] + ([f"and {len(self.holes) - 3} more"] if len(self.holes) > 3 else [])
-        if self.left_out:
-            parts.append(f"its first {self.left_out} messages were not read, since it is longer than 256 MiB")
-        return "; ".join(parts)
 
 
 class Transcript:
@@ -147,7 +109,7 @@ def read(fd: int, start: int = 0, number: int = 1) -> Found:
     size = os.fstat(fd).st_size
     if not start and os.pread(fd, len(BEGINNING), 0) == BEGINNING:
         start = len(BEGINNING)
-    found, kept, damaged = Found(end=start, number=number), deque[tuple[int, int, bytes]](), False
+    found, damaged = Found(end=start, number=number), False
     for part in scan(fd, start, size, number, FORM):
         if isinstance(part, Damage):
             if part.stop == size and part.reason == TORN:
@@ -161,18 +123,10 @@ def read(fd: int, start: int = 0, number: int = 1) -> Found:
             found.holes.append(f"records {found.number} to {part.number - 1} are missing")
         damaged, found.end, found.number = False, part.stop, part.number + 1
         if part.kind == SUMS:
-            found.sums = _decode(part.payload, found, part.number) or found.sums
+            found.sums = found.decode(part.payload, part.number) or found.sums
             continue
-        kept.append((part.number, part.kind, part.payload))
-        found.bytes += len(part.payload)
-        while found.bytes > MAX_READ_BYTES and _leave_out_a_turn(kept, found):
-            pass
-    for number_, _, payload in kept:
-        if (line := _decode(payload, found, number_)) is not None:
-            try:
-                found.messages.append(from_line(line))
-            except (KeyError, TypeError, ValueError, AttributeError):
-                found.holes.append(f"record {number_} is none that this version knows")
+        found.add(part.number, part.kind, part.payload)
+    found.decode_all()
     return found
 
 
@@ -207,33 +161,6 @@ def said_after(fd: int, after: Place) -> Iterator[tuple[Said, int, Place]]:
         number, start = part.number + 1, part.stop
         if part.kind != SUMS:
             found = Found()
-            line = _decode(part.payload, found, part.number)
+            line = found.decode(part.payload, part.number)
             said = Said(0, {"damaged": found.holes[0]}) if line is None else Said(part.number, line)
             yield said, len(part.payload), Place(number, start)
-
-
-def _leave_out_a_turn(kept: "deque[tuple[int, int, bytes]]", found: Found) -> bool:
-    """Leaves out the oldest turn; False if it is the only one."""
-    if not any(kind == USER for at, (_, kind, _) in enumerate(kept) if at):
-        return False
-    while True:
-        found.bytes -= len(kept.popleft()[2])
-        found.left_out += 1
-        if kept[0][1] == USER:
-            return True
-
-
-def _decode(payload: bytes, found: Found, number: int) -> dict[str, Any] | None:
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        value = None
-    if isinstance(value, dict):
-        return value
-    found.holes.append(f"record {number} is none that this version knows")
-    return None
-
-
-def record_of(message: Message) -> tuple[int, bytes]:
-    """The kind and the payload of a message's record."""
-    return _KINDS[type(message)], encode(to_line(message))

@@ -1,0 +1,218 @@
+"""What a home in PostgreSQL does besides: fences, servers that are away, databases that are not its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import psycopg
+import pytest
+from onrecord.common.v1 import common_pb2
+from uuid_utils import uuid7
+
+from demo.postgres import PostgresServer
+from gateway_svc.conversations.postgres.store import PostgresConversations
+from gateway_svc.conversations.said import Place
+from gateway_svc.conversations.session import SessionState
+from gateway_svc.errors import Busy, LeaseLost, SettingsError, StoreUnavailable
+from gateway_svc.messages import AssistantMessage, UserMessage
+from tests.support.postgres import *  # noqa: F403 - fixtures
+
+pytestmark = pytest.mark.postgres
+
+FROZEN = "UPDATE gateways SET beat_at = beat_at - interval '1 hour' WHERE number = 1"
+
+
+@pytest.fixture
+async def home(postgres_database) -> AsyncIterator[Callable[[], PostgresConversations]]:
+    async with AsyncExitStack() as stack:
+
+        def open_home() -> PostgresConversations:
+            opened = PostgresConversations(postgres_database)
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        yield open_home
+
+
+async def made(home: PostgresConversations) -> str:
+    state = SessionState(id=str(uuid7()), revision=1)
+    await home.create(state, synced=True)
+    return state.id
+
+
+async def query(home: PostgresConversations, sql: str) -> list[tuple[object, ...]]:
+    async with await psycopg.AsyncConnection.connect(home.database.conninfo, autocommit=True) as connection:
+        cursor = await connection.execute(sql)
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def test_a_holder_that_hangs_is_succeeded_and_cannot_write_when_it_wakes(home):
+    one, two = home(), home()
+    session_id = await made(one)
+    lease = await one.open(session_id)
+    lease.append(UserMessage("first"))
+    lease.state.status = common_pb2.SESSION_STATUS_RUNNING
+    await lease.save()
+    with pytest.raises(Busy):
+        await two.open(session_id)
+    await query(one, FROZEN)  # as if it had not told for so long that it lives
+    later = await two.open(session_id)
+    assert later.history.messages == [UserMessage("first")]
+    later.append(AssistantMessage("of the second"))
+    await later.save()
+    lease.append(AssistantMessage("of the first"))
+    with pytest.raises(LeaseLost, match=session_id):
+        await lease.kept()
+    for refused in (lease.save(), asyncio.to_thread(lease.append, UserMessage("more"))):
+        with pytest.raises(LeaseLost):
+            await refused
+    await lease.close()  # which lets nothing go that is another's
+    with pytest.raises(Busy):
+        await home().open(session_id)
+    await later.close()
+    again = await one.open(session_id)
+    assert again.history.messages == [UserMessage("first"), AssistantMessage("of the second")]
+    await again.close()
+
+
+async def test_a_lease_ends_with_its_connection(home, postgres_server):
+    one, two = home(), home()
+    session_id = await made(one)
+    lease = await one.open(session_id)
+    await one._membership.aclose()
+    later = await two.open(session_id)
+    lease.append(UserMessage("late"))
+    with pytest.raises(LeaseLost):
+        await lease.kept()
+    await later.close()
+
+
+async def test_a_turn_outlasts_a_restart_of_the_server():
+    with PostgresServer() as server:
+        home = PostgresConversations(server.create_database("sessions"))
+        try:
+            session_id = await made(home)
+            lease = await home.open(session_id)
+            lease.append(UserMessage("before"))
+            await lease.save()
+            server.kill()
+            lease.append(AssistantMessage("meanwhile"))
+            await asyncio.to_thread(server.start)
+            await lease.kept()
+            lease.append(UserMessage("after"))
+            await lease.save()
+            await lease.close()
+            other = PostgresConversations(server.url("sessions"))
+            again = await other.open(session_id)
+            assert [message.text for message in again.history.messages] == ["before", "meanwhile", "after"]
+            await again.close()
+            await other.aclose()
+        finally:
+            await home.aclose()
+
+
+async def test_what_a_crash_of_the_server_undid_is_sent_again(home):
+    """Commits of what a running turn has added are not waited for; a server that crashes may lose the last ones."""
+    one = home()
+    session_id = await made(one)
+    lease = await one.open(session_id)
+    lease.append(UserMessage("go"))
+    await lease.save()
+    lease.append(AssistantMessage("first"))
+    await lease.kept()
+    await query(one, "DELETE FROM conversation_records WHERE number = 2")
+    await query(one, "UPDATE conversations SET records = 1")
+    lease.append(UserMessage("second"))
+    await lease.save()
+    await lease.close()
+    again = await home().open(session_id)
+    assert [message.text for message in again.history.messages] == ["go", "first", "second"]
+    assert again.history.unreadable == ""
+    await again.close()
+
+
+async def test_what_is_held_by_nobody_here_is_let_go_when_the_connection_is_made_again(home, postgres_server):
+    """A crash of the server may undo that a session was let go."""
+    one, two = home(), home()
+    session_id, held = await made(one), await made(one)
+    await (await one.open(session_id)).close()
+    lease = await one.open(held)
+    await query(one, "UPDATE conversations SET holder = 1")
+    with pytest.raises(Busy):
+        await two.open(session_id)
+    await query(one, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1")
+    async with asyncio.timeout(30):
+        while await query(one, "SELECT 1 FROM conversations WHERE holder = 1") != [(1,)]:
+            await asyncio.sleep(0.05)
+    await (await two.open(session_id)).close()
+    lease.append(UserMessage("on"))
+    await lease.save()
+    await lease.close()
+
+
+async def test_a_server_that_is_away_for_long_is_told_and_waited_for(home, monkeypatch):
+    monkeypatch.setattr("gateway_svc.conversations.postgres.database.PATIENCE_SECONDS", 0.5)
+    with PostgresServer(synced=False) as server:
+        url = server.create_database("sessions")
+        server.kill()
+        away = PostgresConversations(url)
+        assert "cannot be used now" in await away.trouble()
+        with pytest.raises(StoreUnavailable):
+            await away.open("0190-x")
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(30):
+            while await away.trouble():
+                await asyncio.sleep(0.1)
+        await (await away.open(await made(away))).close()
+        await away.aclose()
+
+
+async def test_a_record_that_is_gone_is_told_and_costs_itself_alone(home):
+    one = home()
+    session_id = await made(one)
+    lease = await one.open(session_id)
+    for text in ("one", "two", "three"):
+        lease.append(UserMessage(text))
+        lease.append(AssistantMessage(f"answer {text}"))
+    await lease.save()
+    await lease.close()
+    await query(one, "DELETE FROM conversation_records WHERE number IN (3, 4)")
+    lease = await home().open(session_id)
+    assert lease.history.unreadable == "records 3 to 4 are missing"
+    assert [message.text for message in lease.history.messages] == ["one", "answer one", "three", "answer three"]
+    await lease.close()
+    page = await one.read_said(session_id, "", Place(0, 0), 3)
+    assert [said.number for said in page.said] == [1, 2, 0]
+    page = await one.read_said(session_id, "", page.next, 3)
+    assert ([said.number for said in page.said], page.next) == ([5, 6], None)
+
+
+@pytest.mark.parametrize("table", ["tool_call_log", "ledger_writer"])
+def test_a_ledgers_database_is_refused(postgres_database, table):
+    with psycopg.connect(postgres_database) as connection:
+        connection.execute(f"CREATE TABLE {table} (position bigint)")
+    with pytest.raises(SettingsError, match=f"GATEWAY_SESSIONS.* {table}.*database of its own"):
+        PostgresConversations(postgres_database)
+    with psycopg.connect(postgres_database) as connection:
+        assert connection.execute("SELECT to_regclass('conversations')").fetchone() == (None,)
+
+
+def test_a_database_of_a_newer_version_is_refused(postgres_database):
+    PostgresConversations(postgres_database)
+    with psycopg.connect(postgres_database) as connection:
+        connection.execute("INSERT INTO conversation_migrations VALUES (99, 'later')")
+    with pytest.raises(SettingsError, match="newer version"):
+        PostgresConversations(postgres_database)
+
+
+def test_no_password_is_told(postgres_server):
+    url = postgres_server.url("nowhere").replace("onrecord@", "onrecord:pass-word@")
+    with pytest.raises(SettingsError) as refused:
+        PostgresConversations(url)
+    assert "pass-word" not in str(refused.value)
+
+
+def test_a_url_that_libpq_cannot_read_is_refused_without_its_words():
+    with pytest.raises(SettingsError, match="libpq cannot read it") as refused:
+        PostgresConversations("postgresql://u:pass-word@h/x?nonsense=pass-word")
+    assert "pass-word" not in str(refused.value)
