@@ -48,6 +48,7 @@ class ProofServicer(proof_pb2_grpc.ProofServiceServicer):
                 verifier_key=str(head.verifier),
                 cosigned_notes=head.cosigned,
                 restores=map(str, seal.restores(head)),
+                rotations=seal.rotations(),
             )
 
         return await self._ask(answer)

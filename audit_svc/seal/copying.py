@@ -1,6 +1,6 @@
 """Copies a log from one store to another. The signing key, which is a file, stays where it is."""
 
-from audit_svc.seal.folder import CHECKPOINT, VERIFIER
+from audit_svc.seal.folder import CHECKPOINT, ROTATIONS, VERIFIER
 from audit_svc.seal.log import OWN, Index, Log
 from audit_svc.seal.outside.cosigned import FOLDER
 from audit_svc.seal.reader import TOLD
@@ -16,7 +16,7 @@ def copy_log(source: Log, target: Log) -> None:
     checkpoint = source.read(CHECKPOINT)
     if checkpoint is None or target.read(CHECKPOINT) == checkpoint:
         return
-    paths = [*source.paths("tile"), *source.paths(FOLDER), VERIFIER, TOLD]
+    paths = [*source.paths("tile"), *source.paths(FOLDER), *source.paths(ROTATIONS), VERIFIER, TOLD]
     with target.changing(None):
         for first in range(0, len(paths), FILES_AT_ONCE):
             found = {path: source.read(path) for path in paths[first : first + FILES_AT_ONCE]}

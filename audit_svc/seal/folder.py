@@ -12,8 +12,10 @@ from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer, Verifier
 
 KEY, VERIFIER, LOCK, CHECKPOINT = "key", "key.pub", "lock", "checkpoint"
-ORDER = "accept-restore"
-"""What asks the sealer to accept a restore; it removes it when that is done."""
+ORDER = "order"
+"""What asks the running sealer to accept a restore or change its key; it removes it when that is done, or refused."""
+ROTATIONS = "rotations"
+"""For each rotation, in their order, the proof of its entry in a checkpoint that the key before it has signed too."""
 
 
 def folder_of(database: Path) -> Path:

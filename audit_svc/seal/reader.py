@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, NotSealed
-from audit_svc.seal.folder import CHECKPOINT, VERIFIER, newest_checkpoint, own_verifier
+from audit_svc.seal.folder import CHECKPOINT, ROTATIONS, VERIFIER, newest_checkpoint, own_verifier
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.outside.cosigned import Cosigned
@@ -26,6 +26,7 @@ from recording.transparency.proof import Proof
 from recording.transparency.tree import HASH_BYTES
 
 MAX_RESTORES = 16
+MAX_ROTATIONS = 64
 _TILE = re.compile(r"tile/([0-9]{1,2})/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
 
 TOLD = "told"
@@ -99,6 +100,12 @@ class SealReader:
         with _damage(), closing(self._log.index()) as index:
             said = index.entries(head.checkpoint.size, MAX_RESTORES)
             return [Proof.make(leaf.encode(), at, self._tiles, head.note) for at, leaf in said]
+
+    def rotations(self) -> list[str]:
+        """The proofs of the newest rotations of the log's key, the oldest first. Raises Damaged."""
+        with _damage():
+            found = self._log.read_below(ROTATIONS)
+            return [found[name].decode("utf-8", "replace") for name in sorted(found)[-MAX_ROTATIONS:]]
 
     def proof(self, kinds: Sequence[leaf.Kind], id_: str, recorded_by: str | None) -> Proof:
         """Of the one row of an id. Raises NotFound, AmbiguousId, NotSealed, Damaged, StoreRefused."""

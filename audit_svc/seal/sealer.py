@@ -19,6 +19,7 @@ from audit_svc.seal.files import replace_file
 from audit_svc.seal.folder import (
     CHECKPOINT,
     ORDER,
+    ROTATIONS,
     beside,
     keep_verifier,
     make_key,
@@ -36,6 +37,7 @@ from audit_svc.seal.tiles import Tiles, TileWriter
 from recording.transparency import tree
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer
+from recording.transparency.proof import Proof
 
 ROUND_ROWS = 16_384
 """The most rows of one kind in a round, which ends with a checkpoint."""
@@ -124,7 +126,7 @@ class Sealer:
         self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
         return restore
 
-    def rotate_key(self, reason: str, by: str) -> Signer:
+    def rotate_key(self, reason: str, by: str) -> KeyChange:
         """Makes another key the log's, and puts that on the log. Both sign from now on, until retire_key().
 
         Raises:
@@ -142,15 +144,17 @@ class Sealer:
         write_key(waiting, new)
         self._signers = [new, old]
         change = KeyChange("rotate", str(new.verifier), str(old.verifier), reason, by)
-        self._enter(change.leaf(int(time.time() * 1000)))
+        self._enter(said := change.leaf(int(time.time() * 1000)))
+        proof = Proof.make(said.encode(), self.size - 1, Tiles(self._log, self.size), (self._signed or b"").decode())
+        self._log.write({f"{ROTATIONS}/{self.size - 1:020d}": str(proof).encode()})
         write_key(beside(self._key_file, "old"), old)
         write_key(self._key_file, new)
         waiting.unlink()
         replace_file(beside(self._key_file, "pub"), f"{new.verifier}\n".encode())
         keep_verifier(self._log, new.verifier)
-        return new
+        return change
 
-    def retire_key(self, reason: str, by: str) -> None:
+    def retire_key(self, reason: str, by: str) -> KeyChange:
         """Ends that two keys sign, puts that on the log, and removes the old one. Raises as rotate_key()."""
         if len(self._signers) < 2:
             raise BadKey("one key alone signs: `audit-svc seal key rotate` begins with another")
@@ -159,6 +163,7 @@ class Sealer:
         change = KeyChange("retire", str(new.verifier), str(old.verifier), reason, by)
         self._enter(change.leaf(int(time.time() * 1000)))
         beside(self._key_file, "old").unlink()
+        return change
 
     def _enter(self, said: str, producers: Mapping[tuple[str, str], int] | None = None) -> None:
         before = self.size
@@ -170,17 +175,27 @@ class Sealer:
             self._sign(before)
 
     def take_order(self) -> None:
-        """Accepts a restore where somebody has asked for it beside the running sealer. Raises as accept_restore()."""
+        """Does what somebody has asked for beside the running sealer.
+
+        Raises:
+            BadKey: the key cannot be changed now. Nothing is asked for any more.
+            BadLog, StoreRefused: as step().
+        """
         order = self._log.read(ORDER)
         if order is None:
             return
+        acts = {"restore": self.accept_restore, "rotate": self.rotate_key, "retire": self.retire_key}
         try:
             said = json.loads(order)
-            reason, by = str(said["reason"]), str(said["by"])
+            act, reason, by = acts[said["act"]], str(said["reason"]), str(said["by"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._log.remove(ORDER)
             raise BadLog(f"{self._log.place(ORDER)} could not be read ({type(error).__name__}): ask again") from None
-        self.accept_restore(reason, by)
+        try:
+            act(reason, by)
+        except BadKey:
+            self._log.remove(ORDER)
+            raise
         self._log.remove(ORDER)
 
     def _append(self, found: list[tuple[Kind, list[tuple[int, bytes]]]], producers: dict[tuple[str, str], int]) -> None:

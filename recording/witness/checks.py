@@ -1,6 +1,7 @@
 """What an answer of the ledger proves, or contradicts. Nothing here asks or writes anything."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from onrecord.audit.v1 import audit_pb2, proof_pb2
@@ -43,13 +44,28 @@ def read_head(view: View, answer: proof_pb2.GetCheckpointResponse) -> tuple[Veri
     """The log's key and the checkpoint that it has signed, whatever the view has seen before.
 
     Raises:
-        Contradiction: the key is another than the view's.
+        Contradiction: the key is another than the view's, and none that this one leads to.
     """
     try:
-        verifier = Verifier.parse(view.key or answer.verifier_key)
+        verifier = _rotated(Verifier.parse(view.key or answer.verifier_key), answer.rotations)
         return verifier, Checkpoint.open(answer.note, verifier)
     except (BadNote, BadKey) as error:
         raise Contradiction("key", f"its log is not signed with the key that is known: {error}") from None
+
+
+def _rotated(known: Verifier, rotations: Iterable[str]) -> Verifier:
+    """The key that follows a known one by the log's own entries, each in a log that the key before it has signed."""
+    for text in rotations:
+        try:
+            proof = Proof.parse(text)
+            proof.check(known)
+            said = json.loads(proof.leaf)
+            if said["kind"] == "entry" and said["act"] == "rotate" and said["old"] == str(known):
+                following = Verifier.parse(said["key"])
+                known = following if following.name == known.name else known
+        except (BadNote, BadKey, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # of another key, or not to be believed
+    return known
 
 
 def next_key(verifier: Verifier, answer: proof_pb2.GetCheckpointResponse) -> str:

@@ -37,7 +37,9 @@ class View:
     """What was seen, and what is to be done about it."""
 
     key: str = ""
-    """The log's verifier key: the first that was seen, or the one that a setting names."""
+    """The log's verifier key: the first that was seen, or the one that a setting names, or what these led to."""
+    named: str = ""
+    """The one that a setting named; empty where none did."""
     note: str = ""
     """The newest checkpoint that was seen and found consistent with all before, or that a doubt began with."""
     restores: list[str] = field(default_factory=list)

@@ -167,11 +167,12 @@ class Witness:
     def _take_key(self) -> None:
         """A key that a setting names is another log than that of another key: what was seen of that says nothing."""
         view, key = self._view, self._options.log_key
-        if not key or view.key == key:
+        if not key or key in {view.key, view.named}:
+            view.named = key or view.named
             return
         if view.key:
             log.warning("witness.another_log", before=view.key, now=key)
-        self._view = View(key=key, doubt=view.doubt, resend=view.resend)
+        self._view = View(key=key, named=key, doubt=view.doubt, resend=view.resend)
         if view.doubt is not None and view.doubt.kind == "key":
             self._accept("the key of its log is the one that a setting names")
 

@@ -1,16 +1,15 @@
 """seal key new, show, rotate and retire."""
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-from audit_svc.seal.errors import SealError
+from audit_svc.seal.errors import InUse, SealError
 from audit_svc.seal.folder import CHECKPOINT, make_key, read_key
-from audit_svc.seal.sealer import Sealer
+from audit_svc.seal.key_change import Act, KeyChange
 from audit_svc.terminal.running import Database, error_is_exit_code_1
-from audit_svc.terminal.seal.place import Folder, KeyFile, where
+from audit_svc.terminal.seal.ordering import ask_sealer
+from audit_svc.terminal.seal.place import Folder, KeyFile, Where, where
 from service_kit.terminal.command import Argument, Option, echo
 
 
@@ -42,10 +41,8 @@ def rotate(
     seal: Folder = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Begin to sign with a new key beside the old one, while no service runs, and print the new verifier key."""
-    with _sealer(reason, db, seal, key_file) as sealer:
-        said = str(sealer.rotate_key(reason, getpass.getuser()).verifier)
-    echo(said)
+    """Begin to sign with a new key beside the old one, and print the new verifier key."""
+    echo(_change("rotate", reason, where(db, seal), key_file).key)
 
 
 def retire(
@@ -54,20 +51,22 @@ def retire(
     seal: Folder = None,
     key_file: KeyFile = None,
 ) -> None:
-    """End that two keys sign, while no service runs, and remove the old one."""
-    with _sealer(reason, db, seal, key_file) as sealer:
-        sealer.retire_key(reason, getpass.getuser())
-        said = f"signed by {sealer.signer.verifier} alone"
-    echo(said)
+    """End that two keys sign, and remove the old one."""
+    echo(f"signed by {_change('retire', reason, where(db, seal), key_file).key} alone")
 
 
-@contextmanager
-def _sealer(reason: str, db: Path | None, seal: Path | None, key_file: Path | None) -> Iterator[Sealer]:
-    found = where(db, seal)
+def _change(act: Act, reason: str, found: Where, key_file: Path | None) -> KeyChange:
+    """Has the key changed: by the running sealer, else here."""
     with error_is_exit_code_1():
         if not reason.strip():
             raise SealError("--reason is empty: say why, it stands in the log for ever")
         if found.log.read(CHECKPOINT) is None:
             raise SealError(f"{found.log.place()} has no checkpoint: nothing is sealed there")
-        with found.open_sealer(key_file) as sealer:
-            yield sealer
+        try:
+            with found.open_sealer(key_file) as sealer:
+                return (sealer.rotate_key if act == "rotate" else sealer.retire_key)(reason, getpass.getuser())
+        except InUse:
+            change = KeyChange.parse(ask_sealer(found.log, act, reason))
+        if change is None or change.act != act:
+            raise SealError("somebody asked the process that seals for something else meanwhile: look, and ask again")
+        return change

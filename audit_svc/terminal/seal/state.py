@@ -1,22 +1,18 @@
 """seal status, run and accept-restore."""
 
 import getpass
-import json
-import time
 from contextlib import closing
 from typing import Annotated
 
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import InUse, Rewritten, SealError
-from audit_svc.seal.folder import CHECKPOINT, ORDER, newest_checkpoint, own_verifier
+from audit_svc.seal.folder import CHECKPOINT, newest_checkpoint, own_verifier
 from audit_svc.seal.history import History, Restore
-from audit_svc.seal.log import Log
 from audit_svc.seal.tiles import Tiles
 from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, progress, say
+from audit_svc.terminal.seal.ordering import ask_sealer
 from audit_svc.terminal.seal.place import Folder, KeyFile, where
 from service_kit.terminal.command import Exit, Option, echo
-
-_ORDER_SECONDS = 60.0
 
 
 def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> None:
@@ -81,23 +77,8 @@ def accept_restore(
             with found.open_sealer(key_file) as sealer:
                 restore = sealer.accept_restore(reason, getpass.getuser())
         except InUse:
-            restore = _ask_sealer(found.log, reason)
+            restore = Restore.parse(ask_sealer(found.log, "restore", reason))
     lost = {kind: count for kind, count in restore.lost.items() if count}
     echo("lost: " + (", ".join(f"{count} of {kind}" for kind, count in lost.items()) or "nothing"))
     for name, (first, last) in restore.producers.items():
         echo(f"lost of producer {name}: numbers {first} to {last}, until it sends them again")
-
-
-def _ask_sealer(log: Log, reason: str) -> Restore:
-    """Has the running sealer accept a restore. Raises SealError: it does not."""
-    log.write({ORDER: json.dumps({"reason": reason, "by": getpass.getuser()}).encode()})
-    deadline = time.monotonic() + _ORDER_SECONDS
-    while log.read(ORDER) is not None:
-        if time.monotonic() > deadline:
-            log.remove(ORDER)
-            raise SealError("the process that seals does not answer: look at the service's log (seal.trouble)")
-        time.sleep(0.05)
-    checkpoint, _ = newest_checkpoint(log, own_verifier(log))
-    with closing(log.index()) as index:
-        (_, said) = index.entries(checkpoint.size, 1)[-1]
-    return Restore.parse(said)

@@ -53,6 +53,7 @@ class GetCheckpointResponse(_message.Message):
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
     COSIGNED_NOTES_FIELD_NUMBER: _builtins.int
     RESTORES_FIELD_NUMBER: _builtins.int
+    ROTATIONS_FIELD_NUMBER: _builtins.int
     note: _builtins.str
     """The checkpoint (https://c2sp.org/tlog-checkpoint) as a signed note: the log's signature, and the cosignatures of witnesses
     that have signed this very checkpoint.
@@ -77,6 +78,12 @@ class GetCheckpointResponse(_message.Message):
         checkpoint, as https://c2sp.org/tlog-proof, with the entry in its line extra; the oldest first.
         """
 
+    @_builtins.property
+    def rotations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For each of the newest 64 rotations of the log's key, the proof of its entry in a checkpoint that the key before it has
+        signed too, in the form of restores; the oldest first. Who knows one key is led to the newest by them.
+        """
+
     def __init__(
         self,
         *,
@@ -85,10 +92,11 @@ class GetCheckpointResponse(_message.Message):
         verifier_key: _builtins.str = ...,
         cosigned_notes: _abc.Iterable[_builtins.str] | None = ...,
         restores: _abc.Iterable[_builtins.str] | None = ...,
+        rotations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_hashes", b"consistency_hashes", "cosigned_notes", b"cosigned_notes", "note", b"note", "restores", b"restores", "verifier_key", b"verifier_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_hashes", b"consistency_hashes", "cosigned_notes", b"cosigned_notes", "note", b"note", "restores", b"restores", "rotations", b"rotations", "verifier_key", b"verifier_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
