@@ -15,6 +15,7 @@ from audit_svc.ledger.groups import check_groups
 from service_kit.paging import Position, decode_token, encode_token, page_size
 
 MAX_LABELS = 32
+MAX_IDS = 1000
 MAX_TEXT = 4096
 """The longest text to search for, in characters: as long as the longest summary of arguments."""
 
@@ -185,7 +186,8 @@ class _Reader:
             self._text(),
             *self._time_range("created"),
             *self._time_range("updated"),
-            {column: found for name, (column, names) in _ANY_OF.items() if (found := self._names(name, names))},
+            {column: found for name, (column, names) in _ANY_OF.items() if (found := self._names(name, names))}
+            | self._ids(),
         )
 
     def _get(self, name: str, default: Any) -> Any:
@@ -222,6 +224,12 @@ class _Reader:
         if any(number not in names for number in numbers):
             raise self._invalid(name, "has a value that this ledger does not know")
         return tuple(names[number] for number in numbers)
+
+    def _ids(self) -> dict[str, tuple[str, ...]]:
+        ids = tuple(dict.fromkeys(self._get("ids", ())))
+        if len(ids) > MAX_IDS:
+            raise self._invalid("ids", f"has more than {MAX_IDS} entries: ask in several requests")
+        return {"id": ids} if ids else {}
 
     def _labels(self) -> tuple[tuple[str, str], ...]:
         labels = self._get("labels", {})

@@ -113,6 +113,8 @@ OTHER_SESSION_FILTERS: list[dict[str, Any]] = [
     {"id": "s4"},
     {"id": "s5", "statuses": [common_pb2.SESSION_STATUS_RUNNING], "labels": {"half": "0"}},
     {"id": "nothing"},
+    {"ids": ["s1", "s4", "nothing", "s4", "s0"]},
+    {"ids": ["s1", "s4"], "model": "large", "statuses": [common_pb2.SESSION_STATUS_RUNNING]},
     {"updated_from_ms": NOW_MS + 3, "updated_before_ms": NOW_MS + 12},
     {"updated_from_ms": NOW_MS + 3, "statuses": [common_pb2.SESSION_STATUS_RUNNING]},
     {"statuses": [common_pb2.SESSION_STATUS_RUNNING, common_pb2.SESSION_STATUS_IDLE]},
@@ -130,6 +132,7 @@ def combinations(filters: dict[str, Any], most: int = 2) -> list[dict[str, Any]]
 def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
     special = {
         "has_error",
+        "ids",
         "outcomes",
         "statuses",
         "clock_suspect",
@@ -145,6 +148,7 @@ def matches(row: Any, filters: dict[str, Any], labels: dict[str, str]) -> bool:
     return (
         all(getattr(row, name) == value for name, value in filters.items() if name not in special)
         and ("has_error" not in filters or row.HasField("error") == filters["has_error"])
+        and ("ids" not in filters or row.id in filters["ids"])
         and ("outcomes" not in filters or row.outcome in filters["outcomes"])
         and ("statuses" not in filters or row.status in filters["statuses"])
         and ("sources" not in filters or row.source in filters["sources"])

@@ -44,13 +44,14 @@ def sessions_statement(database: Database, query: Query) -> Statement:
     conditions = [
         *([label] if label else []),
         *(Condition(f"{name} = ?", (value,)) for name, value in wanted.equal.items()),
+        *listing.any_of(wanted).values(),
         *listing.time_range(wanted),
         *listing.updated_range(wanted),
         *listing.after_key(query.after),
         *listing.has_labels(wanted.labels, "sessions.id", "sessions.recorded_by"),
     ]
     by_filter = next((name for name in ("model", "engine") if name in wanted.equal), "created")
-    by_id = label or "id" in wanted.equal
+    by_id = label or "id" in wanted.equal or "id" in wanted.any_of
     walks = [("sqlite_autoindex_sessions_1" if by_id else f"idx_sessions_{by_filter}", conditions)]
     if wanted.statuses:
         each = [Condition("status = ?", (one,)) if one else Condition("status IS NULL") for one in wanted.statuses]

@@ -4,19 +4,16 @@ A session's own row has its engine, model, status and labels. Who it was for, it
 calls': with such a filter the page walks calls, the newest first, and shows the sessions that they are of.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from onrecord.audit.v1 import questions_pb2
 from onrecord.common.v1 import common_pb2
 from starlette.responses import Response
 
 from audit_svc.ui.asked import Asked, WrongAddress
-from audit_svc.ui.remote import NotAnswered
 from audit_svc.ui.texts import iso, link
 
 PAGE = 50
@@ -106,9 +103,8 @@ async def _by_calls(asked: Asked, given: Mapping[str, Any]) -> tuple[list[Found]
         request.page_size = _calls_until(response, set(shown))
         response = await asked.ledger.ask("ListToolCalls", request)
         matches = Counter((record.tool_call.session_id, record.receipt.recorded_by) for record in response.tool_calls)
-    records = await asyncio.gather(*(_record(asked, *key) for key in matches))
-    found = [Found(*key, record, count) for (key, count), record in zip(matches.items(), records, strict=True)]
-    return found, response.next_page_token
+    records = await _records(asked, [session_id for session_id, _ in matches])
+    return [Found(*key, records.get(key), count) for key, count in matches.items()], response.next_page_token
 
 
 def _calls_until(response: questions_pb2.ListToolCallsResponse, shown: set[tuple[str, str]]) -> int:
@@ -119,18 +115,17 @@ def _calls_until(response: questions_pb2.ListToolCallsResponse, shown: set[tuple
     return len(response.tool_calls)
 
 
-async def _record(asked: Asked, session_id: str, recorded_by: str) -> questions_pb2.SessionRecord | None:
-    key = questions_pb2.RowKey(id=session_id, recorded_by=recorded_by)
-    try:
-        response = await asked.ledger.ask(
-            "GetSessionRecord", questions_pb2.GetSessionRecordRequest(session=key, page_size=1)
-        )
-    except NotAnswered as failed:
-        if failed.code is grpc.StatusCode.NOT_FOUND:
-            return None
-        raise
-    record: questions_pb2.SessionRecord = response.session
-    return record
+async def _records(asked: Asked, ids: list[str]) -> dict[tuple[str, str], questions_pb2.SessionRecord]:
+    """The sessions of ids, by (id, recorded_by)."""
+    found: dict[tuple[str, str], questions_pb2.SessionRecord] = {}
+    request = questions_pb2.ListSessionRecordsRequest(filter=questions_pb2.SessionFilter(ids=ids), page_size=1000)
+    while ids:
+        response: questions_pb2.ListSessionRecordsResponse = await asked.ledger.ask("ListSessionRecords", request)
+        found |= {(record.session.id, record.receipt.recorded_by): record for record in response.sessions}
+        request.page_token = response.next_page_token
+        if not request.page_token:
+            break
+    return found
 
 
 def labels_of(given: list[str]) -> dict[str, str]:

@@ -140,6 +140,8 @@ SESSION_FILTERS = [
 SEVERAL = [common_pb2.SESSION_STATUS_IDLE, common_pb2.SESSION_STATUS_RUNNING]
 SESSION_FILTERS += [{"statuses": SEVERAL}, {"statuses": SEVERAL, "model": "large"}, {"statuses": [0]}]
 SESSION_FILTERS += [{"id": "s7"}, {"id": "s5", "statuses": SEVERAL}]
+IDS = ["s7", "s3", "s7", "s1", "none"]
+SESSION_FILTERS += [{"ids": IDS}, {"ids": IDS, "id": "s3"}, {"ids": IDS, "statuses": SEVERAL, "model": "large"}]
 SESSION_FILTERS += [{"statuses": SEVERAL, "labels": {"half": "1"}, "created_from_ms": NOW_MS - 15}]
 
 
@@ -162,6 +164,7 @@ def session_matches(row: audit_pb2.SessionRow, filters: dict[str, Any]) -> bool:
     texts = ("id", "engine", "model")
     return (
         all(filters.get(name, getattr(row, name)) == getattr(row, name) for name in texts)
+        and row.id in filters.get("ids", [row.id])
         and row.status in filters.get("statuses", [row.status])
         and filters.get("labels", {}).items() <= dict(row.labels).items()
         and filters.get("created_from_ms", 0) <= row.created_at_ms < filters.get("created_before_ms", 2**62)
@@ -204,7 +207,7 @@ def test_every_listing_of_sessions_walks_an_index(filled, patient, filters):
             SqliteDatabase(filled), query_of(question(questions_pb2.ListSessionRecordsRequest, **filters))
         ),
     )
-    if "id" in filters:
+    if "id" in filters or "ids" in filters:
         assert "USING INDEX sqlite_autoindex_sessions_1 (id=?" in found
         return
     assert "SEARCH sessions USING INDEX" in found or "SCAN sessions USING INDEX idx_sessions_created" in found
@@ -294,6 +297,14 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
 def test_filters_that_no_row_can_meet_are_refused(filled, filters, said):
     with pytest.raises(InvalidRequest, match=said):
         asking.list_tool_calls(filled, question(Request, **filters))
+
+
+def test_more_ids_than_one_question_may_name_are_refused():
+    wanted = question(questions_pb2.ListSessionRecordsRequest, ids=[str(number) for number in range(1000)])
+    assert len(query_of(wanted).filter.any_of["id"]) == 1000
+    wanted.filter.ids.append("one more")
+    with pytest.raises(InvalidRequest, match="ids has more than 1000 entries"):
+        query_of(wanted)
 
 
 @pytest.mark.parametrize(

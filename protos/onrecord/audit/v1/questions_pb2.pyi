@@ -936,6 +936,7 @@ class SessionFilter(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     UPDATED_FROM_MS_FIELD_NUMBER: _builtins.int
     UPDATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Only sessions whose last turn was this engine's."""
     model: _builtins.str
@@ -960,6 +961,10 @@ class SessionFilter(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only sessions that have all of these labels."""
 
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only sessions of one of these ids, each of which is as many as callers recorded one; at most 1000, else INVALID_ARGUMENT."""
+
     def __init__(
         self,
         *,
@@ -973,10 +978,11 @@ class SessionFilter(_message.Message):
         id: _builtins.str = ...,
         updated_from_ms: _builtins.int | None = ...,
         updated_before_ms: _builtins.int | None = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "id", b"id", "labels", b"labels", "model", b"model", "recorded_by", b"recorded_by", "statuses", b"statuses", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "id", b"id", "ids", b"ids", "labels", b"labels", "model", b"model", "recorded_by", b"recorded_by", "statuses", b"statuses", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
