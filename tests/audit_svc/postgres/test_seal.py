@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audit_svc.errors import StoreUnavailable
+from audit_svc.errors import Damaged, StoreUnavailable
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.copying import TABLES, copy_tables, differences
 from audit_svc.postgres.copying import PostgresTables
 from audit_svc.postgres.open.connection import Connection, connect
 from audit_svc.postgres.seal.log import PostgresLog
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import BadLog, InUse, Rewritten
+from audit_svc.seal.errors import BadLog, InUse, NotSealed, Rewritten
 from audit_svc.seal.folder import KEY, own_verifier
 from audit_svc.seal.outside.cosigned import Cosigned
+from audit_svc.seal.outside.policy import read_policy
 from audit_svc.seal.proving import prove, rows_of
+from audit_svc.seal.reader import SealReader
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, verify
@@ -29,7 +31,10 @@ from audit_svc.sqlite.copying import SqliteTables
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.seal.ledger import SqliteSealedLedger
 from audit_svc.sqlite.write.writer import Writer
+from recording.transparency import tree
+from recording.transparency.cosignature import Cosigner
 from recording.transparency.errors import BadKey
+from recording.transparency.note import split_note
 from tests.audit_svc.samples import NOW_MS, audit_row, record_request
 from tests.audit_svc.seal.conftest import rows
 
@@ -358,3 +363,48 @@ def test_a_row_is_proven(filled: PostgresSeal, database: Path):
         found = rows_of(ledger, [leaf.BY_NAME["tool_call"]], id_, None)
         assert prove(log, verifier, [note], found).check(verifier).size == 71
         assert not list(Cosigned(log).notes([]))
+
+
+async def test_the_service_answers_of_a_log_in_tables(filled: PostgresSeal, record: Record, tmp_path: Path):
+    """What ProofService asks for: checkpoints, consistency, a row's proof, tiles, and what witnesses have signed."""
+    witness = Cosigner.new("witness.example.com/w")
+    policy = read_policy(f"witness w {witness.verifier}\n")
+    reader = SealReader(filled.place.open_ledger, filled.place.open_log(), lambda: policy)
+    try:
+        with pytest.raises(NotSealed):
+            await reader.ask(SealReader.head)
+        filled.run()
+        old = await reader.ask(SealReader.head)
+        text, (own, *_) = split_note(old.note)
+        await reader.ask(lambda seal: seal.add_cosignature(f"{text}\n{own.line}{witness.cosign(text, 7)}"))
+        record(**rows(20), last=7)
+        filled.copy()
+        filled.run()
+        head = await reader.ask(SealReader.head)
+        hashes = await reader.ask(lambda seal: seal.consistency(head, old.checkpoint.size))
+        assert tree.is_consistent(
+            old.checkpoint.root, old.checkpoint.size, head.checkpoint.root, head.checkpoint.size, hashes
+        )
+        assert await reader.ask(lambda seal: seal.seen_by(policy[0].key)) == old.checkpoint.size
+        with closing(filled.place.open_ledger()) as ledger:
+            first, last = (str(ledger.row(leaf.BY_NAME["tool_call"], at)["id"]) for at in (9, 60))
+        for id_, size in ((first, old.checkpoint.size), (last, head.checkpoint.size)):
+            proof = await reader.ask(lambda seal, id_=id_: seal.proof([leaf.BY_NAME["tool_call"]], id_, None))  # type: ignore[misc]
+            assert proof.check(head.verifier).size == size, (
+                "of the checkpoint that the witness signed, where it has the row"
+            )
+        path = f"tile/0/000.p/{head.checkpoint.size}"
+        assert len(await reader.ask(lambda seal: seal.tile(path))) == 32 * head.checkpoint.size
+        filled.change("UPDATE tool_call_log SET tool_name = 'x' WHERE position = 9")
+        with pytest.raises(Damaged, match="is not what was sealed"):
+            await reader.ask(lambda seal: seal.proof([leaf.BY_NAME["tool_call"]], first, None))
+        # a connection that the server ends is opened again
+        filled.change(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with suppress(StoreUnavailable):
+            await reader.ask(SealReader.head)
+        assert (await reader.ask(SealReader.head)).checkpoint == head.checkpoint
+    finally:
+        reader.close()
