@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from audit_svc.ledger.protocol import Ledger
+from audit_svc.postgres.store import PostgresLedger
 from audit_svc.sqlite.store import SqliteLedger
 from tests.audit_svc.empty import write_empty
 from tests.ledger.lists import Gap, ListLedger, Refused
+from tests.support.postgres import *  # noqa: F403 - fixtures
 
 
-async def sqlite_gaps(ledger: Any) -> list[Gap]:
+async def sql_gaps(ledger: Any) -> list[Gap]:
     statement = "SELECT producer_id, first_sequence, last_sequence FROM producer_gaps ORDER BY 1, 2"
     found: list[Gap] = await ledger._reader.ask(lambda connection: connection.execute(statement).fetchall())
     return found
@@ -27,7 +29,7 @@ async def list_gaps(ledger: Any) -> list[Gap]:
     return found
 
 
-async def sqlite_refusals(ledger: Any) -> list[Refused]:
+async def sql_refusals(ledger: Any) -> list[Refused]:
     statement = "SELECT producer_id, code, rows, first_sequence, last_sequence FROM refusals ORDER BY 1, 2"
     found: list[Refused] = await ledger._reader.ask(lambda connection: connection.execute(statement).fetchall())
     return found
@@ -55,12 +57,15 @@ class Store:
 
 STORES = {
     "lists": Store(lambda _: ListLedger(), list_gaps, list_refusals),
-    "sqlite": Store(open_sqlite, sqlite_gaps, sqlite_refusals),
+    "sqlite": Store(open_sqlite, sql_gaps, sql_refusals),
 }
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, pytest.param("postgres", marks=pytest.mark.postgres)])
 def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_database")
+        return Store(lambda _: PostgresLedger.open(url, queue_rows=50_000), sql_gaps, sql_refusals)
     return STORES[request.param]
 
 

@@ -22,15 +22,15 @@ _PLACE = re.compile(r"\?(\d*)")
 
 @lru_cache(1024)
 def spelled(sql: str) -> str:
-    """The statement as PostgreSQL takes it. Values that have no number are numbered in their order."""
+    """The statement as PostgreSQL takes it. A value without a number has the one above the highest before it."""
     for pattern, replacement in _REWRITES:
         sql = pattern.sub(replacement, sql)
     count = 0
 
     def place(found: re.Match[str]) -> str:
         nonlocal count
-        if not found[1]:
-            count += 1
-        return f"${found[1] or count}"
+        number = int(found[1] or count + 1)
+        count = max(count, number)
+        return f"${number}"
 
     return _PLACE.sub(place, sql)

@@ -244,7 +244,7 @@ class Prune:
         """After the rows, so that rollups that are rebuilt in the middle of a prune are right at its end."""
         ((earliest,),) = connection.execute(
             "SELECT min(begins_at) FROM (SELECT min(begins_at) AS begins_at FROM tool_call_usage_hourly "
-            "UNION ALL SELECT min(begins_at) FROM request_usage_hourly)"
+            "UNION ALL SELECT min(begins_at) FROM request_usage_hourly) AS hours"
         )
         until_ms = self.before_ms if earliest is None else min(self.before_ms, int(earliest) + USAGE_MS)
         drop_rollups(connection, until_ms)

@@ -11,6 +11,7 @@ SECRET = "hunter2-and-more"
 
 def test_shared_sql_in_postgresqls_spelling():
     assert spelled("SELECT ?, ?2 FROM a INDEXED BY idx_a WHERE b = ?1") == "SELECT $1, $2 FROM a  WHERE b = $1"
+    assert spelled("SELECT ?1 WHERE a = ?1 AND b = ? AND c = ?") == "SELECT $1 WHERE a = $1 AND b = $2 AND c = $3"
     assert spelled("x IN (SELECT value FROM json_each(?))") == (
         "x IN (SELECT value::bigint FROM json_array_elements_text($1::json))"
     )
