@@ -65,14 +65,19 @@ class ProofServicer(proof_pb2_grpc.ProofServiceServicer):
         recorded_by = request.row.recorded_by if request.row.HasField("recorded_by") else None
         caller = current_caller()
         if caller and not caller.roles & {Role.READER, Role.ADMIN}:
+            if request.with_texts:
+                raise PermissionDenied("the texts of a row are for readers and administrators: leave out with_texts")
             if recorded_by not in {None, caller.name}:
                 raise PermissionDenied("a producer gets proofs of the rows that it recorded itself, and of no other")
             proof = await self._ask(lambda seal: seal.proof([kind], request.row.id, caller.name))
         else:
             with self._query_log.logged(request) as logged:
-                proof = await self._ask(lambda seal: seal.proof([kind], request.row.id, recorded_by))
+                proof, found = await self._ask(lambda seal: seal.proof_and_texts([kind], request.row.id, recorded_by))
                 logged.rows = 1
-        return proof_pb2.GetProofResponse(proof=str(proof), leaf=proof.leaf.decode())
+        texts = None
+        if request.with_texts:
+            texts = proof_pb2.SealedTexts(salt=bytes.fromhex(found["salt"]), texts=found["texts"])
+        return proof_pb2.GetProofResponse(proof=str(proof), leaf=proof.leaf.decode(), texts=texts)
 
     async def GetTile(  # noqa: N802 - named by the proto
         self, request: proof_pb2.GetTileRequest, context: Context

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
 from audit_svc.seal import leaf
@@ -16,6 +16,7 @@ from audit_svc.seal.log import Log
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.policy import NamedWitness
 from audit_svc.seal.proving import prove, rows_of
+from audit_svc.seal.texts import texts_of
 from audit_svc.seal.tiles import WIDTH, Tiles, tile_path
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
@@ -109,10 +110,18 @@ class SealReader:
 
     def proof(self, kinds: Sequence[leaf.Kind], id_: str, recorded_by: str | None) -> Proof:
         """Of the one row of an id. Raises NotFound, AmbiguousId, NotSealed, Damaged, StoreRefused."""
+        return self.proof_and_texts(kinds, id_, recorded_by)[0]
+
+    def proof_and_texts(
+        self, kinds: Sequence[leaf.Kind], id_: str, recorded_by: str | None
+    ) -> tuple[Proof, dict[str, Any]]:
+        """The same with the row's texts of that moment, as texts_of() gives them. Raises as proof()."""
         with closing(self._open_ledger()) as ledger, ledger.moment(), _damage():
             rows = rows_of(ledger, kinds, id_, recorded_by)
             head = self.head()
-            return prove(self._log, head.verifier, [*head.cosigned, head.note], rows)
+            made = prove(self._log, head.verifier, [*head.cosigned, head.note], rows)
+            kind, position, _ = rows[-1]  # only a kind without texts has several
+            return made, texts_of(ledger, kind, position)
 
     def tile(self, path: str) -> bytes:
         """The hashes of a tile, side by side. Raises InvalidRequest, NotFound, Damaged, NotSealed."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from audit_svc.seal.errors import SealError
 from audit_svc.seal.files import replace_file
@@ -18,7 +18,7 @@ from audit_svc.terminal.seal.place import Folder, where
 from audit_svc.terminal.seal.report import told_witnesses
 from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
-from service_kit.terminal.command import Argument, BadParameter, Option, echo
+from service_kit.terminal.command import Argument, Option, echo
 from service_kit.terminal.failures import Failed
 
 EXIT_NOT_VERIFIED = 2
@@ -48,11 +48,13 @@ def proof(
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
     refuse_both(db, target)
     if target:
-        if texts:
-            raise BadParameter("salts are read from the database alone: give it with --db", "--texts")
         from audit_svc.terminal.seal import remote  # who reads a file needs none of it
 
-        echo(remote.prove(target, id, recorded_by).removesuffix("\n"))
+        answer = remote.prove(target, id, recorded_by, with_texts=texts is not None)
+        if texts:
+            with error_is_exit_code_1():
+                _write(texts, {"salt": answer.texts.salt.hex(), "texts": dict(answer.texts.texts)})
+        echo(answer.proof.removesuffix("\n"))
         return
     found = where(db, seal)
     with error_is_exit_code_1(), found.reading() as ledger:
@@ -62,8 +64,12 @@ def proof(
         made = prove(found.log, verifier, [*cosigned_by_all(found.log, verifier), note], rows)
         if texts:
             kind, position, _ = rows[-1]
-            replace_file(texts, json.dumps(texts_of(ledger, kind, position), indent=1).encode(), mode=0o600)
+            _write(texts, texts_of(ledger, kind, position))
     echo(str(made).removesuffix("\n"))
+
+
+def _write(path: Path, texts: dict[str, Any]) -> None:
+    replace_file(path, json.dumps(texts, indent=1).encode(), mode=0o600)
 
 
 def verify_proof(

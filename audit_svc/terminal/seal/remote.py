@@ -129,13 +129,15 @@ def _check_old(call: Call, path: Path, log: Verifier) -> Iterator[str]:
         yield f"{path}: {wrong}"
 
 
-def prove(target: str, id_: str, recorded_by: str | None) -> str:
+def prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) -> proof_pb2.GetProofResponse:
     """The proof of the row of an id, of whatever kind. Raises Exit."""
     row = questions_pb2.RowKey(id=id_, recorded_by=recorded_by)
     with _asking(target) as call:
         for kind in _WITH_ID:
             try:
-                return str(call("GetProof", proof_pb2.GetProofRequest(kind=kind, row=row)).proof)
+                request = proof_pb2.GetProofRequest(kind=kind, row=row, with_texts=with_texts)
+                answer: proof_pb2.GetProofResponse = call("GetProof", request)
+                return answer
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.NOT_FOUND or kind is _WITH_ID[-1]:
                     raise

@@ -18,6 +18,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, proof_pb2, question
 
 from audit_svc.seal.outside.policy import BadLine, read_policy
 from audit_svc.seal.reader import SealReader
+from audit_svc.seal.texts import check_texts
 from audit_svc.seal.tiles import tile_path
 from audit_svc.services import LedgerServices, error_interceptor, rules
 from audit_svc.sqlite.store import SqliteLedger
@@ -58,6 +59,9 @@ class World:
     async def call(self, name: str, rpc: str, request: Any) -> Any:
         metadata = (("authorization", f"Bearer {self._tokens[name]}"),)
         return await getattr(self.stub, rpc)(request, metadata=metadata, timeout=30)
+
+    def token(self, name: str) -> str:
+        return self._tokens[name]
 
     async def refused(self, name: str, rpc: str, request: Any) -> tuple[str, str, bool]:
         """The status of a call that must fail, its reason, and whether it says when to try again."""
@@ -164,6 +168,30 @@ async def test_rows_of_each_kind_are_proven_to_whom_they_are_for(world):
         theirs = proof(row.id, kind, recorded_by="gateway-a")
         assert (await world.refused("gateway-b", "GetProof", theirs))[0] == "PERMISSION_DENIED"
         assert (await world.refused("eve", "GetProof", theirs))[0] == "PERMISSION_DENIED"
+
+
+async def test_who_may_read_a_row_gets_its_texts_and_its_salt_until_they_are_erased(world):
+    row = audit_row(args_summary='{"path": "é"}', error="gone")
+    await world.call("gateway-a", "RecordBatch", request(row, producer_id="gateway-a", first=1, last=1))
+    world.seal.run()
+    asked = proof_pb2.GetProofRequest(kind=TOOL_CALL, row=questions_pb2.RowKey(id=row.id), with_texts=True)
+
+    async def texts(name: str) -> tuple[str, dict[str, str]]:
+        answer = await world.call(name, "GetProof", asked)
+        said = {"salt": answer.texts.salt.hex(), "texts": dict(answer.texts.texts)}
+        assert check_texts(answer.leaf.encode(), json.dumps(said).encode()) == sorted(said["texts"])
+        return said["salt"], said["texts"]
+
+    for name in ("ada", "root"):
+        salt, found = await texts(name)
+        assert (len(bytes.fromhex(salt)), found) == (16, {"args_summary": row.args_summary, "error": "gone"})
+    for name in ("gateway-a", "eve"):
+        assert (await world.refused(name, "GetProof", asked))[0] == "PERMISSION_DENIED"
+    assert not (await world.call("ada", "GetProof", proof(row.id))).HasField("texts")
+    erase = administration_pb2.EraseRequest(row=questions_pb2.RowKey(id=row.id), reason="asked to")
+    async for _ in world.stub.Erase(erase, metadata=(("authorization", f"Bearer {world.token('root')}"),), timeout=30):
+        pass
+    assert await texts("ada") == ("", {})
 
 
 async def test_what_is_not_sealed_yet_is_told_from_what_is_not_there(world):

@@ -84,7 +84,8 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
         assert said["leaves"] >= 720
         assert [(seen["name"], seen["leaves"]) for seen in said["witnesses"]] == [(COSIGNER.name, said["leaves"])]
         proof = tmp_path / "row.tlog-proof"
-        proof.write_text(world.run(service, "proof", ids[3]).stdout)
+        texts = tmp_path / "texts.json"
+        proof.write_text(world.run(service, "proof", ids[3], "--texts", str(texts)).stdout)
         gone = world.run(service, "proof", "nobody")
         assert (gone.returncode, gone.stdout) == (1, "")
         assert "NOT_FOUND" in gone.stderr
@@ -101,6 +102,9 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
     checked = command(world.database, "verify", "--proof", str(proof), "--key", str(world.key), *witness)
     assert checked.returncode == 0, checked.stderr
     assert ids[3] in checked.stdout
+    fitting = ("verify", "--proof", str(proof), "--texts", str(texts), "--key", str(world.key))
+    assert "texts that were sealed so: args_summary" in command(world.database, *fitting).stdout
+    assert texts.stat().st_mode & 0o777 == 0o600
     alone = command(world.database, "verify", "--key", str(world.key), *witness, "--json")
     assert alone.returncode == 0, alone.stdout
     assert json.loads(alone.stdout)["witnesses"][0]["name"] == COSIGNER.name

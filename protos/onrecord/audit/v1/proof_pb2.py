@@ -17,7 +17,7 @@ from onrecord.audit.v1 import audit_pb2 as onrecord_dot_audit_dot_v1_dot_audit__
 from onrecord.audit.v1 import questions_pb2 as onrecord_dot_audit_dot_v1_dot_questions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donrecord/audit/v1/proof.proto\x12\x11onrecord.audit.v1\x1a\x1donrecord/audit/v1/audit.proto\x1a!onrecord/audit/v1/questions.proto\"(\n\x14GetCheckpointRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x03\"\x94\x01\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x1a\n\x12\x63onsistency_hashes\x18\x02 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x03 \x01(\t\x12\x16\n\x0e\x63osigned_notes\x18\x04 \x03(\t\x12\x10\n\x08restores\x18\x05 \x03(\t\x12\x11\n\trotations\x18\x06 \x03(\t\"c\n\x0fGetProofRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.onrecord.audit.v1.RowKind\x12&\n\x03row\x18\x02 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKey\"/\n\x10GetProofResponse\x12\r\n\x05proof\x18\x01 \x01(\t\x12\x0c\n\x04leaf\x18\x02 \x01(\t\"\x1e\n\x0eGetTileRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x1f\n\x0fGetTileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"%\n\x15\x41\x64\x64\x43osignatureRequest\x12\x0c\n\x04note\x18\x01 \x01(\t\"\x18\n\x16\x41\x64\x64\x43osignatureResponse2\x94\x03\n\x0cProofService\x12g\n\rGetCheckpoint\x12\'.onrecord.audit.v1.GetCheckpointRequest\x1a(.onrecord.audit.v1.GetCheckpointResponse\"\x03\x90\x02\x01\x12X\n\x08GetProof\x12\".onrecord.audit.v1.GetProofRequest\x1a#.onrecord.audit.v1.GetProofResponse\"\x03\x90\x02\x01\x12U\n\x07GetTile\x12!.onrecord.audit.v1.GetTileRequest\x1a\".onrecord.audit.v1.GetTileResponse\"\x03\x90\x02\x01\x12j\n\x0e\x41\x64\x64\x43osignature\x12(.onrecord.audit.v1.AddCosignatureRequest\x1a).onrecord.audit.v1.AddCosignatureResponse\"\x03\x90\x02\x02\x42\x86\x01\n\x15\x64\x65v.onrecord.audit.v1P\x01Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\xaa\x02\x11OnRecord.Audit.V1\xca\x02\x11OnRecord\\Audit\\V1\xea\x02\x13OnRecord::Audit::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donrecord/audit/v1/proof.proto\x12\x11onrecord.audit.v1\x1a\x1donrecord/audit/v1/audit.proto\x1a!onrecord/audit/v1/questions.proto\"(\n\x14GetCheckpointRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x03\"\x94\x01\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x1a\n\x12\x63onsistency_hashes\x18\x02 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x03 \x01(\t\x12\x16\n\x0e\x63osigned_notes\x18\x04 \x03(\t\x12\x10\n\x08restores\x18\x05 \x03(\t\x12\x11\n\trotations\x18\x06 \x03(\t\"w\n\x0fGetProofRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.onrecord.audit.v1.RowKind\x12&\n\x03row\x18\x02 \x01(\x0b\x32\x19.onrecord.audit.v1.RowKey\x12\x12\n\nwith_texts\x18\x03 \x01(\x08\"^\n\x10GetProofResponse\x12\r\n\x05proof\x18\x01 \x01(\t\x12\x0c\n\x04leaf\x18\x02 \x01(\t\x12-\n\x05texts\x18\x03 \x01(\x0b\x32\x1e.onrecord.audit.v1.SealedTexts\"\x83\x01\n\x0bSealedTexts\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\x38\n\x05texts\x18\x02 \x03(\x0b\x32).onrecord.audit.v1.SealedTexts.TextsEntry\x1a,\n\nTextsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x0eGetTileRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x1f\n\x0fGetTileResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"%\n\x15\x41\x64\x64\x43osignatureRequest\x12\x0c\n\x04note\x18\x01 \x01(\t\"\x18\n\x16\x41\x64\x64\x43osignatureResponse2\x94\x03\n\x0cProofService\x12g\n\rGetCheckpoint\x12\'.onrecord.audit.v1.GetCheckpointRequest\x1a(.onrecord.audit.v1.GetCheckpointResponse\"\x03\x90\x02\x01\x12X\n\x08GetProof\x12\".onrecord.audit.v1.GetProofRequest\x1a#.onrecord.audit.v1.GetProofResponse\"\x03\x90\x02\x01\x12U\n\x07GetTile\x12!.onrecord.audit.v1.GetTileRequest\x1a\".onrecord.audit.v1.GetTileResponse\"\x03\x90\x02\x01\x12j\n\x0e\x41\x64\x64\x43osignature\x12(.onrecord.audit.v1.AddCosignatureRequest\x1a).onrecord.audit.v1.AddCosignatureResponse\"\x03\x90\x02\x02\x42\x86\x01\n\x15\x64\x65v.onrecord.audit.v1P\x01Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\xaa\x02\x11OnRecord.Audit.V1\xca\x02\x11OnRecord\\Audit\\V1\xea\x02\x13OnRecord::Audit::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,6 +25,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onrecord.audit.v1.proof_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025dev.onrecord.audit.v1P\001Z-onrecord.dev/protos/onrecord/audit/v1;auditv1\252\002\021OnRecord.Audit.V1\312\002\021OnRecord\\Audit\\V1\352\002\023OnRecord::Audit::V1'
+  _globals['_SEALEDTEXTS_TEXTSENTRY']._loaded_options = None
+  _globals['_SEALEDTEXTS_TEXTSENTRY']._serialized_options = b'8\001'
   _globals['_PROOFSERVICE'].methods_by_name['GetCheckpoint']._loaded_options = None
   _globals['_PROOFSERVICE'].methods_by_name['GetCheckpoint']._serialized_options = b'\220\002\001'
   _globals['_PROOFSERVICE'].methods_by_name['GetProof']._loaded_options = None
@@ -38,17 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHECKPOINTRESPONSE']._serialized_start=161
   _globals['_GETCHECKPOINTRESPONSE']._serialized_end=309
   _globals['_GETPROOFREQUEST']._serialized_start=311
-  _globals['_GETPROOFREQUEST']._serialized_end=410
-  _globals['_GETPROOFRESPONSE']._serialized_start=412
-  _globals['_GETPROOFRESPONSE']._serialized_end=459
-  _globals['_GETTILEREQUEST']._serialized_start=461
-  _globals['_GETTILEREQUEST']._serialized_end=491
-  _globals['_GETTILERESPONSE']._serialized_start=493
-  _globals['_GETTILERESPONSE']._serialized_end=524
-  _globals['_ADDCOSIGNATUREREQUEST']._serialized_start=526
-  _globals['_ADDCOSIGNATUREREQUEST']._serialized_end=563
-  _globals['_ADDCOSIGNATURERESPONSE']._serialized_start=565
-  _globals['_ADDCOSIGNATURERESPONSE']._serialized_end=589
-  _globals['_PROOFSERVICE']._serialized_start=592
-  _globals['_PROOFSERVICE']._serialized_end=996
+  _globals['_GETPROOFREQUEST']._serialized_end=430
+  _globals['_GETPROOFRESPONSE']._serialized_start=432
+  _globals['_GETPROOFRESPONSE']._serialized_end=526
+  _globals['_SEALEDTEXTS']._serialized_start=529
+  _globals['_SEALEDTEXTS']._serialized_end=660
+  _globals['_SEALEDTEXTS_TEXTSENTRY']._serialized_start=616
+  _globals['_SEALEDTEXTS_TEXTSENTRY']._serialized_end=660
+  _globals['_GETTILEREQUEST']._serialized_start=662
+  _globals['_GETTILEREQUEST']._serialized_end=692
+  _globals['_GETTILERESPONSE']._serialized_start=694
+  _globals['_GETTILERESPONSE']._serialized_end=725
+  _globals['_ADDCOSIGNATUREREQUEST']._serialized_start=727
+  _globals['_ADDCOSIGNATUREREQUEST']._serialized_end=764
+  _globals['_ADDCOSIGNATURERESPONSE']._serialized_start=766
+  _globals['_ADDCOSIGNATURERESPONSE']._serialized_end=790
+  _globals['_PROOFSERVICE']._serialized_start=793
+  _globals['_PROOFSERVICE']._serialized_end=1197
 # @@protoc_insertion_point(module_scope)

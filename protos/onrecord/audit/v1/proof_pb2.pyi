@@ -110,8 +110,11 @@ class GetProofRequest(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     ROW_FIELD_NUMBER: _builtins.int
+    WITH_TEXTS_FIELD_NUMBER: _builtins.int
     kind: _audit_pb2.RowKind.ValueType
     """The row's kind."""
+    with_texts: _builtins.bool
+    """Whether the texts of the row are wanted too, and the salt with which the leaf has their hashes."""
     @_builtins.property
     def row(self) -> _questions_pb2.RowKey:
         """Which row. Of a session it is the newest revision that is sealed."""
@@ -121,10 +124,11 @@ class GetProofRequest(_message.Message):
         *,
         kind: _audit_pb2.RowKind.ValueType = ...,
         row: _questions_pb2.RowKey | None = ...,
+        with_texts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["row", b"row"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "row", b"row", "with_texts", b"with_texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,25 +142,83 @@ class GetProofResponse(_message.Message):
 
     PROOF_FIELD_NUMBER: _builtins.int
     LEAF_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
     proof: _builtins.str
     """The proof as https://c2sp.org/tlog-proof, with the leaf in its line extra. Its checkpoint is the one that most witnesses
     have signed of those that hold the row.
     """
     leaf: _builtins.str
     """The leaf: the row as it was sealed, a JSON object as docs/seal-format.md has it."""
+    @_builtins.property
+    def texts(self) -> Global___SealedTexts:
+        """What the leaf has hashes of, where it was asked for."""
+
     def __init__(
         self,
         *,
         proof: _builtins.str = ...,
         leaf: _builtins.str = ...,
+        texts: Global___SealedTexts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["texts", b"texts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf", b"leaf", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leaf", b"leaf", "proof", b"proof", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetProofResponse: _TypeAlias = GetProofResponse  # noqa: Y015
+
+@_typing.final
+class SealedTexts(_message.Message):
+    """SealedTexts is what shows that texts are those that were sealed: of each the leaf has the SHA-256 of the bytes of the salt and
+    the text, in hexadecimal. A salt lets its receiver try guesses of all of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TextsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SALT_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    salt: _builtins.bytes
+    """The row's salt, of 16 bytes. Empty where the row has no texts, where they were erased, and of a row from before there were
+    salts.
+    """
+    @_builtins.property
+    def texts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """By their names in the leaf. Those that the row does not have, or that were erased, are not there."""
+
+    def __init__(
+        self,
+        *,
+        salt: _builtins.bytes = ...,
+        texts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["salt", b"salt", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedTexts: _TypeAlias = SealedTexts  # noqa: Y015
 
 @_typing.final
 class GetTileRequest(_message.Message):

@@ -56,7 +56,8 @@ class ProofServiceServicer:
     def GetProof(self, request, context):
         """GetProof returns the proof of one row. A producer gets those of rows that it recorded itself, and PERMISSION_DENIED for
         others. NOT_FOUND when the ledger has no such row; FAILED_PRECONDITION with the reason NOT_SEALED and a RetryInfo when it
-        has, and the log does not yet; DATA_LOSS when the row is not what was sealed.
+        has, and the log does not yet; DATA_LOSS when the row is not what was sealed. Only who may read rows gets their texts, and
+        PERMISSION_DENIED else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

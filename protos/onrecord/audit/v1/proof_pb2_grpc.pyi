@@ -41,7 +41,8 @@ class ProofServiceStub:
     GetProof: _grpc.UnaryUnaryMultiCallable[_proof_pb2.GetProofRequest, _proof_pb2.GetProofResponse]
     """GetProof returns the proof of one row. A producer gets those of rows that it recorded itself, and PERMISSION_DENIED for
     others. NOT_FOUND when the ledger has no such row; FAILED_PRECONDITION with the reason NOT_SEALED and a RetryInfo when it
-    has, and the log does not yet; DATA_LOSS when the row is not what was sealed.
+    has, and the log does not yet; DATA_LOSS when the row is not what was sealed. Only who may read rows gets their texts, and
+    PERMISSION_DENIED else.
     """
     GetTile: _grpc.UnaryUnaryMultiCallable[_proof_pb2.GetTileRequest, _proof_pb2.GetTileResponse]
     """GetTile returns one tile of the log. NOT_FOUND when the log has none there."""
@@ -63,7 +64,8 @@ class ProofServiceAsyncStub(ProofServiceStub):
     GetProof: _aio.UnaryUnaryMultiCallable[_proof_pb2.GetProofRequest, _proof_pb2.GetProofResponse]  # type: ignore[assignment]
     """GetProof returns the proof of one row. A producer gets those of rows that it recorded itself, and PERMISSION_DENIED for
     others. NOT_FOUND when the ledger has no such row; FAILED_PRECONDITION with the reason NOT_SEALED and a RetryInfo when it
-    has, and the log does not yet; DATA_LOSS when the row is not what was sealed.
+    has, and the log does not yet; DATA_LOSS when the row is not what was sealed. Only who may read rows gets their texts, and
+    PERMISSION_DENIED else.
     """
     GetTile: _aio.UnaryUnaryMultiCallable[_proof_pb2.GetTileRequest, _proof_pb2.GetTileResponse]  # type: ignore[assignment]
     """GetTile returns one tile of the log. NOT_FOUND when the log has none there."""
@@ -94,7 +96,8 @@ class ProofServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_proof_pb2.GetProofResponse, _abc.Awaitable[_proof_pb2.GetProofResponse]]:
         """GetProof returns the proof of one row. A producer gets those of rows that it recorded itself, and PERMISSION_DENIED for
         others. NOT_FOUND when the ledger has no such row; FAILED_PRECONDITION with the reason NOT_SEALED and a RetryInfo when it
-        has, and the log does not yet; DATA_LOSS when the row is not what was sealed.
+        has, and the log does not yet; DATA_LOSS when the row is not what was sealed. Only who may read rows gets their texts, and
+        PERMISSION_DENIED else.
         """
 
     @_abc_1.abstractmethod
