@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
+import structlog
 from psycopg import IsolationLevel
 
 from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.postgres.open.connection import Connection, connect, translated
 from audit_svc.postgres.read.database import PostgresDatabase
-from audit_svc.postgres.text.trigrams import has_index
+from audit_svc.postgres.text.trigrams import INDEX, has_index
 from audit_svc.sql import reader
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -40,14 +43,23 @@ class PostgresReader(reader.Reader):
     """Answers questions from the database at a URL as libpq takes it."""
 
     def __init__(self, url: str, observer: StoreObserver | None = None, readers: int = READERS) -> None:
-        super().__init__([_ReadConnection(url) for _ in range(readers)], observer)
+        super().__init__([_ReadConnection(url, self._opened) for _ in range(readers)], observer)
+        self._said: bool | None = None
+
+    def _opened(self, has_trigrams: bool) -> None:
+        """Says how texts are looked for, at first and when that has changed."""
+        if self._said is not has_trigrams:
+            self._said = has_trigrams
+            log.info("store.texts", by="pg_trgm" if has_trigrams else "scans", index=INDEX)
 
 
 class _ReadConnection:
     """One connection; at most one question at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_open: Callable[[bool], None]) -> None:
+        """on_open: told whether there is an index of texts, whenever the connection is opened."""
         self._url = url
+        self._on_open = on_open
         self._connection: Connection | None = None
         self._has_trigrams = False
         self._is_given_up = False
@@ -125,6 +137,7 @@ class _ReadConnection:
                 connection.close()
                 raise
             self._connection = connection
+            self._on_open(self._has_trigrams)
         return self._connection
 
     def _cancel(self, connection: Connection) -> None:

@@ -306,7 +306,8 @@ def test_both_stores_answer_alike(
     sqlite: apsw.Connection, migrated: Connection, with_index: bool, size_of_a_ledger: None
 ) -> None:
     if with_index:
-        assert trigrams.make_index(migrated) == ""
+        for statement in trigrams.MAKE_INDEX:
+            migrated.execute(statement)
     assert trigrams.has_index(migrated) == with_index
     one, other = SqliteDatabase(sqlite), PostgresDatabase(migrated, has_trigrams=with_index)
 

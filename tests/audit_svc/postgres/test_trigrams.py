@@ -1,14 +1,15 @@
-"""The index of texts: made where it can be, told where it cannot, used for what is rare, and left in time."""
+"""The index of texts: used where it is and for what is rare, left in time, and said to be there or not."""
 
 import time
 
 import pytest
-from psycopg.conninfo import make_conninfo
+import structlog
 
-from audit_svc.postgres.open.connection import Connection, connect
+from audit_svc.postgres.open.connection import Connection
 from audit_svc.postgres.read.database import PostgresDatabase
+from audit_svc.postgres.read.reader import PostgresReader
 from audit_svc.postgres.text import trigrams
-from audit_svc.sql.read import listing
+from audit_svc.sql.read import listing, tool_calls
 from audit_svc.sql.read.listing import CALL_NAMES
 
 pytestmark = pytest.mark.postgres
@@ -21,6 +22,11 @@ FILL = (
 TEXT_AT, POSITION_AT = CALL_NAMES.index("args_summary"), CALL_NAMES.index("position")
 
 
+def make_index(connection: Connection) -> None:
+    for statement in trigrams.MAKE_INDEX:
+        connection.execute(statement)
+
+
 def search(connection: Connection, text: str, before: int, size: int) -> tuple[list[int], object]:
     database = PostgresDatabase(connection, has_trigrams=True)
     found = trigrams.TextSearch(database, text, listing.contains("args_summary", text))
@@ -30,8 +36,8 @@ def search(connection: Connection, text: str, before: int, size: int) -> tuple[l
 
 @pytest.fixture
 def filled(migrated: Connection) -> Connection:
-    assert trigrams.make_index(migrated) == ""
     migrated.execute(FILL)
+    make_index(migrated)
     migrated.execute("ANALYZE tool_call_log")
     return migrated
 
@@ -63,28 +69,21 @@ def test_a_search_that_takes_too_long_goes_on_where_it_began(filled, monkeypatch
     assert filled.execute("SHOW statement_timeout").fetchall() == [("0",)]
 
 
-def test_who_may_not_make_the_index_is_told_so(migrated, postgres_database):
-    migrated.execute("DROP ROLE IF EXISTS least")
-    migrated.execute("CREATE ROLE least LOGIN")
-    migrated.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO least")
-    least = connect(make_conninfo(postgres_database, user="least"))
-    try:
-        assert "may not make it" in trigrams.make_index(least)
-        assert not trigrams.has_index(least)
-    finally:
-        least.close()
-        migrated.execute("DROP OWNED BY least")
-        migrated.execute("DROP ROLE least")
+async def test_how_texts_are_looked_for_is_said_when_it_is_known_and_when_it_changes(migrated, postgres_database):
+    with structlog.testing.capture_logs() as logged:
+        for made in (False, True):
+            reader = PostgresReader(postgres_database, readers=2)
+            for _ in range(3):
+                await reader.ask(tool_calls.last_position)
+            reader.close()
+            make_index(migrated)
+            assert trigrams.has_index(migrated), made
+    assert [line["by"] for line in logged if line["event"] == "store.texts"] == ["scans", "pg_trgm"]
 
 
-def test_a_ledger_with_calls_is_not_kept_waiting_for_its_index(migrated):
-    migrated.execute(FILL)
-    why = trigrams.make_index(migrated)
-    assert why == f"there are tool calls already: as the owner, run {trigrams.MAKE_INDEX}"
-    assert not trigrams.has_index(migrated)
-    migrated.execute(trigrams.MAKE_INDEX)
-    assert trigrams.make_index(migrated) == ""
-    assert trigrams.has_index(migrated)
+def test_an_index_that_was_not_finished_is_none(filled):
+    filled.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass(?)", (trigrams.INDEX,))
+    assert not trigrams.has_index(filled)
 
 
 @pytest.mark.parametrize(
