@@ -22,6 +22,7 @@ from service_kit.printable import printable
 from service_kit.producing.stop import scope_text
 from service_kit.terminal.command import Argument, BadParameter, Option
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.printing import counted
 from service_kit.times import show_time
 
@@ -82,11 +83,17 @@ def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
 
 
 def resume(
-    stop_id: Annotated[str, Argument(metavar="ID", help="The id that `stops` shows.")],
+    stop_id: Annotated[
+        str, Argument(metavar="ID", help="The id that `stops` shows, its first or last characters, or @last.")
+    ],
     reason: Annotated[str, Option(help="Why; kept on the record.")],
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Lift a stop on this one gateway. What it ended stays ended."""
+    if not is_whole(stop_id):
+        in_force = _ask(target, "ListStops", pb.ListStopsRequest()).stops
+        newest_first = sorted(in_force, key=lambda one: one.at_ms, reverse=True)
+        stop_id = whole_id(stop_id, [one.id for one in newest_first], "ID")
     _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
     out.print(f"lifted: {printable(stop_id)}")
 

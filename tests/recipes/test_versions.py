@@ -96,7 +96,7 @@ async def test_the_client_works_beside(make_pair, tmp_path, wheel, protobuf, grp
     pair = await make_pair(Script(steps=(Step(text="Noon."),)))
     pair.start_audit()
     said = await asyncio.to_thread(run, python, "-I", "-W", "error", "-c", LEDGER, pair.state_dir, protobuf)
-    assert said == "Gateway needs grpcio: install onrecord-client[grpc]\n"
+    assert said == "Gateway needs grpcio: pip install grpcio, or the extra `grpc` of onrecord-client\n"
 
     extra = (f"{wheel}[grpc]", f"grpcio=={grpcio}", f"googleapis-common-protos=={apis}")
     await asyncio.to_thread(run, *install, *extra)

@@ -184,6 +184,9 @@ SESSION_FILTERS = filters(
     statuses=st.lists(st.sampled_from(STATUSES), unique=True, max_size=3).map(tuple),
     labels=LABELLED,
     updated_from_ms=st.none() | TIMES,
+    any_of=st.fixed_dictionaries(
+        {}, optional={"id": st.lists(st.sampled_from(SESSIONS), min_size=1, unique=True).map(tuple)}
+    ),
 )
 GROUPS = ["session", "recorded_by", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team"]
 GROUPS += ["principal", "agent", "source", "mcp_server"]

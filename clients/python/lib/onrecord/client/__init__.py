@@ -65,6 +65,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("grpc", "google"):
             raise
-        raise ImportError(f"{name} needs grpcio: install onrecord-client[grpc]") from error
+        raise ImportError(f"{name} needs grpcio: pip install grpcio, or the extra `grpc` of onrecord-client") from error
     globals()[name] = found
     return found

@@ -80,8 +80,8 @@ class _Ledger:
             raise ValueError(f"arguments: must be one of {', '.join(get_args(Arguments))}, not {arguments!r}")
         if target is not None and find_spec("grpc") is None:
             raise ImportError(
-                "sending needs grpcio: install onrecord-client[grpc], or leave out the target and let a gateway, or "
-                "onrecord-send from another environment, send what is in state_dir"
+                "sending needs grpcio: pip install grpcio, or the extra `grpc` of onrecord-client; or leave out the "
+                "target and let a gateway, or onrecord-send from another environment, send what is in state_dir"
             )
         access.check()
         if access.token:
