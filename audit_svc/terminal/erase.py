@@ -31,8 +31,8 @@ from service_kit.terminal.command import Argument, BadParameter, Option
 from service_kit.terminal.printing import counted
 
 LEFT_IN_WAL = (
-    "the texts may still stand in the database's -wal, which somebody who reads kept from being emptied: "
-    "it is when the service ends, or when rows are erased again"
+    "the texts may still stand in the database's log: of a file the -wal, which somebody who reads kept from being "
+    "emptied until the service ends or rows are erased again; of PostgreSQL its write-ahead log, and tables until VACUUM"
 )
 
 

@@ -1,7 +1,7 @@
 """Erasing in PostgreSQL's ledger, by a function, since the service's role may not change rows of logs itself.
 
 What was erased is gone from every answer at once. PostgreSQL itself keeps the old version of a row in the table's file
-until it vacuums the table, in its write-ahead log until that is recycled, and in backups: see docs/erasing.md.
+until it vacuums the table, in its write-ahead log until that is recycled, and in backups: see docs/operations.md.
 """
 
 from typing import Any
