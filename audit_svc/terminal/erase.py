@@ -32,7 +32,7 @@ from service_kit.terminal.printing import counted
 
 LEFT_IN_WAL = (
     "the texts may still stand in the database's log: of a file the -wal, which somebody who reads kept from being "
-    "emptied until the service ends or rows are erased again; of PostgreSQL its write-ahead log, and tables until VACUUM"
+    "emptied until the service ends or rows are erased again; of PostgreSQL the WAL, and tables until VACUUM"
 )
 
 

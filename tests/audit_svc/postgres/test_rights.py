@@ -1,6 +1,5 @@
 """The service's role: a ledger works with it, and to the logs it can only add."""
 
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -18,7 +17,7 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import connect
 from audit_svc.postgres.store import PostgresLedger
-from demo.postgres import PostgresServer
+from demo.postgres import PostgresServer, find_binaries
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 
 pytestmark = pytest.mark.postgres
@@ -34,12 +33,9 @@ MARK = NOW_MS // HOUR_MS * HOUR_MS - 5 * HOUR_MS
 @pytest.fixture
 def service_url(migrated: Any, postgres_server: PostgresServer, postgres_database: str) -> str:
     """The database as the service's own user reaches it."""
-    psql = shutil.which("psql") or "psql"
-    ran = subprocess.run(
-        [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", postgres_database, "-f", RIGHTS],
-        capture_output=True,
-        text=True,
-    )
+    psql = (find_binaries() or Path()) / "psql"
+    arguments: list[str | Path] = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", postgres_database, "-f", RIGHTS]
+    ran = subprocess.run([psql, *arguments], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     if not postgres_server.execute("SELECT 1 FROM pg_roles WHERE rolname = 'service'"):
         postgres_server.execute("CREATE ROLE service LOGIN; GRANT onrecord_service TO service")
