@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 MODEL  ?= scripted
 ROUNDS ?= 200
+STORE  ?= sqlite
 MINUTES ?= 60
 CALLS  ?= 10000000
 CLAUDE := $(VENV)/agents/claude-code/node_modules/.bin/claude
@@ -153,8 +154,8 @@ bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each 
 storm: $(VENV)/.ready  ## mix them all with honest turns and kills for MINUTES (60), and count rows, memory and descriptors
 	$(BIN)/python -m tests.hostile.storm --minutes $(MINUTES)
 
-faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows
-	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
+faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count the rows; STORE=postgres for replicas on a PostgreSQL
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS) --store $(STORE)
 
 load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the rows
 	$(BIN)/python -m pytest -q -m load

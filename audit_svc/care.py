@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import asdict
 from typing import BinaryIO
 
@@ -26,6 +26,8 @@ from service_kit.errors import Context
 log = structlog.get_logger(__name__)
 
 PART_BYTES = 2**20
+STANDBY_SECONDS = 1.0
+"""How often a replica that does not write looks whether it does now."""
 """The largest part of a backup."""
 
 
@@ -135,11 +137,21 @@ async def _parts(copy: BinaryIO) -> AsyncGenerator[administration_pb2.BackupResp
             sent += len(part)
 
 
-async def keep_retention(ledger: Ledger, retention_days: int | None, args_days: int | None = None) -> None:
+async def keep_retention(
+    ledger: Ledger,
+    retention_days: int | None,
+    args_days: int | None = None,
+    writes: Callable[[], bool] = lambda: True,
+) -> None:
     """Once an hour: finishes a prune or an erasure that was interrupted, removes what is older than retention_days, and
     erases the texts of what is older than args_days.
+
+    writes: whether this replica is the one that does it.
     """
     while True:
+        if not writes():
+            await asyncio.sleep(STANDBY_SECONDS)
+            continue
         now_ms = time.time_ns() // 1_000_000
         with attempt("retention", event="prune.failed", foreseen=(AuditError,)):
             before_ms = await ledger.unfinished_prune() or 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from onrecord.audit.v1 import audit_pb2
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -40,7 +41,7 @@ class StoreMetrics:
         )
         self._query_seconds = Histogram(
             "onrecord_ledger_query_seconds",
-            "How long a query took in SQLite.",
+            "How long a query took in the database.",
             registry=registry,
             buckets=_QUERY_SECONDS,
         )
@@ -81,37 +82,63 @@ class StoreMetrics:
         self._query_wait_seconds.observe(seconds)
 
 
+class Gauged(Protocol):
+    """What gauges are read from."""
+
+    @property
+    def kind(self) -> str:
+        """Which store it is."""
+        ...
+
+    def writes(self) -> bool:
+        """Whether this service is the one that writes."""
+        ...
+
+    def queued_rows(self) -> int:
+        """Rows that wait for the disk."""
+        ...
+
+    def clock_jump_ms(self) -> int:
+        """How far the clock is ahead of what it can be."""
+        ...
+
+
 class StoreCollector(Collector):
     """Gauges that are read when they are collected."""
 
-    def __init__(
-        self,
-        database: Path,
-        queued_rows: Callable[[], int],
-        unindexed_rows: Callable[[], int],
-        clock_jump_ms: Callable[[], int],
-    ) -> None:
+    def __init__(self, store: Gauged, database: Path | None, unindexed_rows: Callable[[], int] | None = None) -> None:
+        """database: its file, if it is one. unindexed_rows: where there is an index of texts that comes later."""
+        self._store = store
         self._database = database
-        self._clock_jump_ms = clock_jump_ms
-        self._queued_rows = queued_rows
         self._unindexed_rows = unindexed_rows
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The sizes of this moment."""
-        yield GaugeMetricFamily(
-            "onrecord_ledger_queued_rows", "Rows that wait for the disk.", value=self._queued_rows()
+        """The values of this moment."""
+        writer = GaugeMetricFamily(
+            "onrecord_ledger_writer", "1 on the replica that writes, by the kind of its store.", labels=["store"]
         )
+        writer.add_metric([self._store.kind], self._store.writes())
+        yield writer
         yield GaugeMetricFamily(
-            "onrecord_ledger_unindexed_rows",
-            "Tool calls that the index of texts has not yet.",
-            value=self._unindexed_rows(),
+            "onrecord_ledger_queued_rows", "Rows that wait for the disk.", value=self._store.queued_rows()
         )
         yield GaugeMetricFamily(
             "onrecord_ledger_clock_jump_seconds",
             "How far the clock is ahead of what it can be: nothing is pruned until it is confirmed.",
-            value=self._clock_jump_ms() / 1000,
+            value=self._store.clock_jump_ms() / 1000,
         )
-        for name, suffix, text in (("database", "", "The database"), ("wal", "-wal", "Its write-ahead log")):
-            path = self._database.with_name(self._database.name + suffix)
-            size = path.stat().st_size if path.exists() else 0
-            yield GaugeMetricFamily(f"onrecord_ledger_{name}_bytes", f"{text}, on disk.", value=size)
+        if self._unindexed_rows is not None:
+            yield GaugeMetricFamily(
+                "onrecord_ledger_unindexed_rows",
+                "Tool calls that the index of texts has not yet.",
+                value=self._unindexed_rows(),
+            )
+        if self._database is not None:
+            yield from _sizes(self._database)
+
+
+def _sizes(database: Path) -> Iterator[GaugeMetricFamily]:
+    for name, suffix, text in (("database", "", "The database"), ("wal", "-wal", "Its write-ahead log")):
+        path = database.with_name(database.name + suffix)
+        size = path.stat().st_size if path.exists() else 0
+        yield GaugeMetricFamily(f"onrecord_ledger_{name}_bytes", f"{text}, on disk.", value=size)

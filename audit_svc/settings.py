@@ -8,13 +8,16 @@ from pydantic_settings import SettingsConfigDict
 
 from service_kit.access.guard import GuardSettings
 from service_kit.setting_types import (
+    CertificateFile,
     Command,
     Count,
+    FileOrDatabase,
     HomePath,
     ListenAddress,
     NewFile,
     Seconds,
     SecondsOrZero,
+    Target,
     Text,
     file_with,
 )
@@ -35,7 +38,16 @@ class AuditSettings(GuardSettings):
     model_config = SettingsConfigDict(env_prefix="AUDIT_")
 
     listen: ListenAddress = "127.0.0.1:50052"
-    db: NewFile = Field(Path("~/.local/state/onrecord/audit/audit.db"), validate_default=True)
+    db: FileOrDatabase = Field(Path("~/.local/state/onrecord/audit/audit.db"), validate_default=True)
+    """An SQLite file, or the URL of a PostgreSQL database, which several services may share as replicas."""
+
+    replica_address: Target | None = None
+    """Where the other replicas of one PostgreSQL reach this service; the address that it listens on by default, and
+    where that is every one of the machine's, the one that it reaches the database from."""
+
+    replica_ca: CertificateFile | None = None
+    """With TLS: the CA of the replicas' certificates; the system's by default."""
+
     queue_rows: Count = Field(50_000, ge=10_000)
     """Rows that may wait for the disk before producers must retry; the largest batch has 10,000."""
 
@@ -72,6 +84,16 @@ class AuditSettings(GuardSettings):
 
     check_days: Count = Field(30, le=10_000)
     """After as many, and after an end that was not clean, the whole file is checked beside the service."""
+
+    @property
+    def database_file(self) -> Path:
+        """Of SQLite, where there is no database_url."""
+        return Path(self.db)
+
+    @property
+    def database_url(self) -> str | None:
+        """Of PostgreSQL; None where the database is a file."""
+        return self.db if isinstance(self.db, str) else None
 
     @model_validator(mode="after")
     def _texts_go_no_later_than_rows(self) -> Self:

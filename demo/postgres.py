@@ -37,18 +37,21 @@ def find_binaries() -> Path | None:
 class PostgresServer:
     """A running server, whose only user is `onrecord`, without a password, a superuser.
 
+    folder: an empty one for it, such as a small file system; one of its own by default, in either case removed.
     synced: whether commits are synced to the disk, as they are by default; tests that end no machine save the time.
     settings: lines of postgresql.conf by name.
 
     Raises FileNotFoundError if PostgreSQL's programs are not there, and RuntimeError if it does not start.
     """
 
-    def __init__(self, *, synced: bool = True, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, synced: bool = True, settings: dict[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         if (binaries := find_binaries()) is None:
             raise FileNotFoundError(MISSING)
         self._binaries = binaries
         # Not below a folder that only root may enter. A socket's path has 107 bytes at most.
-        self.folder = Path(tempfile.mkdtemp(prefix="onrecord-pg-", dir="/tmp"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="onrecord-pg-", dir="/tmp"))
         self._user = _unprivileged_user()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -73,6 +76,11 @@ class PostgresServer:
     def data(self) -> Path:
         """The data directory."""
         return self.folder / "data"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:

@@ -30,12 +30,12 @@ MAX_PAGE_BYTES = 3 * 2**20
 Row = TypeVar("Row", bound=Any)
 
 _VERSION = b"\x01"
-_KEY_BYTES = 64
+KEY_BYTES = 64
 _INT64 = range(-(2**63), 2**63)
 
 Position = tuple[int | str, ...]
 
-_key = os.urandom(_KEY_BYTES)
+_key = os.urandom(KEY_BYTES)
 """Where keep_key() is not called, tokens are good for the life of the process."""
 
 
@@ -44,7 +44,6 @@ def keep_key(path: Path) -> None:
 
     A key that cannot be kept is logged: tokens are then good for the life of the process.
     """
-    global _key
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with suppress(FileExistsError):
@@ -61,10 +60,16 @@ def keep_key(path: Path) -> None:
         return
     finally:
         draft.unlink(missing_ok=True)
-    if len(key) == _KEY_BYTES:
-        _key = key
+    if len(key) == KEY_BYTES:
+        use_key(key)
     else:
-        log.warning("paging.key_not_kept", path=str(path), reason=f"it has not {_KEY_BYTES} bytes: remove it")
+        log.warning("paging.key_not_kept", path=str(path), reason=f"it has not {KEY_BYTES} bytes: remove it")
+
+
+def use_key(key: bytes) -> None:
+    """Makes and reads tokens with this key of KEY_BYTES."""
+    global _key
+    _key = key
 
 
 class InvalidPage(ValueError):

@@ -57,8 +57,10 @@ class Service:
     """Set when check is not to wait for its time, since something failed."""
     detail: Check = nothing
     """What an operator should look at although the service can do its work; empty when there is nothing."""
+    health_names: Sequence[str] = ()
+    """More names that health knows, such as that of a part that one of several replicas plays."""
     resting: Callable[[], Collection[str]] = tuple
-    """Those of names that this process does not serve now although it serves the others, for balancers."""
+    """Those of all these names that are not served now although the others are."""
     routing: Sequence[grpc.aio.ServerInterceptor] = ()
     """Behind all other interceptors: who answers a call in the place of this process."""
     shares_port: bool = False
@@ -97,7 +99,7 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
     options = [*guard.options, ("grpc.so_reuseport", int(service.shares_port))]
     server = build_server([RpcObserver(registry), *inner, *service.routing], options)
     service.add_to(server)
-    health = Health(service.names)
+    health = Health([*service.names, *service.health_names])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflects:
         add_reflection(server, service.names)

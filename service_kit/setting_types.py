@@ -63,9 +63,17 @@ def check_url(value: str) -> str:
 
 def check_database_url(value: SecretStr) -> SecretStr:
     """A URL of a PostgreSQL database, which may hold a password."""
-    text = value.get_secret_value()
-    if not re.match(r"postgres(ql)?://", text) or not text.isprintable() or " " in text:
+    if not _is_database_url(value.get_secret_value()):
         raise ValueError("must be postgresql://user@host:5432/database")
+    return value
+
+
+def file_or_database(value: Any) -> Path | str:
+    """A file as a path, or the URL of a PostgreSQL database, which may hold a password, as a text."""
+    if not isinstance(value, str) or "://" not in value:
+        return expand_home(Path(value))
+    if not _is_database_url(value):
+        raise ValueError("must be a file's path, or postgresql://user@host:5432/database")
     return value
 
 
@@ -147,6 +155,10 @@ def _ascii(host: str) -> str:
         return host.encode("idna").decode("ascii")
     except UnicodeError:
         return ""
+
+
+def _is_database_url(text: str) -> bool:
+    return bool(re.match(r"postgres(ql)?://", text)) and text.isprintable() and " " not in text
 
 
 def _is_socket(value: str) -> bool:
@@ -257,6 +269,8 @@ Folder = Annotated[HomePath, OnDisk(_check_folder)]
 """One that the service makes if it is not there, and writes to."""
 NewFile = Annotated[HomePath, OnDisk(_check_new_file)]
 """One that the service makes if it is not there."""
+FileOrDatabase = Annotated[Path | str, BeforeValidator(file_or_database), OnDisk(_check_new_file)]
+"""A NewFile, or the URL of a PostgreSQL database."""
 ReadableFile = Annotated[HomePath, file_with(_check_any)]
 CertificateFile = Annotated[HomePath, file_with(_check_certificates)]
 KeyFile = Annotated[HomePath, file_with(_check_key, may_be_secret=True)]

@@ -15,7 +15,7 @@ from gateway_svc.tools.kinds import kinds
 from intake_svc.settings import IntakeSettings
 from service_kit import bounds
 from service_kit.settings import variables
-from tests.faults.campaigns import CAMPAIGNS
+from tests.faults.campaigns import CAMPAIGNS, POSTGRES_CAMPAIGNS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -108,10 +108,11 @@ def names_of_tests() -> set[str]:
 
 
 def test_each_fault_is_shown_by_a_test_or_a_campaign_that_is_there():
-    manual = (ROOT / "docs" / "operations.md").read_text().partition("## Faults")[2].partition("\n## ")[0]
-    cells = [line.split(" | ")[-1] for line in manual.splitlines() if line.startswith("| ")][1:]
+    parts = [(ROOT / "docs" / name).read_text().partition("## Faults")[2] for name in ("operations.md", "replicas.md")]
+    lines = [line for part in parts for line in part.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    cells = [line.split(" | ")[-1] for line in lines if not line.endswith("| shown by |")]
     tests = names_of_tests()
-    campaigns = {campaign.name for campaign in CAMPAIGNS}
+    campaigns = {campaign.name for campaign in (*CAMPAIGNS, *POSTGRES_CAMPAIGNS)}
     assert len(cells) >= 20
     for cell in cells:
         shown = [*re.findall(r"`(test_\w+)`", cell), *re.findall(r"\*([^*]+)\*", cell)]

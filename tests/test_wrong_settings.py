@@ -106,6 +106,10 @@ WRONG: dict[object, tuple[str, ...]] = {
         "a b+1a2b3c4d+AVpz",
         "{tmp}/file",
     ),
+    st.file_or_database: (
+        *("mysql://h/d", "http://h/d", "postgres:///a b", "postgresql://h/d\n", "x postgresql://h/d", "://"),
+        f"mysql://u:{PLANTED}@h/d",
+    ),
     check_name: (*NO_LINE, "a/b", "-a", ".a", "a b", "ä", "x" * 65),
     check_allowed: ("http://x", "a/b", "host:port", "host:0", "host:70000", "a b", "[:::1]", "x@y", "a,b c", "*"),
     split_policies: (",", "read=maybe", "read=", "read=allow=deny", "read,read", "read,read=ask", "=ask", "re\nad"),

@@ -24,9 +24,11 @@ log = structlog.get_logger(__name__)
 class PostgresLedger(ReadableSql):
     """The ledger of a service, which other replicas may have too (the Ledger protocol)."""
 
-    def __init__(self, url: str, writer: Writer, reader: PostgresReader) -> None:
+    def __init__(self, url: str, writer: Writer, reader: PostgresReader, beside: Writer | None = None) -> None:
+        """beside: writes the log of queries of a replica that does not write."""
         super().__init__(reader)
         self._writer = writer
+        self._beside = beside
         care = OnlineCare(url, writer)
         self.reset_mark = care.reset_mark
         self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
@@ -58,7 +60,8 @@ class PostgresLedger(ReadableSql):
                     log.info("store.migrated", migration=migration.label)
             else:
                 migrate.refuse_older(connection)
-        return cls(url, Writer(url, queue_rows, observer, epoch), PostgresReader(url, observer))
+        beside = Writer(url, queue_rows) if epoch else None
+        return cls(url, Writer(url, queue_rows, observer, epoch), PostgresReader(url, observer), beside)
 
     def clock_jump_ms(self) -> int:
         """How far the clock is ahead of what has passed since it was believed; 0 where it is believed."""
@@ -84,12 +87,22 @@ class PostgresLedger(ReadableSql):
         return self._writer.why_failing()
 
     async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
-        """Writes them with the next commit."""
-        await self.record(query_batch(queries))
+        """Writes them with the next commit, or in one of their own where this replica does not write.
+
+        Questions at a standby are its own to tell: its transaction is one after the writer's others, and not fenced.
+        """
+        writer = self._writer if self._beside is None or self._writer.may_write() else self._beside
+        await writer.record_async(query_batch(queries))
+
+    def cut(self) -> None:
+        """Ends what the writer has under way: this replica does not write any more, and the database may not answer."""
+        self._writer.cut()
 
     async def close(self) -> None:
         await super().close()
-        await asyncio.to_thread(self._writer.close)
+        for writer in (self._writer, self._beside):
+            if writer is not None:
+                await asyncio.to_thread(writer.close)
 
     def _touch(self, connection: Connection) -> None:
         """The transaction has written already when a job begins."""

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.terminal.options import Source
-from audit_svc.terminal.running import error_is_exit_code_1, progress, refuse_both
+from audit_svc.terminal.running import error_is_exit_code_1, ledger_path, progress, refuse_both
 from service_kit.terminal.ids import is_whole, whole_id
 
 PAGE = 1000
@@ -39,7 +39,7 @@ def connect(source: Source) -> Iterator[Client]:
         else:
             from audit_svc.terminal.file import open_file
 
-            with open_file(source.db) as file:
+            with open_file(ledger_path(source.db)) as file:
                 yield file
 
 

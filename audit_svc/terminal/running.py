@@ -1,6 +1,7 @@
 """What commands share: finding the ledger, showing progress, ending with an exit code."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,20 @@ from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.failures import Failed
 
 Database = Annotated[Path | None, Option("--db", help="The database file; AUDIT_DB when not given.")]
+AnyDatabase = Annotated[
+    str | None, Option("--db", help="The database file, or postgresql://…; AUDIT_DB when not given.")
+]
 Target = Annotated[str | None, Option("--target", help="A running service, host:port, instead of a file.")]
 Json = printing.Json
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 EXIT_FAILED = 1
+
+NO_FILE = (
+    "ask a running service with --target HOST:PORT where there is that option, and do what is left with PostgreSQL's "
+    "own tools (docs/operations.md)"
+)
+_OF_POSTGRES = ("postgresql:/", "postgres:/")
 
 out = printing.Printer()
 err = printing.Printer(stderr=True)
@@ -33,9 +43,18 @@ def refuse_both(db: Path | None, target: str | None) -> None:
 
 
 def ledger_path(db: Path | None) -> Path:
-    """The database file that a command works on."""
+    """The database file that a command works on. Raises BadParameter where it is a PostgreSQL database."""
+    if isinstance(named := named_database(str(db) if db else None), str):
+        raise BadParameter(f"names a PostgreSQL database, and this command opens files: {NO_FILE}", param_hint="--db")
+    return named
+
+
+def named_database(db: str | None) -> Path | str:
+    """The file, or the URL of a PostgreSQL database, that --db names, or else AUDIT_DB. Raises BadParameter."""
     if db is not None:
-        return db
+        if db.startswith(_OF_POSTGRES):  # a path has lost one of its slashes
+            return re.sub(":/+", "://", db, count=1)
+        return Path(db)
     from audit_svc.settings import AuditSettings  # who says which file, or asks a service, need not wait for them
     from service_kit.settings import load_settings
 

@@ -1,51 +1,73 @@
 """migrate up, down and status."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from audit_svc.sqlite.open import migrate as migrations
-from audit_svc.sqlite.open.at_rest import FoundDatabase
-from audit_svc.sqlite.open.connection import open_for_writing, translated
-from audit_svc.sqlite.open.lock import FileLock
-from audit_svc.terminal.running import Database, error_is_exit_code_1, ledger_path, out
+from audit_svc.terminal.running import AnyDatabase, error_is_exit_code_1, named_database, out
 from service_kit.terminal.command import Option, echo
 from service_kit.terminal.printing import Table
 
 
-def up(db: Database = None) -> None:
+def up(db: AnyDatabase = None) -> None:
     """Apply pending migrations."""
-    path = ledger_path(db)
-    with error_is_exit_code_1(), FileLock(path), closing(open_for_writing(path)) as connection:
+    with error_is_exit_code_1(), _opened(named_database(db)) as (migrations, connection):
         applied = migrations.up(connection, migrations.load_migrations())
     echo("\n".join(f"applied {migration.label}" for migration in applied) or "nothing is pending")
 
 
 def down(
     to: Annotated[int, Option(help="Undo every migration above this version, the rows of its tables included.")],
-    db: Database = None,
+    db: AnyDatabase = None,
 ) -> None:
     """Undo migrations, the newest first."""
-    path = ledger_path(db)
-    with error_is_exit_code_1(), FileLock(path), closing(open_for_writing(path)) as connection:
+    with error_is_exit_code_1(), _opened(named_database(db)) as (migrations, connection):
         undone = migrations.down(connection, migrations.load_migrations(), to)
     echo("\n".join(f"undone {migration.label}" for migration in undone) or "nothing to undo")
 
 
-def status(db: Database = None) -> None:
+def status(db: AnyDatabase = None) -> None:
     """Show where each migration stands; exit code 1 when the service would refuse the database as it is."""
-    path = ledger_path(db)
-    with error_is_exit_code_1():
+    with error_is_exit_code_1(), _opened(named_database(db), reads=True) as (migrations, connection):
         known = migrations.load_migrations()
         table = Table("version", "name", "state", "applied at")
-        found = FoundDatabase(path)
-        with translated(path), found.unchanged(), closing(found.connect()) as connection:
-            for entry in migrations.status(connection, known):
-                at = (
-                    datetime.fromtimestamp(entry.applied_at / 1000, UTC).isoformat(timespec="seconds")
-                    if entry.applied_at
-                    else ""
-                )
-                table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
-            out.print(table)
-            migrations.pending(connection, known)
+        for entry in migrations.status(connection, known):
+            at = (
+                datetime.fromtimestamp(entry.applied_at / 1000, UTC).isoformat(timespec="seconds")
+                if entry.applied_at
+                else ""
+            )
+            table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
+        out.print(table)
+        migrations.pending(connection, known)
+
+
+@contextmanager
+def _opened(database: Path | str, *, reads: bool = False) -> Iterator[tuple[Any, Any]]:
+    """The migrations of a database's kind, as a module, and a connection to it."""
+    if isinstance(database, str):
+        from audit_svc.stores.driver import refuse_without_driver
+
+        refuse_without_driver()
+        from audit_svc.postgres.open import migrate as of_postgres
+        from audit_svc.postgres.open.connection import connect
+
+        with closing(connect(database, writes=not reads)) as connection:
+            yield of_postgres, connection
+        return
+    from audit_svc.sqlite.open import migrate
+    from audit_svc.sqlite.open.connection import open_for_writing, translated
+
+    if reads:
+        from audit_svc.sqlite.open.at_rest import FoundDatabase
+
+        found = FoundDatabase(database)
+        with translated(database), found.unchanged(), closing(found.connect()) as reading:
+            yield migrate, reading
+        return
+    from audit_svc.sqlite.open.lock import FileLock
+
+    with FileLock(database), closing(open_for_writing(database)) as writing:
+        yield migrate, writing

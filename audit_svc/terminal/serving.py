@@ -1,10 +1,9 @@
 """serve and health."""
 
-from pathlib import Path
 from typing import Annotated
 
 from audit_svc.settings import AuditSettings
-from audit_svc.terminal.running import Database, error_is_exit_code_1
+from audit_svc.terminal.running import AnyDatabase, error_is_exit_code_1, named_database
 from service_kit.client import current_access
 from service_kit.probe import probe
 from service_kit.run import prepare_process
@@ -13,7 +12,7 @@ from service_kit.terminal.command import Exit, Option, echo
 
 
 def serve(
-    db: Database = None,
+    db: AnyDatabase = None,
     migrate: Annotated[bool, Option(help="Apply pending migrations; without it refuse to start.")] = True,
     create: Annotated[bool, Option("--create", help="Begin an empty ledger where a served one is missing.")] = False,
 ) -> None:
@@ -38,6 +37,6 @@ def health(
     raise Exit(0 if serves else 1)
 
 
-def _settings(db: Path | None) -> AuditSettings:
+def _settings(db: str | None) -> AuditSettings:
     settings = load_settings(AuditSettings, lambda: unknown_variables("AUDIT_", AuditSettings))
-    return settings if db is None else settings.model_copy(update={"db": db})
+    return settings if db is None else settings.model_copy(update={"db": named_database(db)})

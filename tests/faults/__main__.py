@@ -1,4 +1,7 @@
-"""`python -m tests.faults [--rounds N] [--seed S] [--only NAME]`: takes the campaigns in turn, and counts the rows."""
+"""Takes the campaigns in turn, and counts the rows.
+
+`python -m tests.faults [--store postgres] [--rounds N] [--seed S] [--only NAME]`.
+"""
 
 import argparse
 import random
@@ -6,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from tests.faults.campaigns import CAMPAIGNS, Campaign
+from tests.faults.campaigns import CAMPAIGNS, POSTGRES_CAMPAIGNS, Campaign
 from tests.faults.ledger import Findings
 from tests.faults.world import can_mount
 
@@ -24,6 +27,7 @@ class Line:
     lost: int = 0
     doubled: int = 0
     corrupt: int = 0
+    two_writers: int = 0
     health_asked: int = 0
     untrue: int = 0
 
@@ -44,7 +48,14 @@ def run_round(campaign: Campaign, seed: str) -> tuple[Line, list[str]]:
             findings = Findings()
             findings.report("lost", [f"the round ended early: {type(error).__name__}: {error}"])
         counted = (findings.accepted, world.kills, world.forks, len(world.destroyed & world.journal().accepted))
-    found = (findings.lost, findings.doubled, findings.corrupt, findings.compared, findings.untrue)
+    found = (
+        findings.lost,
+        findings.doubled,
+        findings.corrupt,
+        findings.two_writers,
+        findings.compared,
+        findings.untrue,
+    )
     return Line(campaign.name, 1, *counted, *found), findings.problems
 
 
@@ -58,9 +69,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--only", default="", help="the campaigns whose names hold this text")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     options = parser.parse_args()
     began = time.monotonic()
-    wanted = [campaign for campaign in CAMPAIGNS if options.only in campaign.name]
+    wanted = [
+        campaign
+        for campaign in (POSTGRES_CAMPAIGNS if options.store == "postgres" else CAMPAIGNS)
+        if options.only in campaign.name
+    ]
     campaigns = [campaign for campaign in wanted if can_mount() or not campaign.mounts]
     passed = failed = 0
     again = [campaign for campaign in campaigns if not campaign.once]

@@ -5,10 +5,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 GAP = "onrecord.gap"
+CALLS = "SELECT id, provider_call_id, outcome, tool_name, args_summary FROM tool_call_log"
+COSTS = "SELECT id FROM cost_log"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Findings:
     """Rows that are there more than once."""
     corrupt: int = 0
     """Failed integrity checks, and rows that nobody intended."""
+    two_writers: int = 0
+    """Commits under an epoch that belongs to another replica, or after a later one began."""
     compared: int = 0
     """Answers of the audit service's health that were compared with the truth."""
     untrue: int = 0
@@ -73,10 +78,15 @@ def _examine(db: apsw.Connection, journal: Journal, destroyed: frozenset[str], f
     integrity = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
     if integrity != ["ok"]:
         findings.report("corrupt", integrity)
-    calls = list(
-        db.execute("SELECT id, provider_call_id, outcome, tool_name, args_summary FROM tool_call_log NOT INDEXED")
-    )
-    costs = [row_id for (row_id,) in db.execute("SELECT id FROM cost_log NOT INDEXED")]
+    calls = list(db.execute(f"{CALLS} NOT INDEXED"))
+    costs = [row_id for (row_id,) in db.execute(f"{COSTS} NOT INDEXED")]
+    compare(calls, costs, journal, findings, destroyed)
+
+
+def compare(
+    calls: list[Any], costs: list[str], journal: Journal, findings: Findings, destroyed: frozenset[str] = frozenset()
+) -> None:
+    """Compares the rows that CALLS and COSTS give, and the journal."""
     gaps = [json.loads(call[4]) for call in calls if call[3] == GAP]
     calls = [call for call in calls if call[3] != GAP]
 

@@ -38,6 +38,10 @@ class Proxy:
         """Resets every connection."""
         self._loop.call_soon_threadsafe(self._abort)
 
+    def _upstream(self) -> tuple[str, int]:
+        """Where the next connection leads."""
+        return self._host, self._port
+
     def __enter__(self) -> Self:
         self._thread.start()
         self._listening.wait()
@@ -70,7 +74,7 @@ class Proxy:
         try:
             if self.behaviour == "refuse":
                 return
-            up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
+            up_reader, up_writer = await asyncio.open_connection(*self._upstream())
             writers.append(up_writer)
             self._writers.add(up_writer)
             left = [self.carries()] if self.carries else None

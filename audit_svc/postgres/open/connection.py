@@ -4,8 +4,10 @@ Hosts, TLS and credentials come by libpq's usual means: the URL, PGPASSFILE, PGS
 in a message or in the log: what libpq says of a URL that it cannot read is not told, since it quotes the URL.
 """
 
+import os
+import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -19,6 +21,9 @@ from audit_svc.postgres.open.spelling import spelled
 
 OLDEST = 150_000
 """The oldest server, as libpq tells its version: 15."""
+
+IDLE_SECONDS = "5s"
+"""A transaction that writes, and whose client says nothing for so long, is ended by the server: others wait for it."""
 
 _DEFAULTS = {
     "application_name": "audit-svc",
@@ -51,6 +56,7 @@ class Connection:
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
+        self._is_cut = False
         self.version = 0
         """See data_version()."""
         self._cursor: psycopg.RawCursor[Any] = psycopg.RawCursor(raw)
@@ -82,10 +88,21 @@ class Connection:
         """Closes the connection, whatever it is doing."""
         self.raw.close()
 
+    def cut(self) -> None:
+        """Ends the connection under a call that waits, which fails. From any thread."""
+        self._is_cut = True
+        cut(self.raw)
+
     @property
     def is_lost(self) -> bool:
         """Whether it was closed, by this process or by the server."""
-        return self.raw.closed
+        return self._is_cut or self.raw.closed
+
+
+def cut(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Ends a connection, whatever it waits for: a network that swallows all, too. From any thread."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.pgconn.socket)) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 def connect(url: str, *, writes: bool = False) -> Connection:
@@ -109,6 +126,8 @@ def connect(url: str, *, writes: bool = False) -> Connection:
         raise _why_no_connection(error, said) from None
     try:
         _refuse_unfit(raw)
+        if writes:
+            raw.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (IDLE_SECONDS,))
         if writes and raw.execute("SHOW synchronous_commit").fetchall() in ([("off",)], [("local",)]):
             raw.execute("SET synchronous_commit = on")
     except psycopg.Error as error:

@@ -58,6 +58,15 @@ class Writer(GroupCommit[Connection]):
         """For jobs alone, and to be read from any thread."""
         return self._clock
 
+    def may_write(self) -> bool:
+        """Whether this process may write now, as far as it knows."""
+        return self._epoch is None or self._epoch() != 0
+
+    def cut(self) -> None:
+        """Ends the connection, whatever it waits for. From any thread."""
+        if session := self._session:
+            session.connection.cut()
+
     def _write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
         with self._transaction() as session:
             responses = session.inserts.write(batches, now_ms)

@@ -11,7 +11,7 @@ from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.sealer import Sealer
 from audit_svc.sealing.places import SealPlace, open_sealer, place_of
-from audit_svc.terminal.running import say_unseen
+from audit_svc.terminal.running import named_database, say_unseen
 from recording.transparency.note import Verifier
 from service_kit.terminal.command import Option
 
@@ -47,7 +47,7 @@ class Where(NamedTuple):
 def where(db: Path | None, seal: Path | None) -> Where:
     """The database, the seal and its key: those of the service's settings where no options name others."""
     if db is not None:
-        place = place_of(db, seal)
+        place = place_of(named_database(str(db)), seal)
         return Where(place, place.open_log(), place.key_file)
     from audit_svc.settings import AuditSettings
     from service_kit.settings import load_settings

@@ -41,9 +41,9 @@ async def _follow(url: str, address: str) -> None:
         stands_by = f"stands by {holder.address}" if holder else "knows nobody"
         _tell("writes" if writership.epoch else stands_by)
 
-    writership = Writership(url, address, changed)
+    writership = Writership(url, address)
     threading.Thread(target=_write, args=(url, writership), daemon=True).start()
-    async with writership.running():
+    async with writership.running(changed):
         await asyncio.Event().wait()
 
 

@@ -158,11 +158,10 @@ def test_without_advisory_locks_the_lease_alone_decides(url: str, stack: ExitSta
     with psycopg.connect(url) as connection:  # as a database that lacks them answers
         connection.execute("ALTER DATABASE " + connection.info.dbname + " SET search_path = bare, public, pg_catalog")
         connection.execute("CREATE SCHEMA bare")
-        for name in ("pg_try_advisory_lock", "pg_try_advisory_xact_lock_shared"):
-            connection.execute(
-                f"CREATE FUNCTION bare.{name}(integer, integer) RETURNS boolean LANGUAGE plpgsql AS"
-                " $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'feature_not_supported'; END $$"
-            )
+        connection.execute(
+            "CREATE FUNCTION bare.pg_try_advisory_lock(integer, integer) RETURNS boolean LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'feature_not_supported'; END $$"
+        )
     first, second = _pair(stack, url)
     first.end()
     second.wait_until("writes")

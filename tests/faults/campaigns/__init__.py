@@ -10,12 +10,14 @@ from tests.faults.campaigns import (
     of_doors,
     of_gateways,
     of_producers,
+    of_replicas,
     of_sessions,
     of_spools,
     of_workers,
 )
 from tests.faults.door_world import DoorWorld
 from tests.faults.gateway_world import GatewayWorld
+from tests.faults.replicas.world import ReplicasWorld
 from tests.faults.sealed_world import SealedWorld
 from tests.faults.sessions_world import SessionsWorld
 from tests.faults.world import World
@@ -70,3 +72,21 @@ CAMPAIGNS = [
     Campaign("audit service's clock ten years ahead", of_audit.audit_clock),
     Campaign("audit service's files moved or removed", of_audit.audit_files_lost),
 ]
+
+_REPLICAS: list[tuple[str, Callable[[World], None]]] = [
+    ("kill -9 of the replica that writes", of_replicas.kill_writer),
+    ("SIGSTOP of the writer, which wakes later", of_replicas.pause_writer),
+    ("kill -9 of PostgreSQL", of_replicas.kill_postgres),
+    ("writer cut off from PostgreSQL", of_replicas.cut_writer_from_database),
+    ("kill -9 of the standby", of_replicas.kill_standby),
+    ("standby cut off from PostgreSQL", of_replicas.cut_standby_from_database),
+    ("kill -9 of gateways", of_replicas.kill_gateways),
+    ("kill -9 of PostgreSQL and both replicas", of_replicas.kill_all),
+    ("replicas cut off from each other", of_replicas.cut_replicas_from_each_other),
+    ("gateways cut off from replicas", of_replicas.cut_gateways_from_replicas),
+]
+POSTGRES_CAMPAIGNS = [
+    *(Campaign(name, inflict, world=ReplicasWorld) for name, inflict in _REPLICAS),
+    Campaign("PostgreSQL's disk full", of_replicas.database_disk_full, mounts=True, world=ReplicasWorld),
+]
+"""Those of replicas on PostgreSQL."""
