@@ -15,6 +15,7 @@ from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing, translated
 from audit_svc.sqlite.open.files import reading, sync
 from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.open.served import mark_served
 from audit_svc.sqlite.seal.folder_log import FolderLog
 from audit_svc.sqlite.seal.ledger import SqliteSealedLedger
 from audit_svc.sqlite.text.text_index import rebuild_text_index
@@ -104,6 +105,7 @@ class FileTarget(FileEnd):
             sync(self._folder.parent)
         self._path.replace(self._final)
         sync(self._final.parent)
+        mark_served(self._final)
         self._path.with_name(f"{self._path.name}.lock").unlink(missing_ok=True)
         unmark(FolderLog(self._folder))
 

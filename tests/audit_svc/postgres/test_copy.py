@@ -25,6 +25,7 @@ from audit_svc.sealing.places import open_sealer, place_of
 from audit_svc.sqlite.care.erase import erase_file
 from audit_svc.sqlite.copying import SqliteTables
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.open.served import marker_of
 from audit_svc.sqlite.write.writer import Writer
 from demo.processes import REPOSITORY, environment
 from tests.audit_svc.samples import NOW_MS, audit_row, record_request
@@ -96,7 +97,7 @@ def test_a_ledger_moves_to_postgresql_and_back(ledger: Path, postgres_database: 
     back.parent.mkdir()
     here = copy(postgres_database, back)
     assert here.exit_code == 0, here.stderr
-    assert {path.name for path in back.parent.iterdir()} == {"audit.db", "audit.db.seal"}
+    assert {path.name for path in back.parent.iterdir()} == {*("audit.db", "audit.db.seal", marker_of(back).name)}
     assert differ(back, postgres_database) == []
     kept = ("--key", str(key.with_name("key.pub")), "--old-checkpoint", str(key.with_name("checkpoint")))
     checked = invoke(program, ["verify", "--db", str(back), *kept])
