@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from onrecord.audit.v1 import audit_pb2
+from onrecord.audit.v1 import audit_pb2, proof_pb2
 
 from recording.logger import AuditRefused
 from recording.record import Record, open_record
+from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Witness, cosignatures
 from recording.transparency.note import Signer
+from recording.transparency.proof import Proof
+from recording.transparency.tree import EMPTY_ROOT, leaf_hash
+from recording.witness.checks import Contradiction, read_head
 from recording.witness.doubts import Doubts
 from recording.witness.view import Told, View, ViewFile
 from tests.recording.fake_audit import serving
@@ -325,3 +329,23 @@ def test_a_doubt_is_a_file_that_others_read(tmp_path: Path) -> None:
     assert (others.is_doubted(), others.why()) == (True, "its log went back")
     mine.set("")
     assert (others.is_doubted(), others.why()) == (False, "")
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_known_key_leads_to_those_after_it_by_what_it_signed_itself(forged: bool) -> None:
+    first, second, third, stranger = (Signer.new(ORIGIN) for _ in range(4))
+    rotations = []
+    for old, new in ((first, second), (second, third)):
+        said = {"kind": "entry", "act": "rotate", "old": str(old.verifier), "key": str(new.verifier)}
+        leaf = json.dumps(said).encode()
+        signer = stranger if forged else old
+        rotations.append(str(Proof(leaf, 0, (), signer.sign(str(Checkpoint(ORIGIN, 1, leaf_hash(leaf)))))))
+    note = third.sign(str(Checkpoint(ORIGIN, 0, EMPTY_ROOT)))
+    answer = proof_pb2.GetCheckpointResponse(note=note, verifier_key=str(third.verifier), rotations=["", *rotations])
+    for known in (first, second, third):
+        view = View(key=str(known.verifier))
+        if forged and known is not third:
+            with pytest.raises(Contradiction, match="not signed with the key that is known"):
+                read_head(view, answer)
+        else:
+            assert read_head(view, answer)[0] == third.verifier
