@@ -15,6 +15,7 @@ from audit_svc.postgres.care.online import OnlineCare
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import Connection, connect
 from audit_svc.postgres.read.reader import PostgresReader
+from audit_svc.postgres.text.trigrams import has_index
 from audit_svc.postgres.write.writer import Writer
 from audit_svc.sql.ledger import ReadableSql
 
@@ -60,8 +61,10 @@ class PostgresLedger(ReadableSql):
                     log.info("store.migrated", migration=migration.label)
             else:
                 migrate.refuse_older(connection)
+            reader = PostgresReader(url, observer)
+            reader.tell_of_texts(has_index(connection))
         beside = Writer(url, queue_rows) if epoch else None
-        return cls(url, Writer(url, queue_rows, observer, epoch), PostgresReader(url, observer), beside)
+        return cls(url, Writer(url, queue_rows, observer, epoch), reader, beside)
 
     def clock_jump_ms(self) -> int:
         """How far the clock is ahead of what has passed since it was believed; 0 where it is believed."""

@@ -43,11 +43,11 @@ class PostgresReader(reader.Reader):
     """Answers questions from the database at a URL as libpq takes it."""
 
     def __init__(self, url: str, observer: StoreObserver | None = None, readers: int = READERS) -> None:
-        super().__init__([_ReadConnection(url, self._opened) for _ in range(readers)], observer)
+        super().__init__([_ReadConnection(url, self.tell_of_texts) for _ in range(readers)], observer)
         self._said: bool | None = None
 
-    def _opened(self, has_trigrams: bool) -> None:
-        """Says how texts are looked for, at first and when that has changed."""
+    def tell_of_texts(self, has_trigrams: bool) -> None:
+        """Logs how texts are looked for, at first and when that has changed. From any thread."""
         if self._said is not has_trigrams:
             self._said = has_trigrams
             log.info("store.texts", by="pg_trgm" if has_trigrams else "scans", index=INDEX)

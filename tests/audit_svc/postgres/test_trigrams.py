@@ -8,6 +8,7 @@ import structlog
 from audit_svc.postgres.open.connection import Connection
 from audit_svc.postgres.read.database import PostgresDatabase
 from audit_svc.postgres.read.reader import PostgresReader
+from audit_svc.postgres.store import PostgresLedger
 from audit_svc.postgres.text import trigrams
 from audit_svc.sql.read import listing, tool_calls
 from audit_svc.sql.read.listing import CALL_NAMES
@@ -79,6 +80,14 @@ async def test_how_texts_are_looked_for_is_said_when_it_is_known_and_when_it_cha
             make_index(migrated)
             assert trigrams.has_index(migrated), made
     assert [line["by"] for line in logged if line["event"] == "store.texts"] == ["scans", "pg_trgm"]
+
+
+async def test_a_ledger_says_at_its_start_how_texts_are_looked_for(migrated, postgres_database):
+    make_index(migrated)
+    with structlog.testing.capture_logs() as logged:
+        ledger = PostgresLedger.open(postgres_database, queue_rows=10)
+        await ledger.close()
+    assert [line["by"] for line in logged if line["event"] == "store.texts"] == ["pg_trgm"]
 
 
 def test_an_index_that_was_not_finished_is_none(filled):
