@@ -166,7 +166,7 @@ def translate(error: Exception) -> Exception:
     """
     if not isinstance(error, psycopg.Error):
         return error
-    if error.sqlstate in ("53100", "58030"):
+    if error.sqlstate == "53100":
         return DiskFull("the disk of the ledger's database is full")
     if isinstance(error, (psycopg.IntegrityError, psycopg.DataError)):
         return error
@@ -184,6 +184,8 @@ def detail_of(error: Exception) -> str:
 
     What the server says may quote values.
     """
+    if isinstance(error, AuditError):
+        return str(error)
     if not isinstance(error, psycopg.Error):
         return ""
     return error.sqlstate or " ".join(str(error).split())

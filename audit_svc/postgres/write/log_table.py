@@ -1,16 +1,19 @@
 """Rows into a log by binary COPY.
 
-What the ledger has already is looked up before. Nobody else writes between that and the commit, since the transactions
-of writers are one after the other: so COPY goes straight into the table, and no row is written twice on its way.
+COPY goes straight into the table, and no row is written twice on its way. Where it meets a row that the ledger has
+already it is taken back to before; then, and as long as such rows come, what the ledger has is looked up first. Nobody
+else writes between that and the commit, since the transactions of writers are one after the other.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import psycopg
+
 from audit_svc.ledger.batch import ValidRows, Values
 from audit_svc.ledger.columns import Column, Flag, Number, Time
-from audit_svc.postgres.open.connection import Connection
+from audit_svc.postgres.open.connection import Connection, transaction
 from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching
 
 SALT_BYTES = 16
@@ -39,6 +42,8 @@ class LogTable:
         self._select = f"SELECT recorded_by, {names}, erased FROM {name} "  # noqa: S608 - names of ours
         self._find = f"SELECT id, recorded_by FROM {name} {_SAID}"  # noqa: S608 - names of ours
         self._last = -1
+        self._meets_known = False
+        """Whether rows came last that the ledger had already, as after an answer that was lost."""
 
     def begin(self) -> None:
         """At the begin of a transaction before which somebody else may have written, or one was taken back."""
@@ -54,14 +59,25 @@ class LogTable:
             for group, rows in zip(groups, said, strict=True)
             for id_ in rows.values[:: rows.width or 1]
         ]
+        is_each_once = len(set(keys)) == len(keys)
+        if is_each_once and not self._meets_known and self._copied_all(groups, said, now_ms):
+            return said
         ids, names = [id_ for id_, _ in keys], [name for _, name in keys]
         found = self._connection.execute(self._find, (ids, names)).fetchall()
-        if found or len(set(keys)) < len(keys):
+        self._meets_known = bool(found)
+        if found or not is_each_once:
             said = self._without_stored(groups, said, found)
-        if rows := sum(map(len, said)):
-            self._copy(groups, said, now_ms)
-            self._last += rows
+        self._copy(groups, said, now_ms)
         return said
+
+    def _copied_all(self, groups: Sequence[Group], said: Sequence[ValidRows], now_ms: int) -> bool:
+        """Whether all rows were new. If not, nothing is written."""
+        try:
+            with transaction(self._connection):  # a savepoint
+                self._copy(groups, said, now_ms)
+        except psycopg.errors.UniqueViolation:
+            return False
+        return True
 
     def _without_known(self, group: Group) -> ValidRows:
         """The rows of a group that do not stand, alike in all, where it says that they may."""
@@ -93,6 +109,8 @@ class LogTable:
         return kept
 
     def _copy(self, groups: Sequence[Group], said: Sequence[ValidRows], now_ms: int) -> None:
+        if not any(said):
+            return
         columns = next(rows.columns for rows in said if rows)
         if any(rows and rows.columns != columns for rows in said):
             columns = self._columns
@@ -103,6 +121,11 @@ class LogTable:
             write = copy.write_row
             for row in self._rows(groups, said, columns, now_ms):
                 write(row)
+        self._last += sum(map(len, said))
+        for group, rows in zip(groups, said, strict=True):
+            if group.bounds and self._has_suspects:
+                began = rows.values[self._began :: rows.width or 1]
+                group.bounds.suspects += sum(map(group.bounds.are_beyond, began))
 
     def _rows(
         self, groups: Sequence[Group], said: Sequence[ValidRows], columns: Sequence[Column], now_ms: int
@@ -121,7 +144,6 @@ class LogTable:
                 if bounds and self._has_suspects:
                     is_suspect = bounds.are_beyond(values[at * width + self._began])
                     suspect = (bounds.received_ms if is_suspect else None,)
-                    bounds.suspects += is_suspect
                 salt = salts[at * SALT_BYTES : (at + 1) * SALT_BYTES]
                 yield (position, now_ms, *suspect, name, salt, *values[at * width : (at + 1) * width])
 

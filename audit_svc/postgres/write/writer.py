@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 _BEGIN = "UPDATE ledger_writer SET commits = commits + 1 WHERE id = 1 RETURNING commits"
 _BEGIN_OF_EPOCH = "UPDATE ledger_writer SET commits = commits + 1 WHERE id = 1 AND epoch = ? RETURNING commits"
-_CLOCK = "SELECT seen_at FROM ledger_clock"
 
 
 class Writer(GroupCommit[Connection]):
