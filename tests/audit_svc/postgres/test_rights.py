@@ -17,6 +17,9 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import connect
 from audit_svc.postgres.store import PostgresLedger
+from audit_svc.seal.folder import own_verifier
+from audit_svc.seal.verify import verify
+from audit_svc.sealing.places import open_sealer, place_of
 from demo.postgres import PostgresServer, find_binaries
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 
@@ -75,6 +78,19 @@ async def test_a_ledger_works_with_the_services_rights_alone(ledger, migrated):
     assert migrated.execute("SELECT erased_kind, first_position, erased_by FROM erasure_log").fetchall() == [
         ("tool_call", 2, "ada")
     ]
+
+
+async def test_the_ledger_is_sealed_with_the_services_rights_alone(ledger, service_url, tmp_path):
+    await fill(ledger)
+    place = place_of(service_url)
+    with open_sealer(place, tmp_path / "key", "ledger.example.com/test") as sealer:
+        while sealer.step():
+            pass
+        sealer.rotate_key("a year has passed", "ada")
+        assert sealer.size == 8
+    with closing(place.open_ledger()) as sealed, closing(place.open_log()) as log, sealed.moment():
+        report = verify(sealed, log, own_verifier(log), [])
+    assert (report.problems, report.rows) == ([], 7)
 
 
 async def test_the_service_can_neither_change_nor_remove_what_is_in_a_log(ledger, service_url):
