@@ -17,7 +17,7 @@ PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-data bench-queries clean
+.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-postgres bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -69,8 +69,8 @@ endif
 ifeq ($(AGENT),claude)
 demo: $(CLAUDE)
 endif
-demo: $(VENV)/.ready  ## run the pair, an agent and its tools; AGENT=claude for the real Claude Code beside it; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours; APPROVAL=1 for a second person who allows commands
-	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval) $(if $(AGENT),--agent $(AGENT))
+demo: $(VENV)/.ready  ## run the pair, an agent and its tools; AGENT=claude for the real Claude Code beside it; MODEL=gemma for a real model in a wheel, MODEL=ollama for yours; APPROVAL=1 for a second person who allows commands; STORE=postgres for a PostgreSQL that it starts
+	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval) $(if $(AGENT),--agent $(AGENT)) $(if $(STORE),--store $(STORE))
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
@@ -165,6 +165,9 @@ bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for ab
 
 bench-peers: $(VENV)/.ready  ## measure other agent frameworks, a proxy and PostgreSQL beside ours; the first run installs them from PyPI; SHORT=1 for less
 	$(BIN)/python -m bench.peers $(if $(SHORT),--short)
+
+bench-postgres: $(VENV)/.ready  ## measure a ledger and sessions in PostgreSQL against SQLite and files, on a server that it starts; SHORT=1 for two minutes
+	$(BIN)/python -m bench.postgres $(if $(SHORT),--short)
 
 bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: seven minutes, 6 GB), and print what it takes on disk
 	$(BIN)/python -m bench.data .state/bench-data/$(CALLS)/audit.db --tool-calls $(CALLS)

@@ -16,6 +16,7 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Batch, ValidRows
 from audit_svc.ledger.columns import Column, Labels
+from audit_svc.ledger.protocol import Ledger
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.store import SqliteLedger
 from bench.services import wait_until_indexed
@@ -97,22 +98,28 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
     """Makes a ledger of the last days at path; returns the seconds it took."""
     started = time.perf_counter()
     store = SqliteLedger.open(path, queue_rows=100_000)
-    waiting: deque[Awaitable[object]] = deque()
-    rows, step = 0, max(1, tool_calls // 10)
     try:
-        for batch in batches(tool_calls, days, time.time_ns() // 1_000_000):
-            waiting.append(store.record(batch))
-            if len(waiting) >= _BATCHES_WAITING:
-                await waiting.popleft()
-            rows += len(batch.tool_calls)
-            if rows % step < len(batch.tool_calls):
-                echo(f"{rows:,} tool calls after {time.perf_counter() - started:.0f} s", err=True)
-        for commit in waiting:
-            await commit
+        await fill_store(store, tool_calls, days)
         await asyncio.to_thread(wait_until_indexed, path)
     finally:
         await store.close()
     return time.perf_counter() - started
+
+
+async def fill_store(store: Ledger, tool_calls: int, days: int) -> None:
+    """Gives a store the tool calls of the last days."""
+    started = time.perf_counter()
+    waiting: deque[Awaitable[object]] = deque()
+    rows, step = 0, max(1, tool_calls // 10)
+    for batch in batches(tool_calls, days, time.time_ns() // 1_000_000):
+        waiting.append(store.record(batch))
+        if len(waiting) >= _BATCHES_WAITING:
+            await waiting.popleft()
+        rows += len(batch.tool_calls)
+        if rows % step < len(batch.tool_calls):
+            echo(f"{rows:,} tool calls after {time.perf_counter() - started:.0f} s", err=True)
+    for commit in waiting:
+        await commit
 
 
 def _batch(calls: list[Row], costs: list[Row], sessions: list[Row]) -> Batch:

@@ -243,30 +243,37 @@ QUESTIONS = [
 ]
 
 
+def choose_samples(one: Callable[..., Sequence[Any]], placeholder: str = "?") -> list[Sample]:
+    """Sessions of a ledger to ask about, the same of equal ledgers. one: gives the only row of a statement's answer."""
+    chance = random.Random(7)
+    sessions, last_ms = one("SELECT (SELECT max(position) FROM sessions), (SELECT max(created_at) FROM tool_call_log)")
+    find = (
+        "SELECT id, value, updated_at FROM sessions JOIN session_labels ON session_id = id AND key = 'user' "
+        f"WHERE sessions.position = {placeholder}"
+    )
+    chosen = [one(find, chance.randrange(sessions) + 1) for _ in range(500)]
+    return [Sample(session, user, time_ms, last_ms) for session, user, time_ms in chosen]
+
+
 class Ledger:
     """A ledger in its own process, and what to query in it."""
 
-    def __init__(self, folder: Path, seed: int = 7) -> None:
+    def __init__(self, folder: Path) -> None:
         self.path = folder / "audit.db"
-        chance = random.Random(seed)
         connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
-        sessions, last_ms = _one(
-            connection, "SELECT (SELECT max(position) FROM sessions), (SELECT max(created_at) FROM tool_call_log)"
-        )
-        find = (
-            "SELECT id, value, updated_at FROM sessions JOIN session_labels ON session_id = id AND key = 'user' "
-            "WHERE sessions.position = ?"
-        )
-        chosen = [_one(connection, find, chance.randrange(sessions) + 1) for _ in range(500)]
-        self.samples = [Sample(one, user, time_ms, last_ms) for one, user, time_ms in chosen]
+        self.samples = choose_samples(partial(_one, connection))
         connection.close()
         self.service = start_ledger(folder, listen_seconds=600)
         wait_until_indexed(self.path)
 
+    def use_page_key(self) -> None:
+        """Has this process make page tokens that the ledger takes: some requests begin at a page of their own."""
+        keep_key(self.path.with_name(f"{self.path.name}-page-key"))
+
     async def ask(self, question: Question, times: int) -> list[float]:
         """The milliseconds of each of `times` answers in sequence, after a warm-up."""
         took: list[float] = []
-        keep_key(self.path.with_name(f"{self.path.name}-page-key"))  # some requests begin at a page of their own
+        self.use_page_key()
         async with grpc.aio.insecure_channel(self.service.address, options=CLIENT_OPTIONS) as channel:
             call = getattr(questions_pb2_grpc.QuestionServiceStub(channel), question.method)
             for number in range(-3, times):

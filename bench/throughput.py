@@ -48,14 +48,15 @@ def _measure(place: Path, producers: int, rows: int, rounds: int) -> Iterator[tu
             # Texts are indexed later; wait, so that this does not slow the baseline down.
             wait_until_indexed(place / "audit.db")
             baseline = sqlite.insert_many([values_of(row) for row in make_rows(rows)])
-            _all(workers, prepare=rows // producers)
+            ask_all(workers, prepare=rows // producers)
             started = time.perf_counter()
-            _all(workers, prepare=0)
+            ask_all(workers, prepare=0)
             yield rows / (time.perf_counter() - started), baseline
     sqlite.close()
 
 
-def _all(workers: list[Worker], *, prepare: int) -> None:
+def ask_all(workers: list[Worker], *, prepare: int) -> None:
+    """Has producers make as many rows each, or with 0 send what they made, at once; waits for all."""
     for worker in workers:
         worker.tell(prepare=prepare)
     for worker in workers:

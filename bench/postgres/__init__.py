@@ -1,0 +1,1 @@
+"""PostgreSQL under the ledger and under sessions, beside SQLite and files."""
