@@ -5,8 +5,8 @@ import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +20,7 @@ from audit_svc.terminal.running import size
 from demo import claude_code
 from demo.approval import TwoPeople
 from demo.model_server import ModelServer
+from demo.postgres import PostgresServer
 from demo.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal.turn_printer import TurnPrinter
@@ -112,7 +113,33 @@ MODELS: dict[str, Callable[[], AbstractAsyncContextManager[Model]]] = {
 }
 
 
-async def run(choice: str, *, approval: bool, agent: str) -> None:
+@dataclass(frozen=True)
+class Homes:
+    """Where the ledger and the conversations lie: a file and a folder, or two databases of one PostgreSQL server."""
+
+    ledger: str
+    sessions: str = ""
+    seal_key: str = ""
+    """Beside a file that is the ledger, where it is not given."""
+
+
+@contextmanager
+def homes(store: str, state: Path) -> Iterator[Homes]:
+    """Makes the homes; for "postgres", a server of PostgreSQL that runs as long."""
+    if store == "sqlite":
+        yield Homes(str(state / "audit.db"))
+        return
+    try:
+        server = PostgresServer()
+    except FileNotFoundError as missing:
+        raise SystemExit(str(missing)) from None
+    with server:
+        console.print(f"PostgreSQL  listens on 127.0.0.1:{server.port}", style="dim")
+        ledger, conversations = map(server.create_database, ("ledger", "conversations"))
+        yield Homes(ledger, conversations, str(state / "seal-key"))
+
+
+async def run(choice: str, *, approval: bool, agent: str, store: str) -> None:
     """Starts everything, runs one turn, and an agent of others where one is named; shows the rows, stops everything."""
     with tempfile.TemporaryDirectory(prefix="onrecord-demo-") as folder:
         state = Path(folder)
@@ -121,9 +148,9 @@ async def run(choice: str, *, approval: bool, agent: str) -> None:
         async with MODELS[choice]() as model:
             if people:
                 model.settings.update(people.settings())
-            with start_service("audit_svc", audit_settings(state), "serve") as audit:
-                console.print(f"audit_svc   listens on {audit.address}, {state / 'audit.db'}", style="dim")
-                with start_service("gateway_svc", gateway_settings(state, audit, model), "serve") as gateway:
+            with homes(store, state) as home, start_service("audit_svc", audit_settings(home), "serve") as audit:
+                console.print(f"audit_svc   listens on {audit.address}, {home.ledger}", style="dim")
+                with start_service("gateway_svc", gateway_settings(state, home, audit, model), "serve") as gateway:
                     console.print(f"gateway_svc listens on {gateway.address}", style="dim")
                     console.print(f"commands run {JAIL}\n", style="dim")
                     console.print(f"> {model.prompt}", style="bold")
@@ -151,12 +178,13 @@ async def run_claude(state: Path, audit: Service) -> int:
     return len([call for step in claude_code.script(state).steps for call in step.tool_calls])
 
 
-def audit_settings(state: Path) -> dict[str, str]:
+def audit_settings(home: Homes) -> dict[str, str]:
     """The audit service's environment."""
-    return {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(state / "audit.db")}
+    key = {"AUDIT_SEAL_KEY_FILE": home.seal_key} if home.seal_key else {}
+    return {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": home.ledger, **key}
 
 
-def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str]:
+def gateway_settings(state: Path, home: Homes, audit: Service, model: Model) -> dict[str, str]:
     """The gateway's environment."""
     return {
         "GATEWAY_LISTEN": "127.0.0.1:0",
@@ -164,6 +192,7 @@ def gateway_settings(state: Path, audit: Service, model: Model) -> dict[str, str
         "GATEWAY_STATE_DIR": str(state / "gateway"),
         "GATEWAY_WORKSPACE": str(state / "workspace"),
         "GATEWAY_BASH_SANDBOX": "required" if HAS_JAIL else "off",
+        **({"GATEWAY_SESSIONS": home.sessions} if home.sessions else {}),
         **model.settings,
     }
 
@@ -224,9 +253,10 @@ def main(
     model: Annotated[Literal["scripted", "gemma", "ollama"], Option()] = "scripted",
     approval: Annotated[bool, Option(help="Whether a second person allows the commands.")] = False,
     agent: Annotated[Literal["", "claude"], Option(help="An agent of others to run beside it.")] = "",
+    store: Annotated[Literal["sqlite", "postgres"], Option(help="Where the record and conversations lie.")] = "sqlite",
 ) -> None:
     """Runs the demo."""
-    asyncio.run(run(model, approval=approval, agent=agent))
+    asyncio.run(run(model, approval=approval, agent=agent, store=store))
 
 
 if __name__ == "__main__":
