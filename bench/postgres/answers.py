@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from audit_svc.postgres.store import PostgresLedger
 
+from audit_svc.postgres.store import PostgresLedger
 from bench.data import DAYS, fill, fill_store
 from bench.figures import Figure, Target, percentile
 from bench.postgres.services import start_replica

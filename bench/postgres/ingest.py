@@ -72,7 +72,7 @@ def _copy(url: str, rows: int, first: int) -> float:
     """The rows a second of transactions of 1,000, each a binary COPY. first: the position of the first row."""
     made = [(first + number, "", *_typed(values_of(row))) for number, row in enumerate(make_rows(rows))]
     with psycopg.connect(url, autocommit=True) as connection:
-        columns = dict(
+        columns: dict[str, str] = dict(
             connection.execute(
                 "SELECT column_name, udt_name FROM information_schema.columns WHERE table_name = 'tool_call_log'"
             ).fetchall()

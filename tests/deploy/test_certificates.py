@@ -128,7 +128,7 @@ async def test_made_again_certificates_replace_the_old_ones_without_a_restart_an
     await tool_calls(audit, secrets / "operator")
 
 
-@pytest.mark.parametrize("manifest", ["compose.yaml", "kubernetes/gateway.yaml"])
+@pytest.mark.parametrize("manifest", ["compose.yaml", "kubernetes/base/gateway.yaml"])
 def test_the_certificate_of_the_ledger_is_for_the_name_that_gateways_call_it_by(secrets, manifest):
     text = (REPOSITORY / "deploy" / manifest).read_text()
     target = re.search(r'GATEWAY_AUDIT_TARGET(?:: |, value: ")(?:dns:///)?([\w.]+):50052', text)

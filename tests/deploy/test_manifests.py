@@ -23,8 +23,8 @@ from service_kit.settings import variables
 
 COMPOSE = REPOSITORY / "deploy/compose.yaml"
 KUBERNETES = REPOSITORY / "deploy/kubernetes"
-KUSTOMIZATION = KUBERNETES / "kustomization.yaml"
-MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path != KUSTOMIZATION)
+KUSTOMIZATION = KUBERNETES / "base/kustomization.yaml"
+MANIFESTS = sorted(path for path in KUSTOMIZATION.parent.glob("*.yaml") if path != KUSTOMIZATION)
 DOCUMENTS = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
 PODS = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in DOCUMENTS if "template" in d.get("spec", {})}
 SETTINGS: dict[str, type[AuditSettings | GatewaySettings | IntakeSettings]] = {
@@ -43,6 +43,16 @@ VARIABLES = {
 
 def compose() -> Any:
     return yaml.safe_load(COMPOSE.read_text())
+
+
+def rendered(folder: str) -> list[Any]:
+    """What `kubectl apply -k` would apply."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    command = ["kubectl", "kustomize", str(KUBERNETES / folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return list(yaml.safe_load_all(ran.stdout))
 
 
 def environments() -> Iterator[tuple[str, dict[str, str]]]:
@@ -82,14 +92,8 @@ def test_each_pod_has_the_port_and_the_label_by_which_it_is_scraped():
 
 @pytest.mark.parametrize("folder", [".", "monitoring"])
 def test_kubectl_renders_what_the_manifests_say(folder):
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed")
-    command = ["kubectl", "kustomize", str(KUBERNETES / folder)]
-    rendered = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert rendered.returncode == 0, rendered.stderr
-    found = [(d["kind"], d["metadata"]["name"], d) for d in yaml.safe_load_all(rendered.stdout)]
     source = DOCUMENTS if folder == "." else list(yaml.safe_load_all((KUBERNETES / folder / "pods.yaml").read_text()))
-    assert sorted(found, key=str) == sorted(((d["kind"], d["metadata"]["name"], d) for d in source), key=str)
+    assert sorted(rendered(folder), key=str) == sorted(source, key=str)
 
 
 @pytest.mark.image

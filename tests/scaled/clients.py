@@ -72,6 +72,8 @@ class Caller:
                 elif event.HasField("tool_call_started"):
                     self._told.calls.add(event.tool_call_started.tool_call_id)
                 elif event.HasField("turn_finished"):
+                    if event.turn_finished.HasField("error"):
+                        return f"FAILED: {event.turn_finished.error.message}"
                     return pb.StopReason.Name(event.turn_finished.stop_reason).removeprefix("STOP_REASON_")
         except grpc.aio.AioRpcError as error:
             return "CUT" if "RST_STREAM" in (error.details() or "") else error.code().name

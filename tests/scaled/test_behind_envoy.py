@@ -3,7 +3,8 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from demo.processes import REPOSITORY
 from demo.script import Call, Script, Step
 from gateway_svc.turns.session_turns import NOTES
 from tests.scaled.clients import Caller, Told
-from tests.scaled.world import Replicas
+from tests.scaled.world import Homes, Replicas
+from tests.support.postgres import postgres_server
+
+__all__ = ["postgres_server"]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
 
@@ -49,15 +53,34 @@ def seen_by(model: ModelServer) -> set[str]:
     return {result["tool_call_id"] for result in results if result["content"] != INTERRUPTED}
 
 
-@pytest.mark.parametrize("sessions", [20, pytest.param(100, marks=pytest.mark.long)])
+@pytest.fixture
+def homes(request, tmp_path) -> Iterator[Homes]:
+    """Of the ledger and of sessions: a file and a folder, or two databases."""
+    if request.param == "files":
+        yield Homes({"AUDIT_DB": str(tmp_path / "audit.db")}, {"GATEWAY_STATE_DIR": str(tmp_path / "state")}, 1)
+        return
+    server = request.getfixturevalue("postgres_server")
+    names = [f"{name}_{uuid.uuid4().hex}" for name in ("ledger", "conversations")]
+    ledger, conversations = map(server.create_database, names)
+    yield Homes(
+        {"AUDIT_DB": ledger, "AUDIT_SEAL_KEY_FILE": str(tmp_path / "seal-key")},
+        {"GATEWAY_SESSIONS": conversations, "GATEWAY_STATE_DIR": str(tmp_path / "state-{number}")},
+        2,
+    )
+    for name in names:
+        server.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("homes", "sessions"),
+    [("files", 10), ("postgres", 20), pytest.param("postgres", 100, marks=pytest.mark.long)],
+    indirect=["homes"],
+)
 async def test_every_turn_ends_and_every_session_continues_whichever_replica_is_killed(
-    tmp_path, secrets, model, sessions
+    tmp_path, secrets, model, homes, sessions
 ):
-    state = str(tmp_path / "state")
-    audit = {"AUDIT_DB": str(tmp_path / "audit.db")}
-    gateway = {"GATEWAY_STATE_DIR": state}
     told = Told()
-    async with Replicas(tmp_path, secrets, model, audit, gateway, ledgers=1) as replicas, AsyncExitStack() as stack:
+    async with Replicas(tmp_path, secrets, model, homes) as replicas, AsyncExitStack() as stack:
         (tmp_path / "workspace/notes.txt").write_text("tides\n")
         channels = [await stack.enter_async_context(replicas.gateway()) for _ in range(CHANNELS)]
         callers = [Caller(channels[n % CHANNELS], replicas.token, told) for n in range(sessions)]
@@ -69,7 +92,7 @@ async def test_every_turn_ends_and_every_session_continues_whichever_replica_is_
                 await asyncio.sleep(0.01)
             await replicas.kill(*replica)
             # With it away, so that each session has been continued by another replica of its kind.
-            if replica[0] == "gateway":
+            if homes.ledgers > 1 or replica[0] == "gateway":
                 await turns
                 await asyncio.gather(*(caller.complete_turns(1) for caller in callers))
             await replicas.start(*replica)
@@ -80,14 +103,13 @@ async def test_every_turn_ends_and_every_session_continues_whichever_replica_is_
     assert told.calls <= {row.id for same in rows.values() for row in same}
 
 
-async def test_a_client_is_told_of_a_killed_gateway_as_if_nothing_stood_between(tmp_path, secrets, model):
+@pytest.mark.parametrize("homes", ["files"], indirect=True)
+async def test_a_client_is_told_of_a_killed_gateway_as_if_nothing_stood_between(tmp_path, secrets, model, homes):
     """Envoy cuts its stream by RST_STREAM; the client goes on, and hears from the next gateway how the turn ended."""
     model.script = Script(steps=(Step(tool_calls=READ.tool_calls), Step(text="Done.", delay_ms=60_000)))
     access = Access(ca=secrets / "operator/ca.pem", token_file=secrets / "operator/gateway-token")
-    gateway = {"GATEWAY_STATE_DIR": str(tmp_path / "state")}
-    audit = {"AUDIT_DB": str(tmp_path / "audit.db")}
     async with (
-        Replicas(tmp_path, secrets, model, audit, gateway, ledgers=1) as replicas,
+        Replicas(tmp_path, secrets, model, homes) as replicas,
         AsyncGateway(replicas.gateway_address, access) as client,
     ):
         turn = client.run("go", keep_on_disconnect=True)

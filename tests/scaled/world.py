@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,26 @@ SECONDS_TO_ARRIVE = 30.0
 _READ_AT_ONCE = 1000
 
 
+@dataclass(frozen=True)
+class Homes:
+    """Where the ledger and sessions lie: settings of each service, in which {number} stands for the replica's."""
+
+    audit: Mapping[str, str]
+    gateway: Mapping[str, str]
+    ledgers: int
+    """How many ledgers there can be on it."""
+
+
 class Replicas:
     """Some of each service; each can be killed, and started again on its port. Envoy leads to those that serve."""
 
-    def __init__(
-        self,
-        folder: Path,
-        secrets: Path,
-        model: ModelServer,
-        audit: Mapping[str, str],
-        gateway: Mapping[str, str],
-        *,
-        ledgers: int = 2,
-    ) -> None:
-        """audit, gateway: settings beside those for addresses, TLS and callers; {number} stands for the replica's."""
-        self.replicas = [(name, n) for name, count in (("audit", ledgers), ("gateway", 2)) for n in range(count)]
+    def __init__(self, folder: Path, secrets: Path, model: ModelServer, homes: Homes) -> None:
+        counts = ("audit", homes.ledgers), ("gateway", 2)
+        self.replicas = [(name, number) for name, count in counts for number in range(count)]
         self.folder = folder
         self.secrets = secrets
         self.model = model
-        self._given = {"audit": audit, "gateway": gateway}
+        self._given = {"audit": homes.audit, "gateway": homes.gateway}
         self._running: dict[tuple[str, int], Service] = {}
         self._ports: dict[str, list[int]] = {}
         self._listen: dict[str, int] = {}
@@ -48,11 +50,12 @@ class Replicas:
     async def __aenter__(self) -> "Replicas":
         for name, _ in self.replicas:
             self._ports.setdefault(name, []).append(self._port())
-        self._listen = {name: self._port() for name in self._ports}
+        self._listen = {name: self._port() for name in ("gateway", "ledger", "questions")}
         (self.folder / "workspace").mkdir()
         self._stack.callback(self._end)
         await asyncio.gather(*(self.start(*replica) for replica in self.replicas))
-        envoys = configuration(self.secrets / "envoy", self._listen, self._ports)
+        led = {"gateway": self._ports["gateway"], "ledger": self._ports["audit"], "questions": self._ports["audit"]}
+        envoys = configuration(self.secrets / "envoy", self._listen, led)
         self.envoy = self._stack.enter_context(Envoy(self.folder, envoys))
         async with self.gateway() as channel:
             await _serves(channel)
@@ -78,7 +81,7 @@ class Replicas:
             env["AUDIT_TLS_CLIENT_CA"] = f"{own}/ca.pem"
         else:
             env |= {
-                "GATEWAY_AUDIT_TARGET": f"localhost:{self._listen['audit']}",
+                "GATEWAY_AUDIT_TARGET": f"localhost:{self._listen['ledger']}",
                 "GATEWAY_AUDIT_TLS_CA": f"{own}/ca.pem",
                 "GATEWAY_AUDIT_TLS_CERT": f"{own}/cert.pem",
                 "GATEWAY_AUDIT_TLS_KEY": f"{own}/key.pem",
@@ -117,7 +120,7 @@ class Replicas:
         """A channel to a ledger, through Envoy, as the operator, who may ask."""
         files = [(self.secrets / "operator" / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem")]
         shown = grpc.ssl_channel_credentials(*files)
-        async with grpc.aio.secure_channel(f"localhost:{self._listen['audit']}", shown, CLIENT_OPTIONS) as channel:
+        async with grpc.aio.secure_channel(f"localhost:{self._listen['questions']}", shown, CLIENT_OPTIONS) as channel:
             yield channel
 
     async def rows(self) -> list[audit_pb2.AuditRow]:
