@@ -150,6 +150,7 @@ class Gateway:
         async with AsyncExitStack() as stack:
             stack.callback(self.run.close)
             stack.push_async_callback(self.conversations.aclose)
+            self.conversations.start()
             stack.callback(self.turns.close)
             if self.tracing:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
@@ -223,6 +224,10 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
     servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
     approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)
     run = Run(settings.state_dir)
+    if conversations.calls is not None:
+        from gateway_svc.replicas import answering
+
+        conversations.calls.answer = answering(servicer, approvals)
     return Gateway(
         settings, conversations, turns, servicer, approvals, stops, runners, check, audited, tracing, run, retention
     )

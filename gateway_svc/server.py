@@ -58,7 +58,8 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
         guard, registry = open_guard(settings, RULES, shared_limits(worker.table) if worker else None), new_registry()
         peers = Peers(worker) if worker else None
         gateway = assemble(settings, registry, peers)
-        keep_key(settings.state_dir / "page-key")
+        if settings.sessions is None:  # else gateways share one
+            keep_key(settings.state_dir / "page-key")
     except (SettingsError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
@@ -78,6 +79,10 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
     )
     async with gateway.started():
         if worker is None or peers is None:
+            if gateway.conversations.calls is not None:
+                from gateway_svc.replicas import ReplicasInterceptor  # which needs psycopg
+
+                service = replace(service, routing=(ReplicasInterceptor(gateway.conversations.calls),))
             await run_service(service, settings, guard, registry)
             return
         health = WorkerHealth(gateway, worker)

@@ -1,12 +1,15 @@
 """What a home of conversations does; turns ask for nothing that only one of them could do."""
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway_svc.conversations.memory import History
 from gateway_svc.conversations.said import Place, SaidPage
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.messages import Message
+
+if TYPE_CHECKING:
+    from gateway_svc.conversations.postgres.calls import Calls
 
 
 class Lease(Protocol):
@@ -55,6 +58,13 @@ class Lease(Protocol):
 
 class Conversations(Protocol):
     """The sessions of all gateways that share this home."""
+
+    calls: "Calls | None"
+    """Between the gateways that share it; None where they cannot call each other."""
+
+    def start(self) -> None:
+        """Begins what the home does beside calls. It belongs to the loop that it is started in, or used in first."""
+        ...
 
     async def create(self, state: SessionState, *, synced: bool) -> None:
         """Keeps a new session under its id and its owner. synced: whether it must survive a power cut.

@@ -9,10 +9,12 @@ from typing import Any
 import grpc
 import pytest
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import Service, ServiceEnded
 from demo.script import Call, Script, Step
+from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, run_turn, text_of
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.postgres
 
 WAIT = "echo ran >> ran.log; until [ -e go ]; do sleep 0.02; done"
 WORK = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": WAIT}),)), Step(text="Done.")))
+
+CALLERS = {"ada": [Role.CALLER], "bob": [Role.CALLER], "eve": [Role.APPROVER]}
 
 
 def start(pair: Pair, url: str, name: str, **env: str) -> Service:
@@ -106,6 +110,65 @@ async def test_a_gateway_that_was_paused_cannot_write_over_its_successor(make_pa
     assert await said(two, session_id) == before
     one = await pair.gateway(first)
     assert text_of(await run_turn(one, session_id=session_id)) == "Done.", "it goes on as one of them"
+
+
+async def test_a_turn_is_cancelled_by_another_gateway(make_pair, postgres_database):
+    pair = await make_pair(WORK)
+    one, two = [await pair.gateway(start(pair, postgres_database, name)) for name in ("one", "two")]
+    call, session_id = await begin(pair, one)
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await two.CancelTurn(pb.CancelTurnRequest(turn_id="nobody's"))
+    assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+    await two.CancelTurn(pb.CancelTurnRequest(session_id=session_id))
+    events = [event async for event in call]
+    assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+
+
+async def test_who_calls_another_gateway_has_no_more_rights_there(make_pair, postgres_database, tmp_path):
+    """A call that is passed on is the caller's: neither its session nor its tool call is anybody else's matter."""
+    tokens = {name: make_token(name, roles) for name, roles in CALLERS.items()}
+    callers = tmp_path / "callers"
+    callers.write_text("".join(entry for _, entry in tokens.values()))
+    callers.chmod(0o600)
+    pair = await make_pair(WORK)
+    env = {"GATEWAY_TOKENS_FILE": str(callers), "GATEWAY_TOOLS": "bash=ask"}
+    ends = [await pair.channel(start(pair, postgres_database, name, **env).address) for name in ("one", "two")]
+    (gateway, _), (other, approvals) = [
+        (gateway_pb2_grpc.GatewayServiceStub(end), approvals_pb2_grpc.ApprovalServiceStub(end)) for end in ends
+    ]
+    by = {name: [("authorization", f"Bearer {token}")] for name, (token, _) in tokens.items()}
+    call = gateway.RunTurn(pb.RunTurnRequest(input="go"), metadata=by["ada"])
+    session_id = (await anext(aiter(call))).turn_accepted.session_id
+    wanted = approvals_pb2.ListPendingToolCallsRequest(page_size=1)
+    async with asyncio.timeout(SECONDS_TO_ARRIVE):
+        while not (page := await approvals.ListPendingToolCalls(wanted, metadata=by["ada"])).tool_calls:
+            await asyncio.sleep(0.02)
+    assert not (await approvals.ListPendingToolCalls(wanted, metadata=by["bob"])).tool_calls
+    waiting = page.tool_calls[0]
+    answer = approvals_pb2.AnswerToolCallRequest(
+        tool_call_id=waiting.tool_call_id, verdict=common_pb2.VERDICT_ALLOWED, args_digest=waiting.args_digest
+    )
+    forged = [*by["bob"], ("onrecord-caller-bin", b'{"name": "ada", "roles": ["admin"]}')]
+    for attempt, code in (
+        (approvals.AnswerToolCall(answer, metadata=forged), grpc.StatusCode.PERMISSION_DENIED),
+        (other.CancelTurn(pb.CancelTurnRequest(session_id=session_id), metadata=forged), grpc.StatusCode.NOT_FOUND),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await attempt
+        assert refused.value.code() == code
+    (pair.workspace / "go").touch()
+    await approvals.AnswerToolCall(answer, metadata=by["eve"])
+    events = [event async for event in call]
+    assert text_of(events) == "Done."
+
+
+async def test_pages_of_sessions_go_on_at_another_gateway(make_pair, postgres_database):
+    pair = await make_pair(WORK)
+    one, two = [await pair.gateway(start(pair, postgres_database, name)) for name in ("one", "two")]
+    made = [(await one.CreateSession(pb.CreateSessionRequest())).session.id for _ in range(2)]
+    page = await one.ListSessions(pb.ListSessionsRequest(page_size=1))
+    rest = await two.ListSessions(pb.ListSessionsRequest(page_size=1, page_token=page.next_page_token))
+    assert [session.id for session in (*page.sessions, *rest.sessions)] == made[::-1]
 
 
 async def test_a_ledgers_database_is_refused(make_pair, postgres_database, postgres_server):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from onrecord.common.v1 import common_pb2
@@ -25,6 +26,9 @@ from gateway_svc.errors import Damaged, NotFound, storing
 from recording.locks import sync_folder
 from service_kit.paging import MAX_PAGE_BYTES
 
+if TYPE_CHECKING:
+    from gateway_svc.conversations.postgres.calls import Calls
+
 log = structlog.get_logger(__name__)
 
 _SUMS_BYTES = 256
@@ -37,6 +41,8 @@ _AT_ONCE = 100
 
 class FileConversations:
     """See protocol.Conversations."""
+
+    calls: "Calls | None" = None
 
     def __init__(self, state_dir: Path, *, synced: bool = True, memory_bytes: int = 2**28) -> None:
         """Moves over what earlier versions have left. synced: whether saving waits for the disk.
@@ -140,6 +146,9 @@ class FileConversations:
                     return
                 if updated < updated_ms:
                     yield session_id
+
+    def start(self) -> None:
+        """Nothing is done beside calls."""
 
     async def trouble(self) -> str:
         return ""  # the gateway looks itself whether its state directory can be written

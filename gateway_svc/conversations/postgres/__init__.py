@@ -3,6 +3,7 @@
     gateways               who shares the database; each holds an advisory lock on its number while it lives
     conversations          what each session is, who holds it, and the fence: how often it was taken
     conversation_records   what was said; only appended to
+    gateway_calls          calls that a gateway passes on to the others, and gateway_answers
 
 A session's holder is a gateway's number in its row. The holder lives as long as its connection holds the lock and it
 tells so every few seconds; else the next gateway takes the session, which raises the fence. Each write of a holder
@@ -14,6 +15,7 @@ cannot write over its successor, whatever any clock says.
     lease.py        one session that is held
     reading.py      records as a history, and as pages of what was said
     membership.py   this gateway among those that share the database
+    calls.py        calls between gateways
     database.py     connections, and what their errors mean
     migrate.py      the tables, at start
 """

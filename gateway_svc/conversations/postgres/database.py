@@ -5,6 +5,7 @@ the URL or a password.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway_svc.conversations.postgres.migrate import migrate
 from gateway_svc.errors import DiskFull, SettingsError, StoreUnavailable
+from service_kit.paging import KEY_BYTES, use_key
 
 OLDEST = 150_000
 """The oldest server, as libpq tells its version: 15."""
@@ -93,6 +95,7 @@ class Database:
                 raise SettingsError(f"GATEWAY_SESSIONS: the database has the encoding {encoding}: create it with UTF8")
             try:
                 migrate(connection)
+                use_key(_page_key(connection))
             except psycopg.errors.InsufficientPrivilege:
                 raise SettingsError(
                     "GATEWAY_SESSIONS: the user may not make tables there: make it the database's owner"
@@ -173,6 +176,13 @@ class Database:
             return f"PostgreSQL answers {error.sqlstate} ({type(error).__name__})"
         text = " ".join(str(error).split())
         return text.replace(self._password, "***") if self._password else text
+
+
+def _page_key(connection: psycopg.Connection[Any]) -> bytes:
+    """The key of page tokens, so that the next page may be asked for at another gateway."""
+    connection.execute("INSERT INTO gateway_keys VALUES ('page', %s) ON CONFLICT DO NOTHING", (os.urandom(KEY_BYTES),))
+    row = connection.execute("SELECT key FROM gateway_keys WHERE name = 'page'").fetchone()
+    return bytes(row[0]) if row else b""
 
 
 def _passes(error: Exception) -> bool:

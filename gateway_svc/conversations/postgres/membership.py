@@ -1,6 +1,7 @@
 """The place of this gateway among those that share the database: its number, a lock on it, and its beats."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ ALIVE = f"""alive AS MATERIALIZED (
 )"""
 """A part of a statement: the numbers of the gateways that live."""
 
+OnNote = Callable[[str], Awaitable[None]]
+"""Is called with the channel of a notification, and must not raise."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -41,14 +45,21 @@ class OnBeat(Protocol):
 class Membership:
     """It belongs to the loop that it is started in."""
 
-    def __init__(self, database: Database, on_beat: "OnBeat") -> None:
+    def __init__(self, database: Database, on_beat: "OnBeat", on_note: OnNote, channels: Sequence[str]) -> None:
         """on_beat is called with each beat, `joined` after a connection was made, and must not raise."""
         self._database = database
         self._on_beat = on_beat
+        self._on_note = on_note
+        self.channels = channels
         self._number = 0
         self._task: asyncio.Task[None] | None = None
         self._joined = asyncio.Event()
         self._why = "it is being connected to"
+
+    def start(self) -> None:
+        """Begins to be one of them."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="sessions' database")
 
     async def number(self) -> int:
         """The number of this gateway, once it holds it.
@@ -58,8 +69,7 @@ class Membership:
         """
 
         async def joined() -> int:
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._run(), name="sessions' database")
+            self.start()
             if not self._joined.is_set():
                 try:
                     async with asyncio.timeout(1.0):
@@ -80,10 +90,13 @@ class Membership:
                 await self._database.fit()
                 async with await psycopg.AsyncConnection.connect(self._database.conninfo, autocommit=True) as link:
                     await self._join(link)
+                    for channel in self.channels:
+                        await link.execute(f"LISTEN {channel}")
                     self._joined.set()
                     await self._on_beat(joined=True)
                     while True:
-                        await asyncio.sleep(BEAT_SECONDS)
+                        async for note in link.notifies(timeout=BEAT_SECONDS, stop_after=1):
+                            await self._on_note(note.channel)
                         await self._beat(link)
                         await self._on_beat(joined=False)
             except (psycopg.Error, SettingsError, OSError) as error:

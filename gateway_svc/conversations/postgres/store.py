@@ -9,6 +9,7 @@ import structlog
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.conversations.memory import Kept, Memory
+from gateway_svc.conversations.postgres.calls import ANSWERS, CALLS, Calls
 from gateway_svc.conversations.postgres.database import Database
 from gateway_svc.conversations.postgres.lease import UNSYNCED, PostgresLease, about, prompt_of
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
@@ -66,7 +67,9 @@ class PostgresConversations:
         """
         self.database = Database(url)
         self.synced = synced
-        self._membership = Membership(self.database, self._on_beat)
+        self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS))
+        self._calls = Calls(self.database, self._membership)
+        self.calls: Calls | None = self._calls
         self._memory = Memory(memory_bytes)
         self._held = set[str]()
         self._is_swept = True
@@ -131,6 +134,7 @@ class PostgresConversations:
 
     async def _on_beat(self, *, joined: bool) -> None:
         """Lets go what this gateway does not hold, though the database says so: it was away, or a crash undid that."""
+        await self._calls.look(clean=True)
         self._is_swept &= not joined
         if self._is_swept:
             return
@@ -138,6 +142,13 @@ class PostgresConversations:
             holder = await self._membership.number()
             await self.database.ask(_SWEEP, {"holder": holder, "held": list(self._held), "left": LEFT}, patient=False)
             self._is_swept = True
+
+    async def _on_note(self, channel: str) -> None:
+        await self._calls.notified(channel)
+
+    def start(self) -> None:
+        """Joins the gateways that share the database, as soon as it can be reached."""
+        self._membership.start()
 
     async def state(self, session_id: str, viewer: str | None) -> SessionState:
         _check_id(session_id)
@@ -197,6 +208,7 @@ class PostgresConversations:
         return self._membership.trouble()
 
     async def aclose(self) -> None:
+        await self._calls.aclose()
         await self._membership.aclose()
         await self.database.aclose()
 
