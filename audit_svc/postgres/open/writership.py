@@ -182,8 +182,7 @@ class Writership:
                 last, unchanged = lease, unchanged + 1 if is_same else 0
                 self._holder = Holder(lease.epoch, lease.address) if lease.holder else None
                 if not lease.holder or lease.is_gone or unchanged >= MISSED_LOOKS:
-                    await self._take_over(connection, lease)
-                    unchanged = 0
+                    await self._take_over(connection, lease)  # tried again at the next look, where it was in vain
                 wait = LOOK_SECONDS
             self._say_trouble("")
             self._tell()

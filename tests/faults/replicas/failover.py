@@ -37,24 +37,30 @@ def _measured(world: ReplicasWorld, rounds: int, end: End) -> Iterator[float]:
         other = world.standby()
         with grpc.insecure_channel(other.address, DIRECT) as channel:
             stub = LedgerStub(channel)
-            stub.RecordBatch(request(audit_row()), timeout=60)
+            _send(stub)
             began = time.monotonic()
             if end == "stopped":
                 writer.signal(signal.SIGTERM)
             else:
                 writer.kill() if end == "killed" else writer.pause()
-            while True:
-                try:
-                    stub.RecordBatch(request(audit_row()), timeout=TRY_SECONDS)
-                    break
-                except grpc.RpcError:
-                    time.sleep(TRY_AGAIN_SECONDS)
+            _send(stub)
             yield time.monotonic() - began
         if end == "paused":
             writer.wake()
         else:
             writer.kill()
             writer.start()
+
+
+def _send(stub: LedgerStub) -> None:
+    """Until a row is acknowledged."""
+    while True:
+        try:
+            stub.RecordBatch(request(audit_row()), timeout=TRY_SECONDS)
+        except grpc.RpcError:
+            time.sleep(TRY_AGAIN_SECONDS)
+        else:
+            return
 
 
 def main() -> None:
