@@ -11,7 +11,7 @@ _SEAL = "audit_svc.terminal.seal"
 program = Program(
     "audit-svc",
     Group(
-        "The ledger of tool calls: owns the SQLite database and answers questions about it.",
+        "The ledger of tool calls: owns the database and answers questions about it.",
         {
             "serve": Command(f"{_SERVING}:serve", "Serve until SIGTERM or SIGINT.", is_service=True),
             "health": Command(f"{_SERVING}:health", "Ask a running service whether it serves."),
@@ -38,7 +38,8 @@ program = Program(
             ),
             "backup": Command(f"{_CARE}:backup", "Make a copy of the ledger as it is at one moment, and check it."),
             "copy": Command(
-                "audit_svc.terminal.copy:copy", "Copy a ledger with its seal from a file to PostgreSQL, or back."
+                "audit_svc.terminal.copy:copy",
+                "Copy a ledger that no service has open, from a file to PostgreSQL or back.",
             ),
             "check": Command(f"{_CARE}:check", "Check a ledger or a backup, beside a running service too."),
             "verify": Command(f"{_SEAL}.verify:verify", "Check a ledger or a backup against its seal."),

@@ -37,9 +37,10 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
     _tune_interpreter()
     registry = new_registry()
     metrics = StoreMetrics(registry)
+    # Before the store, whose threads keep the process from ending: what it refuses, it refuses with nothing open.
+    seal = SealProcess(settings, lambda: store.writes())
     store = open_store(settings, metrics, apply_migrations=apply_migrations, create=create)
     registry.register(store.collector)
-    seal = SealProcess(settings, store.writes)
     registry.register(seal)
     asyncio.run(_serve(settings, guard, store, registry, seal))
 

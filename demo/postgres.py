@@ -116,14 +116,17 @@ class PostgresServer:
     def start(self) -> None:
         """Starts the server, also again after kill(), and waits until it answers."""
         with (self.folder / "log").open("ab") as log:
+            # Ended with the process that started it, however that ends. By a program, since a fork beside gRPC's
+            # threads may hang; it sets the mark after it has changed the user, which would clear it.
+            tied = ["setpriv", "--pdeathsig=QUIT"]
+            if self._user:
+                group = str(pwd.getpwnam(self._user).pw_gid)
+                tied += [f"--reuid={self._user}", f"--regid={group}", "--clear-groups"]
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.data],
+                [*tied, self._binaries / "postgres", "-D", self.data],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=self._user,
-                group=pwd.getpwnam(self._user).pw_gid if self._user else None,
-                extra_groups=[] if self._user else None,
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS

@@ -148,7 +148,13 @@ def _check_schema(connection: Connection) -> None:
 
 
 def _ledger(connection: Connection) -> list[Applied]:
-    ((there,),) = connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+    found = "SELECT to_regclass('schema_migrations') IS NOT NULL, to_regclass('conversation_migrations') IS NOT NULL"
+    ((there, is_conversations),) = connection.execute(found)
+    if is_conversations:
+        raise MigrationRefused(
+            "the database has the sessions of gateways, and sessions hold content, which never lies beside the ledger: "
+            "create a database of its own, and name that by AUDIT_DB"
+        )
     if not there:
         return []
     try:

@@ -81,3 +81,10 @@ def test_an_index_of_the_operators_is_the_operators_matter(migrated):
 def test_a_database_without_the_schema_is_refused_with_what_to_do(empty):
     with pytest.raises(MigrationRefused, match=r"0022_ledger not applied\): run `audit-svc migrate up` as its owner"):
         migrate.refuse_older(empty)
+
+
+def test_a_database_with_sessions_is_refused(empty):
+    empty.execute("CREATE TABLE conversation_migrations (version integer)")
+    with pytest.raises(MigrationRefused, match="has the sessions of gateways"):
+        migrate.up(empty, migrate.load_migrations())
+    assert "column tool_call_log.id" not in migrate.schema_of(empty)

@@ -1,6 +1,9 @@
 """The sealing process beside a replica: it seals while its replica writes, and no longer."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -60,3 +63,11 @@ def test_a_key_has_to_be_named(postgres_database: str):
         SealProcess(settings(postgres_database))
     with closing(SealProcess(settings(postgres_database, seal_seconds=0.0)).place.open_log()) as log:
         assert log.place() == "the ledger's database"
+
+
+def test_a_service_without_a_key_ends_at_once(postgres_database: str):
+    environment = os.environ | {"AUDIT_DB": postgres_database, "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_SEAL_SECONDS": "1"}
+    command = [sys.executable, "-m", "audit_svc", "serve"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "AUDIT_SEAL_KEY_FILE has to name the key" in ended.stderr
