@@ -1,11 +1,7 @@
 """The command line: measures, and prints one table."""
 
-import os
-import platform
 import sqlite3
-import tempfile
-import time
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import apsw
@@ -26,9 +22,9 @@ from bench import (
     throughput,
     tools,
 )
-from bench.figures import Figure, table
-from demo.processes import REPOSITORY
-from service_kit.terminal.command import BadParameter, Option, echo
+from bench.figures import table
+from bench.measuring import measured
+from service_kit.terminal.command import Option, echo
 from service_kit.terminal.program import run
 
 MEASURES = {
@@ -54,24 +50,10 @@ def main(
     only: Annotated[str, Option(help="Which, such as a,d.")] = ",".join(MEASURES),
 ) -> None:
     """Measure the figures that README quotes, each against its baseline in the same run on this machine."""
-    chosen = only.split(",")
-    if strangers := [name for name in chosen if name not in MEASURES]:
-        raise BadParameter(f"{', '.join(strangers)}: there are {', '.join(MEASURES)}")
-    # Beside the code and not in the system's folder for temporary files, which is often memory.
-    state = REPOSITORY / ".state"
-    state.mkdir(exist_ok=True)
-    figures: list[Figure] = []
-    started, load = time.monotonic(), os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(dir=state, prefix="bench-", ignore_cleanup_errors=True) as folder:
-        for name in chosen:
-            place = Path(folder) / name
-            place.mkdir()
-            figures += MEASURES[name](place, short=short)
-            echo(f"({name}) measured after {time.monotonic() - started:.0f} s", err=True)
+    figures, machine = measured({name: partial(measure, short=short) for name, measure in MEASURES.items()}, only)
     echo(
-        f"Python {platform.python_version()} on {os.cpu_count()} cores. "
-        f"SQLite {sqlite3.sqlite_version} as the baseline, {apsw.sqlite_lib_version()} in the ledger. "
-        f"Load average {load:.1f} before, {os.getloadavg()[0]:.1f} after. A ratio is ours by the baseline's.\n"
+        f"{machine} SQLite {sqlite3.sqlite_version} as the baseline, {apsw.sqlite_lib_version()} in the ledger. "
+        "A ratio is ours by the baseline's.\n"
     )
     echo(table(figures))
 

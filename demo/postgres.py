@@ -113,6 +113,10 @@ class PostgresServer:
             "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement
         )
 
+    def run(self, script: str, database: str = "postgres") -> None:
+        """Runs what psql takes on its input: statements, and the lines of COPY between them."""
+        self._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), told=script)
+
     def start(self) -> None:
         """Starts the server, also again after kill(), and waits until it answers."""
         with (self.folder / "log").open("ab") as log:
@@ -171,10 +175,11 @@ class PostgresServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, program: str, *arguments: str) -> str:
+    def _run(self, program: str, *arguments: str, told: str | None = None) -> str:
         user = self._user if program == "initdb" else None
         done = subprocess.run(
             [self._binaries / program, *arguments],
+            input=told,
             capture_output=True,
             text=True,
             cwd=self.folder,
