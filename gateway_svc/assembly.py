@@ -215,6 +215,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
         audited.synced if audited else None,
         Memory(settings.state_dir / "claude").forget,
         stops,
+        conversations.requests,
     )
     retention = None
     if settings.session_retention_days and (worker is None or worker.slot == 0):  # one of them is enough

@@ -46,6 +46,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.EngineProtocolError: grpc.StatusCode.INTERNAL,
 }
 RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {
+    errors.Busy: 1.0,
     errors.DiskFull: 5.0,
     errors.Overloaded: 1.0,
     errors.ShuttingDown: 1.0,

@@ -10,6 +10,7 @@ from gateway_svc.messages import Message
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.postgres.calls import Calls
+    from gateway_svc.conversations.postgres.requests import SharedRequests
 
 
 class Lease(Protocol):
@@ -61,6 +62,8 @@ class Conversations(Protocol):
 
     calls: "Calls | None"
     """Between the gateways that share it; None where they cannot call each other."""
+    requests: "SharedRequests | None"
+    """Those that one of the gateways that share it runs; None where each knows its own."""
 
     def start(self) -> None:
         """Begins what the home does beside calls. It belongs to the loop that it is started in, or used in first."""

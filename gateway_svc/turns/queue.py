@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 from google.rpc import status_pb2
@@ -11,6 +12,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.conversations.session import SessionState, may_see
+from gateway_svc.conversations.undisturbed import to_its_end
 from gateway_svc.errors import (
     Busy,
     Interrupted,
@@ -18,6 +20,7 @@ from gateway_svc.errors import (
     NotFound,
     Overloaded,
     ShuttingDown,
+    StoreUnavailable,
 )
 from gateway_svc.stopping.stop import stopped
 from gateway_svc.stopping.stops import Stops
@@ -27,7 +30,7 @@ from gateway_svc.turns.budgets import Budgets
 from gateway_svc.turns.events import accepted, now_ms, turn_finished
 from gateway_svc.turns.kept import KeptTurn, KeptTurns
 from gateway_svc.turns.keyed_locks import KeyedLocks
-from gateway_svc.turns.requests import Request, Requests
+from gateway_svc.turns.requests import Request, Requests, digest_of
 from gateway_svc.turns.session_settings import (
     MAX_PROMPT_BYTES,
     check_budget,
@@ -47,6 +50,9 @@ from recording.upkeep import attempt
 from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
 from service_kit.producing.stop import Subject
+
+if TYPE_CHECKING:
+    from gateway_svc.conversations.postgres.requests import SharedRequests
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +89,7 @@ class Turns:
         synced: Callable[[], Awaitable[object]] | None = None,
         forget: Callable[[str], object] = lambda session_id: None,
         stops: Stops | None = None,
+        shared: "SharedRequests | None" = None,
     ) -> None:
         """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
@@ -90,6 +97,7 @@ class Turns:
         request_id.
         `synced` is awaited before a client hears that its turn has ended: see AuditLogger.synced.
         `forget` drops what is kept of a session elsewhere. `stops` refuse and end turns.
+        `shared` are the requests that other gateways must not run again.
         """
         self._sessions = sessions
         self._record = record
@@ -109,6 +117,7 @@ class Turns:
         self._in_order = KeyedLocks()
         """Of sessions: turns begin in the order of their requests."""
         self._requests = requests
+        self._shared = shared
         self._draining = False
 
     async def create_session(self, settings: pb.SessionSettings, owner: str = "") -> SessionState:
@@ -174,8 +183,7 @@ class Turns:
             if known is not None:
                 turn = self._kept.find(known.turn_id)
             else:
-                async with self._in_order.hold(request.session_id or object()):
-                    turn = await self._begin(request, viewer, owner)
+                turn, known = await self._begin_once(request, viewer, owner)
         if turn is None:
             for event in self._tell_again(known) if known else ():
                 yield event
@@ -297,6 +305,27 @@ class Turns:
             await asyncio.wait(tasks, timeout=grace_seconds)
         await self.cancel_all()
 
+    async def _begin_once(
+        self, request: pb.RunTurnRequest, viewer: str | None, owner: str
+    ) -> tuple[KeptTurn | None, Request | None]:
+        """Begins a turn, or finds the request that it was begun by at another gateway.
+
+        Raises:
+            GatewayError: for the caller; nothing ran.
+        """
+        try:
+            if self._shared is not None and request.request_id:
+                self._check_draining()
+                known = await self._shared.claim(owner, request.request_id, digest_of(request))
+                if known is not None:
+                    return None, known
+            async with self._in_order.hold(request.session_id or object()):
+                return await self._begin(request, viewer, owner), None
+        except BaseException:
+            if self._shared is not None and request.request_id:
+                await to_its_end(self._shared.release(owner, request.request_id))
+            raise
+
     async def _begin(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
         """Begins a turn.
 
@@ -408,12 +437,29 @@ class Turns:
 
     async def _run(self, turn: KeptTurn, request: pb.RunTurnRequest, known: Request | None) -> None:
         if known is not None:
-            await self._requests.write(known)
+            await self._keep(known)
             turn.accept()
         # The session first: a turn that waits for another turn of its session holds no slot.
         async with self._sessions.hold(turn.session_id) as session, self._places:
             turn.begun = True
             await self._on_session.run(session, turn, request)
+
+    async def _keep(self, request: Request) -> None:
+        """Returns when the request would be known after a crash, to all who may be sent it again.
+
+        Raises:
+            Busy: another gateway has taken it over.
+            StoreUnavailable: it cannot be written.
+        """
+        try:
+            if self._shared is not None:
+                await self._shared.begun(request)
+            await self._requests.write(request)
+        except (Busy, StoreUnavailable):
+            self._requests.forget(request)
+            if self._shared is not None:
+                await self._shared.release(*request.key)
+            raise
 
     def _end(self, turn: KeptTurn, task: asyncio.Task[None]) -> None:
         """Called when a turn's task is done, even if it was cancelled before it started."""
@@ -426,6 +472,8 @@ class Turns:
             log.info("turn.failed", trace_id=turn.trace_id, error=type(error).__name__, code=code_name(status))
             if not turn.started:
                 self._telemetry.turn_failed_before_its_begin()
-        self._requests.end(turn, turn.finish(status))
+        known = self._requests.end(turn, turn.finish(status))
+        if known is not None and self._shared is not None:
+            self._shared.ended(known)
         turn.events.close()
         self._kept.end(turn)

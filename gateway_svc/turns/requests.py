@@ -118,7 +118,7 @@ class Requests:
             if len(self) >= MAX_REQUESTS:
                 raise Overloaded(f"{len(self)} requests of the last hour are remembered: come again later")
             return None
-        if known.digest != _digest(request):
+        if known.digest != digest_of(request):
             raise AlreadyExists(
                 "request_id stands for another request already: take a new one for each", "request", request.request_id
             )
@@ -131,7 +131,7 @@ class Requests:
 
     def begin(self, caller: str, request: pb.RunTurnRequest, turn: KeptTurn) -> Request:
         """Remembers a request that begins a turn."""
-        known = Request(caller, request.request_id, _digest(request), turn.session_id, turn.turn_id, turn.accepted_ms)
+        known = Request(caller, request.request_id, digest_of(request), turn.session_id, turn.turn_id, turn.accepted_ms)
         self._running[known.key] = self._by_turn[turn.turn_id] = known
         return known
 
@@ -146,15 +146,19 @@ class Requests:
                 with storing():
                     await asyncio.to_thread(self._append, request)
         except StoreUnavailable:
-            self._by_turn.pop(request.turn_id)  # nothing runs: it may be tried again
-            del self._running[request.key]
+            self.forget(request)
             raise
 
-    def end(self, turn: KeptTurn, finished: pb.TurnEvent) -> None:
-        """The turn has ended; does nothing if its request has no request_id."""
+    def forget(self, request: Request) -> None:
+        """Forgets a request of which nothing runs: it may be tried again."""
+        if self._by_turn.pop(request.turn_id, None) is not None:
+            del self._running[request.key]
+
+    def end(self, turn: KeptTurn, finished: pb.TurnEvent) -> Request | None:
+        """The turn has ended. Returns its request; does nothing, and returns None, if that has no request_id."""
         known = self._by_turn.get(turn.turn_id)
         if known is None:
-            return
+            return None
         known.ended, known.finished = time.monotonic(), _without_words(finished).SerializeToString()
         self._ended[known.key] = self._running.pop(known.key)
         try:
@@ -162,6 +166,7 @@ class Requests:
             self._put(list(known.lines())[1:])
         except OSError as error:
             log.warning("turn.end_unsaved", reason=str(error))
+        return known
 
     def close(self) -> None:
         """Closes the file."""
@@ -242,7 +247,8 @@ def _write(fd: int, lines: list[dict[str, str | int]]) -> None:
     append_whole(fd, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
-def _digest(request: pb.RunTurnRequest) -> str:
+def digest_of(request: pb.RunTurnRequest) -> str:
+    """What tells a request from others of its request_id: a hexadecimal SHA-256 of the rest of it."""
     content = pb.RunTurnRequest()
     content.CopyFrom(request)
     content.ClearField("request_id")

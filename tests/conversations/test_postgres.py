@@ -13,13 +13,16 @@ from demo.postgres import PostgresServer
 from gateway_svc.conversations.postgres.store import PostgresConversations
 from gateway_svc.conversations.said import Place
 from gateway_svc.conversations.session import SessionState
-from gateway_svc.errors import Busy, LeaseLost, SettingsError, StoreUnavailable
+from gateway_svc.errors import AlreadyExists, Busy, LeaseLost, SettingsError, StoreUnavailable
 from gateway_svc.messages import AssistantMessage, UserMessage
+from gateway_svc.turns.requests import Request
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
 pytestmark = pytest.mark.postgres
 
 FROZEN = "UPDATE gateways SET beat_at = beat_at - interval '1 hour' WHERE number = 1"
+
+SECONDS_TO_BEAT = 30
 
 
 @pytest.fixture
@@ -73,6 +76,56 @@ async def test_a_holder_that_hangs_is_succeeded_and_cannot_write_when_it_wakes(h
     again = await one.open(session_id)
     assert again.history.messages == [UserMessage("first"), AssistantMessage("of the second")]
     await again.close()
+
+
+async def test_a_request_whose_gateway_hangs_before_its_turn_runs_at_another_alone(home):
+    one, two = home().requests, home().requests
+    request = Request("ada", "r", "digest", "session", "turn", 1)
+    assert await one.claim("ada", "r", "digest") is None
+    with pytest.raises(Busy):
+        await two.claim("ada", "r", "digest")
+    assert await two.claim("bob", "r", "another's") is None, "a request_id is its caller's"
+    await query(home(), FROZEN)
+    assert await two.claim("ada", "r", "digest") is None
+    with pytest.raises(Busy, match="taken this request over"):
+        await one.begun(request)
+    await one.release("ada", "r")  # which takes nothing from who has it now
+    await two.begun(request)
+    with pytest.raises(Busy):
+        await one.claim("ada", "r", "digest")
+
+
+async def test_a_request_is_told_for_an_hour_after_its_end(home):
+    one, two = home(), home()
+    request = Request("ada", "r", "digest", "session", "turn", 1, finished=b"finished")
+    assert await one.requests.claim(*request.key, request.digest) is None
+    await one.requests.begun(request)
+    one.requests.ended(request)
+    await one.requests.tell()
+    assert await two.requests.claim(*request.key, request.digest) == request
+    with pytest.raises(AlreadyExists):
+        await two.requests.claim(*request.key, "another")
+    await query(one, "UPDATE gateway_requests SET ended_at = ended_at - interval '59 minutes'")
+    await two.requests.look()
+    assert await query(one, "SELECT 1 FROM gateway_requests")
+    await query(one, "UPDATE gateway_requests SET ended_at = ended_at - interval '1 minute'")
+    await two.requests.look()
+    assert not await query(one, "SELECT 1 FROM gateway_requests")
+
+
+async def test_an_end_that_the_database_was_not_told_is_told_later(home, postgres_server):
+    one = home()
+    request = Request("ada", "r", "digest", "session", "turn", 1, finished=b"finished")
+    assert await one.requests.claim(*request.key, request.digest) is None
+    postgres_server.kill()
+    try:
+        one.requests.ended(request)
+        await one.requests.tell()
+    finally:
+        postgres_server.start()
+    async with asyncio.timeout(SECONDS_TO_BEAT):
+        while not await query(one, "SELECT 1 FROM gateway_requests WHERE finished = 'finished'"):
+            await asyncio.sleep(0.1)
 
 
 async def test_a_lease_ends_with_its_connection(home, postgres_server):

@@ -28,6 +28,7 @@ from service_kit.paging import MAX_PAGE_BYTES
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.postgres.calls import Calls
+    from gateway_svc.conversations.postgres.requests import SharedRequests
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class FileConversations:
     """See protocol.Conversations."""
 
     calls: "Calls | None" = None
+    requests: "SharedRequests | None" = None
 
     def __init__(self, state_dir: Path, *, synced: bool = True, memory_bytes: int = 2**28) -> None:
         """Moves over what earlier versions have left. synced: whether saving waits for the disk.

@@ -3,6 +3,7 @@
     gateways               who shares the database; each holds an advisory lock on its number while it lives
     conversations          what each session is, who holds it, and the fence: how often it was taken
     conversation_records   what was said; only appended to
+    gateway_requests       which request_id a gateway runs, or has run within the last hour
     gateway_calls          calls that a gateway passes on to the others, and gateway_answers
 
 A session's holder is a gateway's number in its row. The holder lives as long as its connection holds the lock and it
@@ -16,6 +17,7 @@ cannot write over its successor, whatever any clock says.
     reading.py      records as a history, and as pages of what was said
     membership.py   this gateway among those that share the database
     calls.py        calls between gateways
+    requests.py     requests that run once, at one of the gateways
     database.py     connections, and what their errors mean
     migrate.py      the tables, at start
 """

@@ -14,6 +14,7 @@ from gateway_svc.conversations.postgres.database import Database
 from gateway_svc.conversations.postgres.lease import UNSYNCED, PostgresLease, about, prompt_of
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
 from gateway_svc.conversations.postgres.reading import read, said_page
+from gateway_svc.conversations.postgres.requests import SharedRequests
 from gateway_svc.conversations.said import Place, SaidPage
 from gateway_svc.conversations.session import SESSION_ID, SessionState
 from gateway_svc.conversations.undisturbed import whole
@@ -70,6 +71,8 @@ class PostgresConversations:
         self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS))
         self._calls = Calls(self.database, self._membership)
         self.calls: Calls | None = self._calls
+        self._requests = SharedRequests(self.database, self._membership)
+        self.requests: SharedRequests | None = self._requests
         self._memory = Memory(memory_bytes)
         self._held = set[str]()
         self._is_swept = True
@@ -135,6 +138,7 @@ class PostgresConversations:
     async def _on_beat(self, *, joined: bool) -> None:
         """Lets go what this gateway does not hold, though the database says so: it was away, or a crash undid that."""
         await self._calls.look(clean=True)
+        await self._requests.look()
         self._is_swept &= not joined
         if self._is_swept:
             return
@@ -209,6 +213,7 @@ class PostgresConversations:
 
     async def aclose(self) -> None:
         await self._calls.aclose()
+        await self._requests.aclose()
         await self._membership.aclose()
         await self.database.aclose()
 
