@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from gateway_svc.settings import StateSettings
@@ -18,7 +19,7 @@ def check(as_json: Annotated[bool, Option("--json", help="Print one JSON object 
     from gateway_svc.conversations.files import check as files_check  # other commands need not load it
 
     damaged = 0
-    for finding in files_check.check(load_settings(StateSettings).state_dir / "sessions"):
+    for finding in files_check.check(_files()):
         damaged += finding.is_damage
         if as_json:
             sys.stdout.write(json_text(finding._asdict(), ascii_only=True) + "\n")
@@ -37,7 +38,7 @@ def export(session_id: str) -> None:
     from gateway_svc.errors import GatewayError
 
     try:
-        path = Places(load_settings(StateSettings).state_dir / "sessions").find(session_id)
+        path = Places(_files()).find(session_id)
         state, _ = session_file.read(path, prompt=True)
     except (GatewayError, OSError) as error:
         raise Failed(str(error), EXIT_DAMAGED, error) from None
@@ -51,3 +52,13 @@ def export(session_id: str) -> None:
             sys.stdout.write(json_text(line, ascii_only=True) + "\n")
     finally:
         os.close(fd)
+
+
+def _files() -> Path:
+    if os.environ.get("GATEWAY_SESSIONS"):
+        raise Failed(
+            "GATEWAY_SESSIONS: the sessions are in a database, and this command reads files: `gateway-svc transcript` "
+            "asks a running gateway for what was said",
+            EXIT_DAMAGED,
+        )
+    return load_settings(StateSettings).state_dir / "sessions"

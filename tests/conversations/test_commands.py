@@ -80,3 +80,11 @@ def test_an_unknown_session_is_told_so():
     found = sessions("export", "nobody")
     assert found.exit_code == 1
     assert "session nobody is not known" in found.stderr
+
+
+@pytest.mark.parametrize("command", [("check",), ("export", "an-id")])
+def test_sessions_in_a_database_are_not_taken_for_none(monkeypatch, command):
+    monkeypatch.setenv("GATEWAY_SESSIONS", "postgresql://ada@localhost/conversations")
+    found = sessions(*command)
+    assert found.exit_code == 1
+    assert "GATEWAY_SESSIONS: the sessions are in a database" in found.stderr

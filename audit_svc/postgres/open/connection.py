@@ -105,6 +105,16 @@ def cut(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
         ours.shutdown(socket.SHUT_RDWR)
 
 
+def said_in(url: str) -> dict[str, Any]:
+    """The parameters of a URL, or of a connection string, by libpq's names. Raises StoreRefused."""
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise StoreRefused(
+            "the ledger's database is not named in a form that libpq takes: postgresql://user@host:5432/database"
+        ) from None
+
+
 def connect(url: str, *, writes: bool = False) -> Connection:
     """A connection to the database at a URL as libpq takes it.
 
@@ -115,13 +125,9 @@ def connect(url: str, *, writes: bool = False) -> Connection:
         StoreUnavailable: there is no connection now.
     """
     defaults = _DEFAULTS | ({"target_session_attrs": "read-write"} if writes else {})
+    said = said_in(url)
     try:
-        said = conninfo_to_dict(url)
         raw = psycopg.connect(make_conninfo("", **(defaults | said)), autocommit=True)
-    except psycopg.ProgrammingError:
-        raise StoreRefused(
-            "the ledger's database is not named in a form that libpq takes: postgresql://user@host:5432/database"
-        ) from None
     except psycopg.OperationalError as error:
         raise _why_no_connection(error, said) from None
     try:
@@ -205,7 +211,7 @@ def _why_no_connection(error: psycopg.OperationalError, url: dict[str, Any]) -> 
 _SAID = {
     "28000": ("no pg_hba.conf entry", 'role "'),
     "28P01": ("password authentication failed", "no password supplied"),
-    "3D000": ('database "',),
+    "3D000": ('" does not exist',),
 }
 
 

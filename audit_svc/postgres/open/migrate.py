@@ -159,6 +159,11 @@ def _ledger(connection: Connection) -> list[Applied]:
         return []
     try:
         return connection.execute("SELECT version, name, checksum, applied_at FROM schema_migrations").fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        raise MigrationRefused(
+            "this user may not read the ledger's database: as its owner, run deploy/postgres/service-role.sql, then "
+            "GRANT onrecord_service TO the user"
+        ) from None
     except psycopg.errors.UndefinedColumn:
         raise MigrationRefused("the table schema_migrations is not audit-svc's: is this its database?") from None
 

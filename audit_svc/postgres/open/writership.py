@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 import structlog
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-from audit_svc.postgres.open.connection import cut
+from audit_svc.postgres.open.connection import cut, said_in
 
 log = structlog.get_logger(__name__)
 
@@ -110,8 +110,8 @@ class Writership:
 
     def __init__(self, conninfo: str, address: str = "") -> None:
         """Takes a libpq connection string of a migrated database, and where the others reach this replica."""
-        given = {name: value for name, value in conninfo_to_dict(conninfo).items() if value}
-        self._conninfo = make_conninfo("", **{**_KEEPALIVES, **given})  # type: ignore[arg-type] # see libpq's names
+        given = {name: value for name, value in said_in(conninfo).items() if value}
+        self._conninfo = make_conninfo("", **{**_KEEPALIVES, **given})
         self._address = address
         self._changed: Callable[[], object] = lambda: None
         self._name = uuid.uuid4().hex

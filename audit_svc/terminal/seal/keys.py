@@ -26,8 +26,8 @@ def new(
 
 def show(db: Database = None, key_file: KeyFile = None) -> None:
     """Print the verifier key: keep it where who writes to the ledger cannot."""
-    path = key_file or where(db, None).key_file
     with error_is_exit_code_1():
+        path = key_file or where(db, None).key_file
         try:
             signer = read_key(path)
         except FileNotFoundError:

@@ -69,7 +69,10 @@ def proof(
 
 
 def _write(path: Path, texts: dict[str, Any]) -> None:
-    replace_file(path, json.dumps(texts, indent=1).encode(), mode=0o600)
+    try:
+        replace_file(path, json.dumps(texts, indent=1).encode(), mode=0o600)
+    except OSError as error:
+        raise SealError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def verify_proof(

@@ -49,7 +49,7 @@ def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
     for restore in report.restores:
         echo(f"note   restored by {restore.by}: {restore.reason}")
     if own_key:
-        echo("note   checked with the key of that folder, where whoever can write could have")
+        echo("note   checked with the key of that place, where whoever can write could have")
         echo("       put another: --key takes one that you keep elsewhere")
 
 

@@ -47,8 +47,8 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
     make_ledger(database, hours=3)
     blocks = examples("Housekeeping")
     assert list(blocks) == [
-        "Backup", "Restore", "A ledger that is not what it was", "The seal", "Read a copy", "Check",
-        "Prune and retention", "Erase", "Legal hold", "Vacuum", "Rollups", "Texts",
+        "Backup", "Restore", "Rights in PostgreSQL", "Move to PostgreSQL, or back", "A ledger that is not what it was",
+        "The seal", "Read a copy", "Check", "Prune and retention", "Erase", "Legal hold", "Vacuum", "Rollups", "Texts",
     ]  # fmt: skip
     with serve(database) as service:
         for name in ("Backup", "Check", "Prune and retention", "Erase", "Legal hold"):

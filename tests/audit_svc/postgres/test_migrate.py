@@ -1,15 +1,17 @@
 """PostgreSQL's migrations: up and down, by several replicas at once, and what is refused."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
-from audit_svc.errors import MigrationRefused
+from audit_svc.errors import MigrationRefused, StoreRefused
 from audit_svc.ledger.migrations import Migration
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import Connection, connect
+from audit_svc.postgres.open.writership import Writership
 
 pytestmark = pytest.mark.postgres
 
@@ -88,3 +90,20 @@ def test_a_database_with_sessions_is_refused(empty):
     with pytest.raises(MigrationRefused, match="has the sessions of gateways"):
         migrate.up(empty, migrate.load_migrations())
     assert "column tool_call_log.id" not in migrate.schema_of(empty)
+
+
+def test_a_user_without_rights_is_told_what_gives_them(migrated, postgres_database):
+    user = f"user_{os.urandom(4).hex()}"
+    migrated.execute(f"CREATE ROLE {user} LOGIN")
+    url = postgres_database.replace("onrecord@", f"{user}@")
+    try:
+        with closing(connect(url)) as connection, pytest.raises(MigrationRefused, match=r"service-role\.sql"):
+            migrate.refuse_older(connection)
+    finally:
+        migrated.execute(f"DROP ROLE {user}")
+
+
+def test_a_wrong_parameter_is_refused_wherever_the_url_is_read():
+    for read in (connect, Writership):
+        with pytest.raises(StoreRefused, match="form that libpq takes"):
+            read("postgresql://ada:secret@localhost/ledger?sslmod=x")

@@ -95,9 +95,10 @@ def test_a_tail_goes_on_after_each_restart_of_its_service_and_shows_each_row_onc
             assert following.end() == 130
     assert [row for row in following.shown if row.startswith("row-")] == [row.id for row in rows]
     assert len(following.shown) == len(set(following.shown))
-    waits = [line for line in following.said if line.startswith("UNAVAILABLE: ") and "waiting for the service" in line]
+    notes = [json.loads(line)["note"] for line in following.said]
+    waits = [note for note in notes if note.startswith("UNAVAILABLE: ") and "waiting for the service" in note]
     assert len(waits) >= 2
-    assert following.said.count("the service is back: going on\n") == 2
+    assert notes.count("the service is back: going on") == 2
 
 
 @pytest.mark.long
