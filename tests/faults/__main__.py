@@ -79,8 +79,8 @@ def main() -> int:
     ]
     campaigns = [campaign for campaign in wanted if can_mount() or not campaign.mounts]
     passed = failed = 0
-    again = [campaign for campaign in campaigns if not campaign.once]
-    if again and options.rounds < ALL_ROUNDS:
+    again = [campaign for campaign in campaigns if not campaign.once] or campaigns
+    if options.rounds < ALL_ROUNDS:
         campaigns = again
     lines = {campaign.name: Line(campaign.name) for campaign in campaigns}
     for number in range(options.rounds):
@@ -100,7 +100,8 @@ def main() -> int:
         print(f"{line.name:42}" + "".join(f"{value:>13,}" for value in list(vars(line).values())[1:]))
     for campaign in wanted:
         if campaign.name not in lines:
-            print(f"skipped: {campaign.name}: this process may not mount a small file system")
+            why = f"from {ALL_ROUNDS} rounds on" if campaign.once else "this process may not mount a small file system"
+            print(f"skipped: {campaign.name}: {why}")
     print(f"seed {options.seed}, {time.monotonic() - began:.0f} s")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
