@@ -49,6 +49,8 @@ class Orders:
     clock_backwards: bool = False
     hogs_descriptors: bool = False
     """Has no descriptor left for half of the time."""
+    ack_seconds: float = 0.5
+    """How long an ack may take before the connection is dead."""
     token: str = ""
     """What it shows the audit service, as the caller PRODUCER_NAME; empty where that asks for nothing."""
 
@@ -74,7 +76,9 @@ async def _record(orders: Orders, control: Connection) -> None:
     if orders.token:
         shown = token_metadata(orders.token)
         target = Target(orders.target, metadata=lambda: shown, producer_name=PRODUCER_NAME)
-    record = open_record(orders.state_dir, target, max_bytes=orders.max_bytes, sync_interval_ms=20, ack_seconds=0.5)
+    record = open_record(
+        orders.state_dir, target, max_bytes=orders.max_bytes, sync_interval_ms=20, ack_seconds=orders.ack_seconds
+    )
     record.start()
     await asyncio.sleep(0)  # lets the adoption begin, which drain() then waits for
     journal = os.open(orders.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

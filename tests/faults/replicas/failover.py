@@ -34,7 +34,7 @@ def failover_seconds(rounds: int, end: End) -> list[float]:
 def _measured(world: ReplicasWorld, rounds: int, end: End) -> Iterator[float]:
     for _ in range(rounds):
         writer = world.writer()
-        other = world.standby()
+        other = next(replica for replica in world.replicas if replica is not writer)
         with grpc.insecure_channel(other.address, DIRECT) as channel:
             stub = LedgerStub(channel)
             _send(stub)
