@@ -415,8 +415,9 @@ class Sender:
                 self._turns.remove(spool)
                 # Shielded, so that aclose() neither leaves half a folder nor closes it twice.
                 self._removal = asyncio.create_task(asyncio.to_thread(spool.remove))
+                # Not here: the connection may fail meanwhile, and whoever drains waits for this alone.
+                self._removal.add_done_callback(lambda _: self._progress.set())
                 await asyncio.shield(self._removal)
-                self._progress.set()
                 return
         self._wake.clear()
         ready = [spool for spool in self._turns if not self._waits(spool)]

@@ -5,7 +5,7 @@ import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -357,6 +357,41 @@ async def test_adopted_spools_are_sent_under_their_own_ids_and_go(tmp_path: Path
     interrupted = service.ledger["call-1999"]
     assert isinstance(interrupted, audit_pb2.AuditRow)
     assert interrupted.outcome == common_pb2.OUTCOME_INTERRUPTED
+
+
+async def test_a_drain_ends_although_the_connection_fails_while_the_last_spool_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but the end of the removal wakes it then."""
+    removing, may_end, remove = threading.Event(), threading.Event(), Spool.remove
+
+    def remove_late(spool: Spool) -> None:
+        removing.set()
+        may_end.wait(60)
+        remove(spool)
+
+    monkeypatch.setattr(Spool, "remove", remove_late)
+    service = FakeAudit()
+    for number, left in enumerate([open_spool(tmp_path) for _ in range(2)]):  # one of them is opened again as its own
+        record(left, 10 * number, 3)
+        left.close()
+    with opened(tmp_path) as own:
+        (other,) = Folders(tmp_path / "spool", SpoolOptions(counters=own.counters)).adopt(5)
+        async with AsyncExitStack() as service_stack:
+            target = await service_stack.enter_async_context(serving(service))
+            async with sending(own, target) as sender:
+                sender.adopt(other)
+                draining = asyncio.create_task(sender.drain(30))
+                assert await asyncio.to_thread(removing.wait, 30)
+                await service_stack.aclose()
+                async with asyncio.timeout(30):
+                    while not own.counters.reconnects:
+                        await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # the drain has looked again, and waits for the removal
+                may_end.set()
+                done, _ = await asyncio.wait({draining}, timeout=10)
+                assert done, "the drain was not woken"
+                assert draining.result()
 
 
 async def test_numbers_that_a_spool_has_lost_are_not_covered(tmp_path: Path) -> None:
