@@ -9,11 +9,12 @@ from audit_svc.errors import StoreRefused
 from audit_svc.ledger.copying import SUM_MODULUS, Table
 from audit_svc.postgres.open.connection import Connection, transaction, translated
 from audit_svc.postgres.open.spelling import spelled
+from audit_svc.sql.copying import SqlTables
 
 _TYPES = {"bigint": "int8", "smallint": "int2", "text": "text", "bytea": "bytea"}
 
 
-class PostgresTables:
+class PostgresTables(SqlTables):
     """A connection to a database that no service writes to."""
 
     def __init__(self, connection: Connection) -> None:
@@ -22,21 +23,6 @@ class PostgresTables:
     def columns(self, table: Table) -> list[str]:
         """The names of a table's columns, sorted."""
         return sorted(self._types(table))
-
-    def rows(self, table: Table, columns: Sequence[str], after: Sequence[Any] | None, limit: int) -> list[Any]:
-        """Rows behind a key."""
-        key = ", ".join(table.key)
-        behind = f"WHERE ({key}) > ({', '.join('?' * len(table.key))}) " if after is not None else ""
-        return self._all(
-            f"SELECT {', '.join(columns)} FROM {table.name} {behind}ORDER BY {key} LIMIT {limit}",  # noqa: S608 - names of ours
-            after or (),
-        )
-
-    def last_key(self, table: Table) -> Sequence[Any] | None:
-        """The key of the last row."""
-        order = ", ".join(f"{name} DESC" for name in table.key)
-        found = self._all(f"SELECT {', '.join(table.key)} FROM {table.name} ORDER BY {order} LIMIT 1")  # noqa: S608 - names of ours
-        return list(found[0]) if found else None
 
     def add(self, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, instead: bool) -> None:
         """Adds rows by COPY, in one transaction. Raises StoreRefused: a text cannot be kept here."""
@@ -56,13 +42,10 @@ class PostgresTables:
                 f"({type(error).__name__})"
             ) from None
 
-    def sums(self, table: Table, columns: Sequence[str]) -> list[int]:
-        """Counts and sums."""
-        types = self._types(table)
+    def _sums(self, table: Table) -> dict[str, str]:
         of = {"text": "sum(char_length({0}))", "bytea": "sum(octet_length({0}))"}
-        sums = [of.get(types[name], f"sum({{0}} % {SUM_MODULUS})").format(name) for name in columns]
-        ((*said,),) = self._all(f"SELECT count(*), {', '.join(sums)} FROM {table.name}")  # noqa: S608 - names of ours
-        return [int(number or 0) for number in said]
+        number = f"sum({{0}} % {SUM_MODULUS})"
+        return {name: of.get(type_, number).format(name) for name, type_ in self._types(table).items()}
 
     def _types(self, table: Table) -> dict[str, str]:
         found = self._all(

@@ -1,15 +1,14 @@
 """The ledger in PostgreSQL: one writer, some readers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Self
 
 import structlog
-from onrecord.audit.v1 import administration_pb2, audit_pb2
+from onrecord.audit.v1 import administration_pb2
 
-from audit_svc.errors import AuditError
-from audit_svc.ledger.batch import Batch, query_batch
+from audit_svc.ledger.batch import query_batch
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.postgres.care.online import OnlineCare
 from audit_svc.postgres.open import migrate
@@ -17,24 +16,21 @@ from audit_svc.postgres.open.connection import Connection, connect
 from audit_svc.postgres.read.reader import PostgresReader
 from audit_svc.postgres.text.trigrams import has_index
 from audit_svc.postgres.write.writer import Writer
-from audit_svc.sql.ledger import ReadableSql
+from audit_svc.sql.ledger import WritableSql
 
 log = structlog.get_logger(__name__)
 
 
-class PostgresLedger(ReadableSql):
+class PostgresLedger(WritableSql[Connection]):
     """The ledger of a service, which other replicas may have too (the Ledger protocol)."""
+
+    _writer: Writer
 
     def __init__(self, url: str, writer: Writer, reader: PostgresReader, beside: Writer | None = None) -> None:
         """beside: writes the log of queries of a replica that does not write."""
-        super().__init__(reader)
-        self._writer = writer
-        self._beside = beside
         care = OnlineCare(url, writer)
-        self.reset_mark = care.reset_mark
-        self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
-        self.act_on_hold, self.list_holds = care.act_on_hold, care.list_holds
-        self.erase, self.count_erasable = care.erase, care.count_erasable
+        super().__init__(reader, writer, care)
+        self._beside = beside
         self.back_up = care.back_up
 
     @classmethod
@@ -73,21 +69,6 @@ class PostgresLedger(ReadableSql):
     def why_clock_jumped(self) -> str:
         """How far the clock jumped, and what to do about it, for people; empty where it is believed."""
         return self._writer.clock.why_jumped()
-
-    @property
-    def queued_rows(self) -> int:
-        """The number of rows waiting for their commit. Thread-safe."""
-        return self._writer.queued_rows
-
-    def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
-        return self._writer.record_async(batch)
-
-    async def why_no_commit(self) -> str:
-        try:
-            await asyncio.wrap_future(self._writer.run(self._touch))
-        except AuditError as error:
-            return str(error)
-        return self._writer.why_failing()
 
     async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
         """Writes them with the next commit, or in one of their own where this replica does not write.

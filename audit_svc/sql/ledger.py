@@ -1,18 +1,25 @@
-"""A ledger that is only read, in any SQL database (the ReadableLedger protocol)."""
+"""A ledger in any SQL database: one that is only read, and what is common to those that are written."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Generic, TypeVar
 
-from onrecord.audit.v1 import administration_pb2, questions_pb2
+from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
+from audit_svc.errors import AuditError
+from audit_svc.ledger.batch import Batch
+from audit_svc.ledger.group_commit import GroupCommit
 from audit_svc.ledger.pages import Page
 from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
+from audit_svc.sql.care.online import OnlineCare
 from audit_svc.sql.read import model_requests, queries, tool_calls
 from audit_svc.sql.read.producers import list_producers
 from audit_svc.sql.reader import Reader
 from audit_svc.sql.usage.summaries import summarize_usage
 from service_kit.paging import Position
+
+C = TypeVar("C")
 
 
 class ReadableSql:
@@ -73,3 +80,34 @@ class ReadableSql:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._reader.close)
+
+
+class WritableSql(ReadableSql, Generic[C]):
+    """What all SQL databases of a service do alike (the Ledger protocol). C is a connection of the store."""
+
+    def __init__(self, reader: Reader, writer: GroupCommit[C], care: OnlineCare[C]) -> None:
+        super().__init__(reader)
+        self._writer = writer
+        self.reset_mark = care.reset_mark
+        self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
+        self.act_on_hold, self.list_holds = care.act_on_hold, care.list_holds
+        self.erase, self.count_erasable = care.erase, care.count_erasable
+
+    @property
+    def queued_rows(self) -> int:
+        """The number of rows waiting for their commit. Thread-safe."""
+        return self._writer.queued_rows
+
+    def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
+        return self._writer.record_async(batch)
+
+    async def why_no_commit(self) -> str:
+        try:
+            await asyncio.wrap_future(self._writer.run(self._touch))
+        except AuditError as error:
+            return str(error)
+        return self._writer.why_failing()
+
+    def _touch(self, connection: C) -> None:
+        """Writes something that changes nothing, in a transaction."""
+        raise NotImplementedError

@@ -1,18 +1,17 @@
 """The ledger in one SQLite file: one writer, some readers, and a lock on the file."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import structlog
-from onrecord.audit.v1 import administration_pb2, audit_pb2
+from onrecord.audit.v1 import administration_pb2
 
-from audit_svc.errors import AuditError
-from audit_svc.ledger.batch import Batch, query_batch
+from audit_svc.ledger.batch import query_batch
 from audit_svc.ledger.load import Load
 from audit_svc.ledger.observer import StoreObserver
-from audit_svc.sql.ledger import ReadableSql
+from audit_svc.sql.ledger import ReadableSql, WritableSql
 from audit_svc.sqlite.care import last_check
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.care.soundness import Soundness
@@ -49,8 +48,10 @@ class ReadableSqlite(ReadableSql):
         return cls(Reader([connection]))
 
 
-class SqliteLedger(ReadableSqlite):
+class SqliteLedger(WritableSql[Connection]):
     """The ledger of a service, to which the file belongs (the Ledger protocol)."""
+
+    _writer: Writer
 
     def __init__(
         self,
@@ -62,18 +63,13 @@ class SqliteLedger(ReadableSqlite):
         files: FileIdentity,
         soundness: Soundness,
     ) -> None:
-        super().__init__(reader)
+        super().__init__(reader, writer, care)
         self._lock = lock
-        self._writer = writer
         self._indexer = indexer
         self._care = care
         self._soundness = soundness
         self.why_files_unfit = files.why_unfit
         self.clock_jump_ms, self.why_clock_jumped = writer.clock.jump_ms, writer.clock.why_jumped
-        self.reset_mark = care.reset_mark
-        self.prune, self.count_prunable, self.unfinished_prune = care.prune, care.count_prunable, care.unfinished_prune
-        self.act_on_hold, self.list_holds = care.act_on_hold, care.list_holds
-        self.erase, self.count_erasable = care.erase, care.count_erasable
         self.back_up = care.back_up
 
     @classmethod
@@ -125,26 +121,12 @@ class SqliteLedger(ReadableSqlite):
         return cls(lock, writer, indexer, reader, OnlineCare(path, writer), files, soundness)
 
     @property
-    def queued_rows(self) -> int:
-        """The number of rows waiting for their commit. Thread-safe."""
-        return self._writer.queued_rows
-
-    @property
     def unindexed_rows(self) -> int:
         """Tool calls that the index of texts has not yet; some thousands at rest. From any thread."""
         return self._indexer.unindexed_rows
 
-    def record(self, batch: Batch) -> Awaitable[audit_pb2.RecordResponse]:
-        return self._writer.record_async(batch)
-
     async def why_no_commit(self) -> str:
-        if reason := self.why_files_unfit():
-            return reason
-        try:
-            await asyncio.wrap_future(self._writer.run(self._touch))
-        except AuditError as error:
-            return str(error)
-        return self._writer.why_failing()
+        return self.why_files_unfit() or await super().why_no_commit()
 
     async def log_queries(self, queries: Sequence[administration_pb2.QueryRow]) -> None:
         """Writes them with the next commit."""
