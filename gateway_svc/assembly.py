@@ -40,6 +40,7 @@ from gateway_svc.watching.readiness import EngineCheck, why_not_writable
 from gateway_svc.watching.telemetry import Telemetry
 from gateway_svc.watching.tracing import Tracing, open_tracing
 from service_kit.pricing import context_tokens, cost_micros
+from service_kit.settings import name_variable
 
 if TYPE_CHECKING:
     from gateway_svc.engines.claude import ClaudeAudit
@@ -276,6 +277,7 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
     from gateway_svc.toolset import open_tools
     from gateway_svc.turns.ledger_spending import LedgerSpending
     from recording import redact
+    from recording.channel.watched import WrongFile
     from recording.logger import safe_audit, safe_intend, safe_synced
     from recording.record import open_record
     from recording.rows import close_call, control_row, cost_row, decide, open_call
@@ -288,17 +290,21 @@ def open_audited(settings: GatewaySettings, answers: Answers) -> Audited:
         target = open_target(settings)
     except WrongTarget as error:
         raise SettingsError(str(error)) from None
-    record = open_record(
-        settings.state_dir,
-        target,
-        mode=settings.audit_mode,
-        sync=settings.spool_sync,
-        sync_interval_ms=settings.spool_sync_interval_ms,
-        max_bytes=settings.spool_max_bytes,
-        keep_acked_bytes=settings.spool_keep_acked_bytes,
-        witness_seconds=settings.witness_seconds,
-        log_key=settings.audit_log_key,
-    )
+    try:
+        record = open_record(
+            settings.state_dir,
+            target,
+            mode=settings.audit_mode,
+            sync=settings.spool_sync,
+            sync_interval_ms=settings.spool_sync_interval_ms,
+            max_bytes=settings.spool_max_bytes,
+            keep_acked_bytes=settings.spool_keep_acked_bytes,
+            witness_seconds=settings.witness_seconds,
+            log_key=settings.audit_log_key,
+            args_key_file=settings.args_key_file,
+        )
+    except WrongFile as error:
+        raise SettingsError(name_variable(settings, error)) from None
     if toolset.rules and settings.rules_file:
         answers.policy_digest = toolset.rules.digest
         loaded = partial(control_row, audit_pb2.CONTROL_KIND_RULES_LOADED, scope=settings.rules_file.name)

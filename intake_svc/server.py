@@ -23,6 +23,7 @@ from intake_svc.settings import IntakeSettings
 from intake_svc.signals import SIGNALS
 from intake_svc.stops import Stops
 from recording import redact
+from recording.channel.watched import WrongFile
 from recording.record import open_record
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
@@ -35,7 +36,7 @@ from service_kit.observing.metrics import new_registry
 from service_kit.producing.metrics import RecordCollector
 from service_kit.producing.target import WrongTarget, open_target
 from service_kit.run import Service, run_service
-from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings, unknown_variables
+from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings, name_variable, unknown_variables
 
 RULES = {
     method: roles
@@ -69,13 +70,15 @@ async def serve(settings: IntakeSettings) -> None:
             keep_acked_bytes=settings.spool_keep_acked_bytes,
             witness_seconds=settings.witness_seconds,
             log_key=settings.audit_log_key,
+            args_key_file=settings.args_key_file,
             refuse_doubted=False,  # what an agent did is told, whatever the ledger is
         )
         journal = Journal(settings.state_dir / "hooks")
         calls = Calls(journal, record.args_key, settings.join_seconds, settings.open_call_seconds)
         stops = Stops(open_target(settings, "stops") if settings.stops_target else None, settings.state_dir)
-    except (WrongTarget, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+    except (WrongTarget, WrongFile, OSError) as error:
+        why = name_variable(settings, error) if isinstance(error, WrongFile) else str(error)
+        sys.stderr.write(f"{why}\n")
         raise SystemExit(EXIT_WRONG_SETTINGS) from None
     registry.register(RecordCollector(record))
     metrics = DoorMetrics(registry)

@@ -1,7 +1,8 @@
-"""The key of the digests of arguments, which stays in the producer's state directory.
+"""The key of the digests of arguments: one of the producer's own, in its state directory, or one that producers share.
 
-Under one key equal arguments have equal digests, and without it nothing can be guessed from one. A key is followed by
-another after 90 days; digests under two keys cannot be compared, which their key ids say.
+Under one key equal arguments have equal digests, and without it nothing can be guessed from one. A key of its own is
+followed by another after 90 days, a shared one by whoever writes its file; digests under two keys cannot be compared,
+which their key ids say.
 """
 
 import json
@@ -12,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recording.key_file import read_keys
 from recording.log import get_logger
 from recording.sha256 import hmac_sha256
 
@@ -43,12 +45,18 @@ class ArgsKey:
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def open_args_key(state_dir: Path) -> ArgsKey:
-    """The key of a state directory. It is made where there is none, where it is old, and where its file is damaged.
+def open_args_key(state_dir: Path, shared: Path | None = None) -> ArgsKey:
+    """The first key of the file `shared`, see recording.key_file, else the one of a state directory.
+
+    That is made where there is none, where it is old, and where its file is damaged.
 
     Raises:
-        OSError: the file cannot be read or written.
+        WrongFile: `shared` cannot be used.
+        OSError: the file in the state directory cannot be read or written.
     """
+    if shared is not None:
+        first = read_keys(shared)[0]
+        return ArgsKey(first.id, first.key)
     path = state_dir / FILE
     try:
         kept = json.loads(path.read_text())

@@ -208,16 +208,18 @@ def open_record(
     witness_seconds: float = SECONDS,
     log_key: str = "",
     refuse_doubted: bool = True,
+    args_key_file: Path | None = None,
 ) -> Record:
     """Opens the spool below state_dir and recovers what earlier processes left there.
 
     Rows can be recorded at once; Record.start() starts sending them.
 
     witness_seconds, log_key: see WitnessOptions. refuse_doubted: whether mode `strict` refuses tools while the ledger
-    is doubted.
+    is doubted. args_key_file: the keys of the digests of arguments that producers share; a key of its own without it.
 
     Raises:
         OSError: state_dir cannot be used.
+        WrongFile: args_key_file cannot be used.
     """
     options = SpoolOptions(
         sync=sync, sync_interval_ms=sync_interval_ms, max_bytes=max_bytes, keep_acked_bytes=keep_acked_bytes
@@ -230,4 +232,4 @@ def open_record(
     watching = WitnessOptions(witness_seconds, log_key, ack_seconds, options.counters)
     witness = Witness(state_dir, target, partial(safe_audit, logger), watching)
     sender.on_connected = witness.look_soon
-    return Record(folders, sender, logger, open_args_key(state_dir), witness)
+    return Record(folders, sender, logger, open_args_key(state_dir, args_key_file), witness)

@@ -208,6 +208,13 @@ def _check_key(path: Path, content: bytes) -> None:
     check_key(path, content)
 
 
+def check_keys(path: Path, content: bytes) -> None:
+    """A file of keys that services share."""
+    from recording.key_file import parse_keys  # few have one
+
+    parse_keys(path, content)
+
+
 def _check_folder(path: Path) -> None:
     for folder in (path, *path.parents):
         try:
@@ -274,6 +281,8 @@ FileOrDatabase = Annotated[Path | str, BeforeValidator(file_or_database), OnDisk
 ReadableFile = Annotated[HomePath, file_with(_check_any)]
 CertificateFile = Annotated[HomePath, file_with(_check_certificates)]
 KeyFile = Annotated[HomePath, file_with(_check_key, may_be_secret=True)]
+KeysFile = Annotated[HomePath, file_with(check_keys, may_be_secret=True)]
+"""Keys with ids, see recording.key_file."""
 TokenFile = Annotated[HomePath, file_with(check_token, may_be_secret=True)]
 PathList = Annotated[list[Annotated[HomePath, OnDisk(_check_there)]], NoDecode, BeforeValidator(split_commas)]
 """Absolute paths of what is there."""

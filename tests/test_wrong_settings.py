@@ -119,6 +119,7 @@ WRONG: dict[object, tuple[str, ...]] = {
     st.ReadableFile: NO_FILE,
     st.CertificateFile: (*NO_CONTENT, "{tmp}/words"),
     st.KeyFile: (*NO_CONTENT, "{tmp}/words", PLANTED, f"x/{PLANTED}", f"/{PLANTED}/{PLANTED}"),
+    st.KeysFile: (*NO_CONTENT, "{tmp}/words", PLANTED, f"x/{PLANTED}", "{tmp}/short-key"),
     st.TokenFile: (*(p for p in NO_CONTENT if p != "{tmp}/file"), "{tmp}/words", PLANTED, f"x/{PLANTED}"),
     CallersFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/nobody"),
     WitnessesFile: (*NO_CONTENT, "{tmp}/words", "{tmp}/callers"),
@@ -163,6 +164,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     table = f'[[callers]]\nname = "ada"\nroles = ["admin"]\nsha256 = "{"0" * 64}"\n'
     texts = {"file": "a\nb", "empty": "", "words": "no token", "nobody": "callers = []", "token": "t", "callers": table}
+    texts["short-key"] = f"a {'0' * 63}\n"
     for name, content in texts.items():
         (folder / name).write_text(content)
     os.mkfifo(folder / "fifo")

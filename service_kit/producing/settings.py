@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
-from service_kit.setting_types import Bytes, CertificateFile, KeyFile, SecondsOrZero, Target, TokenFile
+from service_kit.setting_types import Bytes, CertificateFile, KeyFile, KeysFile, SecondsOrZero, Target, TokenFile
 from service_kit.settings import Settings
 
 
@@ -40,6 +40,9 @@ class ProducerSettings(GuardSettings):
     spool_max_bytes: Bytes = Field(2**30, ge=2**20)
     witness_seconds: SecondsOrZero = Field(
         60, description="how often the ledger's log is looked at, besides on connecting; 0: never"
+    )
+    args_key_file: KeysFile | None = Field(
+        None, description="keys of the digests of arguments, shared with other producers; one of its own when not given"
     )
     audit_log_key: LogKey = Field("", description="the verifier key of the ledger's log; empty: the first that is seen")
     spool_keep_acked_bytes: int = Field(

@@ -76,6 +76,26 @@ def seen(row: audit_pb2.AuditRow) -> tuple[Any, ...]:
 
 
 @pytest.mark.long
+async def test_equal_calls_at_gateways_that_share_a_file_of_keys_have_equal_digests(make_pair, tmp_path):
+    pair = await make_pair(
+        Script(steps=(Step(tool_calls=(Call(name="glob", arguments={"pattern": "*"}),)), Step(text="Done.")))
+    )
+    pair.start_audit()
+    keys = tmp_path / "keys"
+    keys.write_text(f"may {'a1' * 32}\n")
+    for name, shared in (
+        ("one", {"GATEWAY_ARGS_KEY_FILE": str(keys)}),
+        ("two", {"GATEWAY_ARGS_KEY_FILE": str(keys)}),
+        ("three", {}),
+    ):
+        await run_turn(await pair.gateway(pair.start_gateway(GATEWAY_STATE_DIR=str(tmp_path / name), **shared)))
+    one, two, three = ((row.args_digest.key_id, row.args_digest.hmac_sha256) for row in await pair.rows(3))
+    assert one == two
+    assert one[0] == "may"
+    assert (three[0] == "may", three[1] == one[1]) == (False, False), "one of its own has an id of its own"
+
+
+@pytest.mark.long
 async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_how_it_came(make_pair, tmp_path):
     pair = await make_pair(SCRIPT)
     pair.start_audit()

@@ -467,7 +467,9 @@ Global___Software: _TypeAlias = Software  # noqa: Y015
 
 @_typing.final
 class ArgsDigest(_message.Message):
-    """ArgsDigest lets equal arguments be seen as equal, and tells nothing else of them: its key never leaves the producer."""
+    """ArgsDigest lets equal arguments be seen as equal, and tells nothing else of them: its key never leaves the producers
+    that share it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -53,6 +53,7 @@ class _Ledger:
         drain_seconds: float = DRAIN_SECONDS,
         keep_acked_bytes: int = KEEP_BYTES,
         log_key: str = "",
+        args_key_file: Path | str | None = None,
     ) -> None:
         """Opens nothing yet: open(), or `with`, does. It may be made anywhere, before a fork too.
 
@@ -71,6 +72,7 @@ class _Ledger:
             keep_acked_bytes: how much of what is sent stays in state_dir, for a ledger that is restored from an old
                 backup.
             log_key: the verifier key of the ledger's log; the first that it shows is trusted when not given.
+            args_key_file: keys of the digests of arguments, shared with other producers; one of its own when not given.
 
         Raises:
             ValueError, WrongFile: `access` cannot be used, or `arguments` is none of the three.
@@ -95,6 +97,7 @@ class _Ledger:
         self._drain_seconds = drain_seconds
         self._state_dir = Path(state_dir).expanduser().absolute()
         self._args_key: ArgsKey | None = None
+        self._args_key_file = None if args_key_file is None else Path(args_key_file).expanduser().absolute()
         root = self._state_dir / "spool"
         orders: dict[str, Any] | None = None
         if target is not None:
@@ -135,7 +138,7 @@ class _Ledger:
 
     def _open(self) -> None:
         self._producer.open()
-        self._args_key = open_args_key(self._state_dir)
+        self._args_key = open_args_key(self._state_dir, self._args_key_file)
         self._is_all_sent = None
         _open_ledgers.add(self)
 
