@@ -1,23 +1,19 @@
 """An end of a copy in PostgreSQL."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
 import psycopg
 
 from audit_svc.copying.ends import End
-from audit_svc.errors import DatabaseInUse
 from audit_svc.postgres.copying import PostgresTables
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import Connection, connect, translated
+from audit_svc.postgres.open.served import refuse_served
 from audit_svc.postgres.seal.ledger import PostgresSealedLedger
 from audit_svc.postgres.seal.log import PostgresLog
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
-
-LOOK_SECONDS = 2.0
-"""A replica that writes says so more than once in so long."""
 
 
 class PostgresEnd:
@@ -55,7 +51,7 @@ def source_database(url: str) -> Iterator[End]:
     """A ledger to read from, in one moment. Raises DatabaseInUse: a replica writes to it; StoreRefused."""
     with closing(connect(url)) as connection, closing(PostgresLog(url)) as log, translated():
         migrate.refuse_older(connection)
-        _refuse_served(connection)
+        refuse_served(connection)
         connection.raw.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.raw.read_only = True
         with connection.raw.transaction():
@@ -68,18 +64,8 @@ def target_database(url: str) -> Iterator[End]:
     with closing(connect(url, writes=True)) as connection, closing(PostgresLog(url)) as log:
         with suppress(migrate.UnfinishedCopy):
             migrate.up(connection, migrate.load_migrations())
-        _refuse_served(connection)
+        refuse_served(connection)
         yield PostgresEnd(url, connection, log)
-
-
-def _refuse_served(connection: Connection) -> None:
-    """A replica is told by its beats, and one that began just now by the number of what it wrote."""
-    beats = "SELECT l.epoch, l.beats, w.commits FROM ledger_lease l, ledger_writer w"
-    with translated():
-        before = connection.execute(beats).fetchall()
-        time.sleep(LOOK_SECONDS)
-        if connection.execute(beats).fetchall() != before:
-            raise DatabaseInUse("a replica of audit-svc writes to the database: stop all of them first")
 
 
 def _commits(connection: Connection) -> int:

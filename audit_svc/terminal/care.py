@@ -12,22 +12,23 @@ from onrecord.audit.v1 import administration_pb2
 
 from audit_svc.errors import DatabaseInUse
 from audit_svc.ledger.pruning import response_of, whole_hour
+from audit_svc.sql.care.check import NAMES as CHECKED
 from audit_svc.sqlite.care import backup as copies
-from audit_svc.sqlite.care import check as checks
 from audit_svc.sqlite.care import prune as prunes
-from audit_svc.sqlite.care import rebuild as rebuilds
-from audit_svc.sqlite.care.backup import call_while_it_runs
 from audit_svc.sqlite.care.vacuum import space
 from audit_svc.sqlite.care.vacuum import vacuum as write_anew
 from audit_svc.sqlite.open.files import reading
+from audit_svc.stores.by_hand import by_hand
 from audit_svc.terminal import remote
 from audit_svc.terminal.running import (
+    AnyDatabase,
     Database,
     DryRun,
     Json,
     Target,
     error_is_exit_code_1,
     ledger_path,
+    named_database,
     progress,
     refuse_both,
     say,
@@ -78,17 +79,17 @@ def _try_backup(path: Path, source: Path | None, *, as_json: bool) -> None:
     say(said, {"path": str(path), "bytes": needed, "free_bytes": free}, as_json=as_json)
 
 
-def check(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+def check(db: AnyDatabase = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Check a ledger or a backup, beside a running service too; exit code 1 when something is wrong."""
-    path = ledger_path(db)
     wrong = False
     with error_is_exit_code_1():
+        ledger = by_hand(named_database(db))
         if dry_run:
-            names = ", ".join(checks.NAMES)
-            say(f"would read {path} and check: {names}", {"path": str(path), "checks": checks.NAMES}, as_json=as_json)
+            said = f"would read {ledger.place} and check: {', '.join(CHECKED)}"
+            say(said, {"path": ledger.place, "checks": CHECKED}, as_json=as_json)
             return
         with progress("checking") as on_progress:
-            for finding in checks.check(path, on_progress):
+            for finding in ledger.check(on_progress):
                 wrong |= finding.state == "wrong"
                 said = f"{finding.state:5}  {finding.check:9}  {finding.detail}".rstrip()
                 say(said, asdict(finding), as_json=as_json)
@@ -166,36 +167,35 @@ def _prune(
         raise DatabaseInUse(f"a service has {path} open: prune through it with --target HOST:PORT") from None
 
 
-def rebuild_rollups(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Make the rollups again from the rows; no service may have the file open."""
-    path = ledger_path(db)
+def rebuild_rollups(db: AnyDatabase = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Make the rollups again from the rows; no service may have the ledger open."""
     with error_is_exit_code_1():
+        ledger = by_hand(named_database(db))
         if not dry_run:
             with progress("counting") as on_progress:
-                rebuilds.rebuild_file(path, on_progress)
-            say("rebuilt the rollups", {"path": str(path), "dry_run": False}, as_json=as_json)
+                ledger.rebuild_rollups(on_progress)
+            say("rebuilt the rollups", {"path": ledger.place, "dry_run": False}, as_json=as_json)
             return
-        with progress("counting") as on_progress, reading(path, on_unseen=say_unseen) as connection:
-            call_while_it_runs(connection, on_progress)
-            wrong = {table: rows for table, rows in checks.rollups_off(connection).items() if rows}
+        with progress("counting") as on_progress:
+            wrong = {table: rows for table, rows in ledger.rollups_off(on_progress, say_unseen).items() if rows}
         told = [f"would mend {counted(rows, 'row')} of {table}" for table, rows in wrong.items()]
         said = "\n".join(told) or "the rollups are what the rows say"
-        say(said, {"path": str(path), "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
+        say(said, {"path": ledger.place, "wrong_rows": wrong, "dry_run": True}, as_json=as_json)
 
 
-def rebuild_texts(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Make the index of texts again from the rows; no service may have the file open."""
-    path = ledger_path(db)
+def rebuild_texts(db: AnyDatabase = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Make the index of texts again from the rows; no service may have a file open."""
     with error_is_exit_code_1():
+        ledger = by_hand(named_database(db))
         if not dry_run:
             with progress("indexing") as on_progress:
-                rebuilds.rebuild_texts(path, on_progress)
-            say("rebuilt the index of texts", {"path": str(path), "dry_run": False}, as_json=as_json)
+                ledger.rebuild_texts(on_progress)
+            say("rebuilt the index of texts", {"path": ledger.place, "dry_run": False}, as_json=as_json)
             return
-        with progress("reading") as on_progress, reading(path, on_unseen=say_unseen) as connection:
-            wrong = checks.texts_off(connection, on_progress)
+        with progress("reading") as on_progress:
+            wrong = ledger.texts_off(on_progress, say_unseen)
         said = f"would mend {counted(wrong, 'part')}" if wrong else "the index of texts is what the rows say"
-        say(said, {"path": str(path), "wrong_parts": wrong, "dry_run": True}, as_json=as_json)
+        say(said, {"path": ledger.place, "wrong_parts": wrong, "dry_run": True}, as_json=as_json)
 
 
 def vacuum(db: Database = None, dry_run: DryRun = False, as_json: Json = False) -> None:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from audit_svc.ledger.query import Filter, Query
+from audit_svc.sql.care.shared_ids import shared_ids
+from audit_svc.sql.database import Database
 from audit_svc.sql.read import producers as read
-from audit_svc.sqlite.care.shared_ids import shared_ids
-from audit_svc.sqlite.open.connection import Connection
-from audit_svc.sqlite.open.files import reading
-from audit_svc.sqlite.read.database import SqliteDatabase
+from audit_svc.stores.by_hand import by_hand
 from audit_svc.terminal.plain import json_line
-from audit_svc.terminal.running import Database, Json, err, error_is_exit_code_1, ledger_path, out, say_unseen
+from audit_svc.terminal.running import AnyDatabase, Json, err, error_is_exit_code_1, named_database, out, say_unseen
 from service_kit.printable import printable
 from service_kit.terminal.printing import Table, Wide
 from service_kit.times import show_time
@@ -36,10 +35,10 @@ class Producer:
     reasons: str
 
 
-def producers(db: Database = None, as_json: Json = False, wide: Wide = False) -> None:
+def producers(db: AnyDatabase = None, as_json: Json = False, wide: Wide = False) -> None:
     """List producers: the numbers that came, those that never did, and the rows that were refused for good."""
-    with error_is_exit_code_1(), reading(ledger_path(db), on_unseen=say_unseen) as connection:
-        found, shared = list_producers(connection), list(shared_ids(connection))
+    with error_is_exit_code_1(), by_hand(named_database(db)).reading(say_unseen) as database:
+        found, shared = list_producers(database), list(shared_ids(database))
     for conflict in shared:
         told = f"{conflict.what} {printable(conflict.id)!r} was recorded by {printable(conflict.names)}"
         err.print(told, style="yellow")
@@ -72,13 +71,13 @@ def table_of(found: Sequence[Producer]) -> Table:
     return table
 
 
-def list_producers(connection: Connection) -> list[Producer]:
+def list_producers(database: Database) -> list[Producer]:
     """All producers by id and name, also those of which every row was refused; of what the agents of sessions number
     themselves (audit_svc.ledger.batch.stream_id), what has holes.
     """
     found, after = list[Producer](), None
     while True:
-        page = read.list_producers(SqliteDatabase(connection), Query(Filter(), PAGE, after))
+        page = read.list_producers(database, Query(Filter(), PAGE, after))
         found += [
             Producer(
                 row.id,

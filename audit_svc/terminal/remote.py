@@ -9,7 +9,8 @@ import grpc
 from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 
 from audit_svc.errors import AuditError
-from audit_svc.sqlite.care.backup import OnProgress, new_file
+from audit_svc.ledger.progress import OnProgress
+from audit_svc.sqlite.care.backup import new_file
 from audit_svc.sqlite.open.files import sync
 from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.watched import WrongFile

@@ -45,7 +45,8 @@ def refuse_both(db: Path | None, target: str | None) -> None:
 def ledger_path(db: Path | None) -> Path:
     """The database file that a command works on. Raises BadParameter where it is a PostgreSQL database."""
     if isinstance(named := named_database(str(db) if db else None), str):
-        raise BadParameter(f"names a PostgreSQL database, and this command opens files: {NO_FILE}", param_hint="--db")
+        given = "--db" if db else "AUDIT_DB"
+        raise BadParameter(f"names a PostgreSQL database, and this command opens files: {NO_FILE}", param_hint=given)
     return named
 
 

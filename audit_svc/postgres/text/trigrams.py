@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 
@@ -34,14 +34,19 @@ SEARCH_SECONDS = 0.5
 
 _TRIGRAM = re.compile("[a-z0-9]{3}")
 """What pg_trgm takes three of, in a database of any locale."""
-_HAS_INDEX = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass(?) AND indisvalid"
+_INDEX = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(?)"
 _BY_BITMAP = ("SET LOCAL enable_seqscan = off", "SET LOCAL enable_indexscan = off")
 
 
 def has_index(connection: Connection) -> bool:
     """Whether the database has the index of texts, whole."""
-    ((count,),) = connection.execute(_HAS_INDEX, (INDEX,))
-    return bool(count)
+    return index_state(connection) == "whole"
+
+
+def index_state(connection: Connection) -> Literal["whole", "unfinished", "missing"]:
+    """Of the index of texts."""
+    found = connection.execute(_INDEX, (INDEX,)).fetchone()
+    return "missing" if found is None else "whole" if found[0] else "unfinished"
 
 
 def has_trigram(text: str) -> bool:

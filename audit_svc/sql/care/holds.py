@@ -10,9 +10,9 @@ from onrecord.audit.v1 import administration_pb2
 from audit_svc.errors import AlreadyExists, InvalidRequest, NotFound
 from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.holds import MAX_HOLDS, MAX_LISTED, Act, Scope, filter_message, filter_text
+from audit_svc.sql.database import Connection
 from audit_svc.sql.read import listing, tool_calls, walks
 from audit_svc.sql.read.listing import Condition
-from audit_svc.sql.writing import Connection
 
 TABLES = {
     "tool_call": "tool_call_log",

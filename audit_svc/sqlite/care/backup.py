@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 
 from audit_svc.errors import DiskFull, StoreRefused
+from audit_svc.ledger.progress import OnProgress
 from audit_svc.sqlite.open.connection import translated
 from audit_svc.sqlite.open.files import reading, sync
 
@@ -20,9 +21,6 @@ PROGRESS_STEPS = 1_000_000
 
 _Facts = tuple[list[object], dict[str, int]]
 """A schema, and the rows of each table."""
-
-OnProgress = Callable[[int, int], None]
-"""Called with how much is done and how much there is, 0 where that is not known. It may raise to end the work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
+from audit_svc.ledger.progress import OnProgress
+from audit_svc.sqlite.care.backup import call_while_it_runs
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import Connection
 from audit_svc.sqlite.open.files import writing

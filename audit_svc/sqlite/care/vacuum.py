@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit_svc.sqlite.care.backup import OnProgress, call_while_it_runs
+from audit_svc.ledger.progress import OnProgress
+from audit_svc.sqlite.care.backup import call_while_it_runs
 from audit_svc.sqlite.care.free_pages import INCREMENTAL
 from audit_svc.sqlite.open.files import reading, writing
 

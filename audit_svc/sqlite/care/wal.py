@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from audit_svc.sqlite.care.backup import OnProgress
+from audit_svc.ledger.progress import OnProgress
 
 _HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24

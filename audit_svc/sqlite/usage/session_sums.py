@@ -1,11 +1,9 @@
-"""Keeps the sums of sessions: adds rows in the writer's idle time, forgets, rebuilds and checks."""
+"""Keeps the sums of sessions of a file: adds rows in the writer's idle time, forgets."""
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
-from audit_svc.sql.marks import pruned_before
-from audit_svc.sql.read.listing import Condition
-from audit_svc.sql.usage.session_usage import SELECT_SUMS, grouped, sum_some, summed_of
+from audit_svc.sql.usage import session_recount
 from audit_svc.sql.usage.usage_tables import usage_tables
 from audit_svc.sqlite.open.connection import Connection, transaction
 from audit_svc.sqlite.read.database import SQLITE
@@ -15,13 +13,7 @@ KINDS = usage_tables(SQLITE).kinds
 
 def sum_sessions(connection: Connection) -> Iterator[None]:
     """Adds all rows that no sum has yet, in steps of some milliseconds; the connection may do other things between."""
-    for kind in KINDS:
-        while True:
-            with transaction(connection):
-                last = sum_some(connection, kind)
-            if last is None:
-                break
-            yield
+    return session_recount.sum_sessions(connection, SQLITE, partial(transaction, connection))
 
 
 def forget_sessions(connection: Connection, before_ms: int, limit: int) -> bool:
@@ -44,33 +36,9 @@ def forget_sessions(connection: Connection, before_ms: int, limit: int) -> bool:
 
 def rebuild_sessions(connection: Connection) -> Iterator[None]:
     """Makes the sums again from the rows, in steps as sum_sessions()."""
-    with transaction(connection):
-        connection.execute("DELETE FROM session_usage")
-        connection.execute("UPDATE session_usage_summed SET tool_calls = 0, model_requests = 0")
-    yield from sum_sessions(connection)
+    return session_recount.rebuild_sessions(connection, SQLITE, partial(transaction, connection))
 
 
 def session_differences(connection: Connection) -> int:
     """How many sums are not what the rows say that they have, of those that answers are made from."""
-    mark = pruned_before(connection)
-    wrong = set()
-    for kind in KINDS:
-        last = summed_of(connection)[kind.summed]
-        kept = {
-            key: (earliest, latest, values)
-            for key, earliest, latest, values in grouped(connection, kind.sums, [], "earliest", "latest")
-            if earliest >= mark
-        }
-        within = [Condition("r.position <= ?", (last,)), Condition("+r.created_at >= ?", (mark,))]
-        for key, earliest, latest, values in grouped(connection, kind.rows, within, "created_at", "created_at"):
-            if key not in kept:
-                # Its sums have what was pruned too, or are missing.
-                found: Any = connection.execute(SELECT_SUMS, key).fetchone()
-                if found is None or found[0] >= mark:
-                    wrong.add(key)
-                continue
-            first, until, sums = kept.pop(key)
-            if not first <= earliest <= latest <= until or sums != values:
-                wrong.add(key)
-        wrong |= {key for key, (_, _, sums) in kept.items() if any(sums)}
-    return len(wrong)
+    return session_recount.session_differences(connection, SQLITE)

@@ -7,7 +7,7 @@ import pytest
 from audit_svc.errors import ClockJumped
 from audit_svc.ledger import clock
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
-from audit_svc.sqlite.care import check as care_check
+from audit_svc.sql.care import check as care_check
 from audit_svc.sqlite.care import prune
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.care.prune import prune_file, reset_mark_of_file

@@ -18,9 +18,10 @@ URL = f"postgresql://audit:{PASSWORD}@127.0.0.1:1/ledger"
 
 def test_a_path_or_a_variable_that_names_a_database_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIT_DB", URL)
-    for db in (None, Path(URL)):
+    for db, given in ((None, "AUDIT_DB"), (Path(URL), "--db")):
         with pytest.raises(BadParameter) as refused:
             ledger_path(db)
+        assert refused.value.param_hint == given
         assert "--target" in str(refused.value)
         assert PASSWORD not in str(refused.value)
     assert named_database(str(Path(URL))) == URL
@@ -29,7 +30,7 @@ def test_a_path_or_a_variable_that_names_a_database_is_no_file(monkeypatch: pyte
 
 
 def test_commands_say_so_and_tell_no_password() -> None:
-    for words, code in ((("check",), 2), (("calls", "--db", URL), 2), (("serve",), 1)):
+    for words, code in ((("vacuum",), 2), (("calls", "--db", URL), 2), (("check",), 1), (("serve",), 1)):
         ran = run_command("audit_svc", {"AUDIT_DB": URL}, *words)
         assert ran.returncode == code, ran.stderr
         assert "PostgreSQL" in ran.stderr or "ledger's database" in ran.stderr

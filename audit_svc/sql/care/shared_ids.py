@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sql.database import Connection
 
 MAX_IDS = 20
 """How many ids of one kind are named."""
