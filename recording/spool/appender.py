@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -78,22 +78,24 @@ class Appender:
             OSError: it was not written, and nothing of it is left.
         """
         data = encode_record(self.next, kind, payload, row_version)
-        size = len(data)
         fd = self._fd if keep_bytes is None else None
         if fd is None:
-            fd = self._room_for(size, keep_bytes or 0)
-        try:
-            write_whole(fd, data)
-        except OSError:
-            self._cut_back(fd)
-            raise
-        segment = self.segments[-1]
-        segment.size += size
-        if kind == ROW and segment.rows is not None:
-            segment.rows += 1
-        self.bytes += size
-        self.next += 1
-        return self.next - 1
+            fd = self._room_for(len(data), keep_bytes or 0)
+        return self._write(fd, data, 1, rows=int(kind == ROW))
+
+    def append_rows(self, payloads: Sequence[bytes], keep_bytes: int) -> int:
+        """Writes rows in one go, in one segment, and returns the last one's number.
+
+        Args:
+            payloads: as for append; at least one.
+            keep_bytes: as for append.
+
+        Raises:
+            OSError: none was written, and nothing of them is left.
+        """
+        records = [encode_record(number, ROW, each, ROW_VERSION) for number, each in enumerate(payloads, self.next)]
+        data = b"".join(records)
+        return self._write(self._room_for(len(data), keep_bytes), data, len(records), rows=len(records))
 
     def try_disk(self, size: int, keep_bytes: int, *, write: bool) -> None:
         """Finds out whether a record of this size could be appended now. It leaves nothing but allocated space.
@@ -167,6 +169,20 @@ class Appender:
             return look(fd)
         finally:
             os.close(fd)
+
+    def _write(self, fd: int, data: bytes, records: int, rows: int) -> int:
+        try:
+            write_whole(fd, data)
+        except OSError:
+            self._cut_back(fd)
+            raise
+        segment = self.segments[-1]
+        segment.size += len(data)
+        if segment.rows is not None:
+            segment.rows += rows
+        self.bytes += len(data)
+        self.next += records
+        return self.next - 1
 
     def _room_for(self, size: int, keep_bytes: int) -> int:
         """The segment for a record of this size: a new one if the growing one would become too long."""

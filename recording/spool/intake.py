@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from onrecord.audit.v1 import audit_pb2
 
@@ -23,6 +24,7 @@ from recording.spool.records import (
     Versioned,
     decode_row,
     encode_row,
+    in_writes,
 )
 from recording.spool.state import State
 
@@ -129,10 +131,10 @@ class Intake:
             for row, payload in zip(rows, payloads, strict=True):
                 if len(payload) > MAX_PAYLOAD_BYTES:  # it never would be
                     self._drop(None if isinstance(row, audit_pb2.SessionNumbers) else row, "a row is too large")
-                elif not self._write(ROW, payload, self.kept_bytes):
+            for together in in_writes(payloads):
+                if not self._attempt(ROW, partial(self._log.append_rows, together, self.kept_bytes)):
                     return None
-                else:
-                    self._counters.accepted += 1
+                self._counters.accepted += len(together)
             return self.last_row
 
     def trouble(self) -> str:
@@ -285,8 +287,12 @@ class Intake:
 
     def _write(self, kind: int, payload: bytes, keep_bytes: int | None, row_version: int = ROW_VERSION) -> int:
         """Appends a record and returns its number; 0 if the write fails."""
+        return self._attempt(kind, partial(self._log.append, kind, payload, keep_bytes, row_version))
+
+    def _attempt(self, kind: int, append: Callable[[], int]) -> int:
+        """Appends records of a kind, and returns the last one's number; 0 if the write fails."""
         try:
-            number = self._log.append(kind, payload, keep_bytes, row_version)
+            number = append()
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self.warn(error.strerror or str(error))

@@ -6,11 +6,12 @@ version is the row version of the program that wrote the row: it goes with the r
 the program sends it.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from onrecord.audit.v1 import audit_pb2
 
-from recording.framing import Form
+from recording.framing import HEADER, Form
 from recording.logger import Row
 
 ROW = 1
@@ -20,6 +21,8 @@ INTENT = 2
 
 MAX_PAYLOAD_BYTES = 256 * 2**10
 FORM = Form({ROW, INTENT}, MAX_PAYLOAD_BYTES)
+
+_WRITE_BYTES = 128 * 2**10
 
 _TAGS: dict[type, bytes] = {
     audit_pb2.AuditRow: bytes([audit_pb2.RecordRequest.TOOL_CALLS_FIELD_NUMBER << 3 | 2]),
@@ -86,3 +89,19 @@ def encode_varint(value: int) -> bytes:
         value >>= 7
     digits.append(value)
     return bytes(digits)
+
+
+def in_writes(payloads: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """The payloads that a record can hold, in their order, as many together as one write takes: 128 KiB or one row."""
+    together: list[bytes] = []
+    size = 0
+    for payload in payloads:
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            continue
+        size += HEADER.size + len(payload)
+        if size > _WRITE_BYTES and together:
+            yield together
+            together, size = [], HEADER.size + len(payload)
+        together.append(payload)
+    if together:
+        yield together

@@ -315,3 +315,33 @@ def test_a_spool_at_its_bound_or_that_cannot_sync_says_so(tmp_path: Path, monkey
             assert spool.trouble() == "the spool's disk fails to sync"
         assert spool.sync()
         assert spool.trouble() == ""
+
+
+def test_of_rows_that_come_together_a_disk_takes_whole_writes_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it refuses leaves neither damage nor missing numbers, and all are taken when they are brought again."""
+    rows = [tool_call(number, args_summary="x" * 1_000) for number in range(300)]
+    writes = 0
+
+    def write_once(fd: int, data: bytes) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 3:  # behind the header of the segment and a first write of rows
+            os.write(fd, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        os.write(fd, data)
+
+    with opened(tmp_path) as spool:
+        with monkeypatch.context() as patch:
+            patch.setattr(appender, "write_whole", write_once)
+            assert spool.append_all(rows) is None
+        taken = ids(read_all(spool))
+        assert taken == [row.id for row in rows[: len(taken)]]
+        assert 0 < len(taken) < len(rows)
+        monkeypatch.setattr("recording.spool.intake._RETRY_SECONDS", 0)
+        while (number := spool.append_all(rows)) is None:
+            pass
+        assert number == len(taken) + len(rows)
+        assert ids(read_all(spool)) == [row.id for row in rows]
+        assert spool.counters.quarantined == spool.counters.missing == spool.counters.dropped == 0
