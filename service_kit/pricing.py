@@ -11,7 +11,6 @@ from genai_prices import Usage as PricedUsage
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
-_MICROS = Decimal(1_000_000)
 _MILLION = 1_000_000
 
 log = structlog.get_logger(__name__)
@@ -56,9 +55,7 @@ def cost_micros(
         if found is None:
             return None
         maker, listed = found
-        at = datetime.now(UTC) if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
-        price = _price(maker, listed, at, usage)
-        return int((price * _MICROS).to_integral_value(ROUND_HALF_UP))
+        return int(_micros(maker, listed, at_ms, usage).to_integral_value(ROUND_HALF_UP))
     except LookupError:
         return None
     except Exception:  # a missing price must not fail a turn
@@ -68,11 +65,14 @@ def cost_micros(
 
 @dataclass(frozen=True, slots=True)
 class _Rates:
-    """What a million tokens cost, in US dollars, where the price of a token does not depend on how many there are."""
+    """What a million tokens cost in US dollars, which is what one costs in millionths of a dollar.
+
+    Where the price of a token does not depend on how many there are.
+    """
 
     listed: ModelPrice
     request: Decimal
-    """Of a request, whatever it takes."""
+    """Millionths of a US dollar of a request, whatever it takes."""
     read: Decimal
     written: Decimal
     cached: Decimal
@@ -81,28 +81,43 @@ class _Rates:
     """The same."""
 
 
-def _price(maker: Provider, model: ModelInfo, at: datetime, usage: Usage) -> Decimal:
+def _micros(maker: Provider, model: ModelInfo, at_ms: int | None, usage: Usage) -> Decimal:
     """By the rates where the list has them: its own way takes 140 us for a request."""
     read, written = usage.input_tokens, usage.output_tokens
     cached, cache_written = min(usage.cached_input_tokens, read), usage.cache_write_input_tokens
-    price = model.get_prices(at)
-    if (known := _known_rates.get(id(price))) is None and not any(
-        isinstance(each, TieredPrices) for each in vars(price).values()
-    ):
-        base = _listed_price(maker, model, at, 0, 0, 0, 0)
-        of_input = _listed_price(maker, model, at, _MILLION, 0, 0, 0)
-        known = _known_rates[id(price)] = _Rates(
-            listed=price,
-            request=base,
-            read=of_input - base,
-            written=_listed_price(maker, model, at, 0, _MILLION, 0, 0) - base,
-            cached=_listed_price(maker, model, at, _MILLION, 0, _MILLION, 0) - of_input,
-            cache_written=_listed_price(maker, model, at, _MILLION, 0, 0, _MILLION) - of_input,
-        )
+    price = model.prices  # of most models the same at all times
+    if not isinstance(price, ModelPrice):
+        price = model.get_prices(_moment(at_ms))
+    known = _known_rates.get(id(price))
+    if known is None:
+        known = _rates(maker, model, price, _moment(at_ms))
     if known is None or min(written, cached, cache_written) < 0 or cached + cache_written > read:
-        return _listed_price(maker, model, at, read, written, cached, cache_written)
-    tokens = read * known.read + written * known.written + cached * known.cached + cache_written * known.cache_written
-    return known.request + tokens / _MILLION
+        return _listed_price(maker, model, _moment(at_ms), read, written, cached, cache_written) * _MILLION
+    micros = known.request + read * known.read + written * known.written
+    if cached or cache_written:
+        micros += cached * known.cached + cache_written * known.cache_written
+    return micros
+
+
+def _moment(at_ms: int | None) -> datetime:
+    return datetime.now(UTC) if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _rates(maker: Provider, model: ModelInfo, price: ModelPrice, at: datetime) -> _Rates | None:
+    """The rates of a price, None where the price of a token depends on how many there are."""
+    if any(isinstance(each, TieredPrices) for each in vars(price).values()):
+        return None
+    base = _listed_price(maker, model, at, 0, 0, 0, 0)
+    of_input = _listed_price(maker, model, at, _MILLION, 0, 0, 0)
+    known = _known_rates[id(price)] = _Rates(
+        listed=price,
+        request=base * _MILLION,
+        read=of_input - base,
+        written=_listed_price(maker, model, at, 0, _MILLION, 0, 0) - base,
+        cached=_listed_price(maker, model, at, _MILLION, 0, _MILLION, 0) - of_input,
+        cache_written=_listed_price(maker, model, at, _MILLION, 0, 0, _MILLION) - of_input,
+    )
+    return known
 
 
 _known_rates: dict[int, _Rates] = {}
