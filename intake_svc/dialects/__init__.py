@@ -108,7 +108,10 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
 
 def _convention(span: Span) -> str:
     """The convention for programs of any kind that a span follows, by the attribute that marks it; empty for none."""
-    return next((_MARKS[item.key] for item in span.attributes if item.key in _MARKS), "")
+    for item in span.attributes:
+        if convention := _MARKS.get(item.key):
+            return convention
+    return ""
 
 
 def _located(reading: Reading, resource: Attributes) -> Reading:

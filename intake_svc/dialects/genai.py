@@ -45,47 +45,73 @@ _MESSAGE = Table(arguments=("content",))
 """The event in which Strands has the arguments."""
 
 _REQUESTS = frozenset(("chat", "generate_content", "text_completion", "embeddings"))
+_MCP_METHOD = MARKS[1:]
 _MCP_CALL = "tools/call"
 _LONGEST_WAY = 64
+
+
+@dataclass(slots=True)
+class Member:
+    """A span of an export, and what its kin is told by."""
+
+    span: Span
+    event: Event
+    operation: str
+    """By the first attribute of the table's kind; empty where it has none."""
+    key: tuple[bytes, bytes]
+    """The ids of its trace and its own."""
+    around: tuple[bytes, bytes] | None
+    """The key of the span around it; None where there is none."""
 
 
 @dataclass(slots=True)
 class Family:
     """The spans of one export, by which a span without a session or a turn finds those of its kin."""
 
-    events: dict[tuple[bytes, bytes], tuple[bytes, Event]] = field(default_factory=dict)
-    """Of a trace's and a span's id: its parent's, and itself."""
+    table: Table
+    members: dict[tuple[bytes, bytes], Member] = field(default_factory=dict)
+    """By their keys."""
     sessions: dict[str, str] = field(default_factory=dict)
     """Of a trace: the session that the first of its spans names."""
     turns: dict[tuple[bytes, bytes], list[str]] = field(default_factory=dict)
-    """What agents() found, of a trace's and a parent's id: siblings have the same."""
+    """What agents() found, of the key of the span around: siblings have the same."""
 
-    def add(self, table: Table, span: Span, event: Event) -> None:
+    def add(self, span: Span) -> Member:
         """Adds a span."""
-        self.events[span.trace_id, span.span_id] = (span.parent_span_id, event)
-        if session := event.attributes.text(table.session):
-            self.sessions.setdefault(event.trace_id, session)
+        table, event = self.table, of_span(span, self.table)
+        trace_id, around = span.trace_id, span.parent_span_id
+        operation = event.attributes.text(table.kind[:1])
+        key = trace_id, span.span_id
+        member = Member(span, event, operation, key, (trace_id, around) if around else None)
+        self.members[key] = member
+        if event.trace_id not in self.sessions and (session := event.attributes.text(table.session)):
+            self.sessions[event.trace_id] = session
+        return member
 
-    def above(self, span: Span) -> Iterable[tuple[bytes, Event]]:
-        """The spans around a span, the nearest first: their ids and themselves."""
-        at = span.parent_span_id
+    def around(self, member: Member) -> Member | None:
+        """The span around a span, where the export has it."""
+        return self.members.get(member.around) if member.around else None
+
+    def above(self, member: Member) -> Iterable[Member]:
+        """The spans around a span, the nearest first."""
+        at = self.around(member)
         for _ in range(_LONGEST_WAY):
-            if not at or (span.trace_id, at) not in self.events:
+            if at is None:
                 return
-            parent, event = self.events[span.trace_id, at]
-            yield at, event
-            at = parent
+            yield at
+            at = self.around(at)
 
-    def agents(self, table: Table, span: Span) -> list[str]:
+    def agents(self, member: Member) -> list[str]:
         """The turns of the agents around a span, the nearest first."""
-        key = span.trace_id, span.parent_span_id
-        if (known := self.turns.get(key)) is None:
+        if member.around is None:
+            return []
+        if (known := self.turns.get(member.around)) is None:
             found = [
-                event.attributes.text(table.turn) or span_id.hex()
-                for span_id, event in self.above(span)
-                if event.attributes.text(table.kind) == "invoke_agent"
+                at.event.attributes.text(self.table.turn) or at.key[1].hex()
+                for at in self.above(member)
+                if at.event.attributes.text(self.table.kind) == "invoke_agent"
             ]
-            known = self.turns[key] = list(dict.fromkeys(found))
+            known = self.turns[member.around] = list(dict.fromkeys(found))
         return known
 
 
@@ -96,42 +122,41 @@ def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
 
 def read(spans: Iterable[Span], rows: Rows) -> Reading:
     """The rows of spans that follow the conventions, of whichever dialect."""
-    table, family = rows.table, Family()
-    pairs = [(span, of_span(span, table)) for span in spans]
-    for span, event in pairs:
-        family.add(table, span, event)
-    for span, event in pairs:
-        operation = event.attributes.text(table.kind[:1])
-        match operation:
-            case _ if _is_repeated(span, event, operation, table, family):
-                rows.ignore()  # the agent's own span has it
-            case "execute_tool":
-                _add_call(rows, span, event, family)
-            case _ if operation in _REQUESTS:
-                failed = event.failed or bool(event.attributes.text(table.error_type))
-                failure = Failure(FAILED, event.attributes.number(table.http_status)) if failed else None
-                rows.cost(event, scope=_scope(rows, span, event, family), failure=failure)
-            case _ if event.attributes.text(table.kind) == _MCP_CALL:
-                _add_call(rows, span, event, family)
-            case _:
-                rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
-                rows.label(event, rows.session(event, family.sessions.get(event.trace_id, "")))
+    table, family = rows.table, Family(rows.table)
+    for member in [family.add(span) for span in spans]:
+        event, operation = member.event, member.operation
+        is_mcp_call = event.attributes.text(_MCP_METHOD) == _MCP_CALL
+        if _is_repeated(member, family, is_mcp_call=is_mcp_call):
+            rows.ignore()  # the agent's own span has it
+        elif operation in _REQUESTS:
+            failed = event.failed or bool(event.attributes.text(table.error_type))
+            failure = Failure(FAILED, event.attributes.number(table.http_status)) if failed else None
+            rows.cost(event, scope=_scope(rows, member, family), failure=failure)
+        elif operation == "execute_tool" or (is_mcp_call and not operation):
+            _add_call(rows, member, family)
+        else:
+            rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
+            rows.label(event, rows.session(event, family.sessions.get(event.trace_id, "")))
     return rows.reading()
 
 
-def _is_repeated(span: Span, event: Event, operation: str, table: Table, family: Family) -> bool:
+def _is_repeated(member: Member, family: Family, *, is_mcp_call: bool) -> bool:
     """Whether a span tells once more of a call or a request.
 
     An MCP server's does, an MCP client's below the agent's own, and that of a model's client below the agent's request.
     """
-    above = (parent.attributes.text(table.kind[:1]) for _, parent in family.above(span))
-    if event.attributes.text(MARKS[1:]) == _MCP_CALL:
-        return span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
-    return operation in _REQUESTS and next(above, "") in _REQUESTS
+    if is_mcp_call:
+        above = (each.operation for each in family.above(member))
+        return member.span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
+    if member.operation not in _REQUESTS:
+        return False
+    around = family.around(member)
+    return around is not None and around.operation in _REQUESTS
 
 
-def _add_call(rows: Rows, span: Span, event: Event, family: Family) -> None:
-    attributes, table = event.attributes, rows.table
+def _add_call(rows: Rows, member: Member, family: Family) -> None:
+    event, table = member.event, rows.table
+    attributes = event.attributes
     error = attributes.text(table.error_type) or event.error_type
     failed = event.failed or bool(error) or attributes.word(table.status) in ("error", "failed")
     arguments = attributes.json(table.arguments)
@@ -140,8 +165,8 @@ def _add_call(rows: Rows, span: Span, event: Event, family: Family) -> None:
         event,
         refused(event) if was_refused else result_of(table, event, failed=failed, error=error),
         by_agent(allowed=False) if was_refused else None,
-        scope=_scope(rows, span, event, family),
-        arguments=_in_message(span) if arguments is None else arguments,
+        scope=_scope(rows, member, family),
+        arguments=_in_message(member.span) if arguments is None else arguments,
     )
 
 
@@ -152,9 +177,14 @@ def _in_message(span: Span) -> str | None:
     return None
 
 
-def _scope(rows: Rows, span: Span, event: Event, family: Family) -> Scope:
-    agents = family.agents(rows.table, span)
-    own = event.attributes.text(rows.table.turn) or (agents[0] if agents else "")
-    parent = next((each for each in agents if each != own), "")
+def _scope(rows: Rows, member: Member, family: Family) -> Scope:
+    event, agents = member.event, family.agents(member)
+    own, parent = event.attributes.text(rows.table.turn), ""
+    for turn in agents:  # each is there once
+        if not own:
+            own = turn
+        elif turn != own:
+            parent = turn
+            break
     session = family.sessions.get(event.trace_id, "")
     return rows.scope(event, session=session, turn=own, parent_turn=parent)

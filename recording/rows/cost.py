@@ -38,23 +38,26 @@ def cost_row(
         cost_reported: whether the price is what the agent reported.
         row_id: the id of the row, a UUIDv7; a new one where it is empty.
     """
-    row = audit_pb2.CostRow(
-        id=row_id or str(uuid7()),
-        model=fit.model(model),
-        input_tokens=fit.bounded(usage.input_tokens),
-        output_tokens=fit.bounded(usage.output_tokens),
-        cached_input_tokens=fit.bounded(usage.cached_input_tokens),
-        reasoning_tokens=fit.bounded(usage.reasoning_tokens),
-        cost_micros=None if cost_micros is None else fit.bounded(cost_micros),
-        duration_ms=fit.bounded(duration_ms),
-        error=None if failure is None else fit.error(str(failure)),
-        created_at_ms=fit.bounded(created_at_ms),
-        usage_incomplete=not usage.complete,
-        context_exceeded=context_exceeded,
-        cost_reported=cost_reported and cost_micros is not None,
-    )
-    row.MergeFrom(_fields_of(exact.version(), lasting(scope)))
+    row = audit_pb2.CostRow()
+    row.CopyFrom(_fields_of(exact.version(), lasting(scope)))
     fit_turn(row, scope)
+    row.id = row_id or str(uuid7())
+    row.model = fit.model(model)
+    row.input_tokens = fit.bounded(usage.input_tokens)
+    row.output_tokens = fit.bounded(usage.output_tokens)
+    if usage.cached_input_tokens:
+        row.cached_input_tokens = fit.bounded(usage.cached_input_tokens)
+    if usage.reasoning_tokens:
+        row.reasoning_tokens = fit.bounded(usage.reasoning_tokens)
+    if cost_micros is not None:
+        row.cost_micros = fit.bounded(cost_micros)
+        row.cost_reported = cost_reported
+    row.duration_ms = fit.bounded(duration_ms)
+    if failure is not None:
+        row.error = fit.error(str(failure))
+    row.created_at_ms = fit.bounded(created_at_ms)
+    row.usage_incomplete = not usage.complete
+    row.context_exceeded = context_exceeded
     return row
 
 

@@ -13,6 +13,8 @@ _NANOS = 1_000_000
 # What a row may have: the years 2000 to 9999.
 _EARLIEST_MS, _LATEST_MS = 946_684_800_000, 253_402_300_799_999
 _MILLISECOND = timedelta(milliseconds=1)
+_VARIANT = {digit: f"{int(digit, 16) & 0b0011 | 0b1000:x}" for digit in "0123456789abcdef"}
+"""A digit of a digest as a UUID has it, whose first two bits there are 1 and 0."""
 _EXCEPTION = frozenset(("exception.type",))
 _EXCEPTION_TYPE: Names = ("exception.type",)
 
@@ -38,10 +40,9 @@ class Event:
     def row_id(self, *parts: str | float | None) -> str:
         """The id of the row that is made of it: as a UUIDv7, of its time and a digest of what it is known by."""
         told = "\0".join(["" if part is None else str(part) for part in parts])
-        digest = sha256(self.source + told.encode("utf-8", "surrogatepass")).digest()
-        number = int.from_bytes(digest[:10]) | self.began_ms << 80
-        digits = f"{number & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        digits = sha256(self.source + told.encode("utf-8", "surrogatepass")).hexdigest()
+        time = f"{self.began_ms:012x}"
+        return f"{time[:8]}-{time[8:]}-7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:20]}"
 
 
 def of_span(span: Span, table: Table) -> Event:

@@ -32,6 +32,10 @@ class Rows:
         self._sequence: list[SequenceNumber] = []
         self._labels: list[Labelled] = []
         self._ignored = 0
+        self._scopes: dict[tuple[str, ...], Scope] = {}
+        """What scope() made of such texts: most spans of an export share theirs with others."""
+        self._tools: dict[str, tuple[bool, str, str]] = {}
+        """Of a tool's name: whether it can be shown, under which its arguments are known, and the MCP server in it."""
 
     def reading(self) -> Reading:
         """What was collected."""
@@ -89,13 +93,16 @@ class Rows:
         number = attributes.number(table.sequence)
         session = attributes.text(table.session)
         row_id = event.row_id(self.dialect.engine, session, name, call_id, number, event.duration_ms)
-        server = attributes.text(table.mcp_server) or mcp_server_of(name)
+        if (tool := self._tools.get(name)) is None:
+            tool = self._tools[name] = is_name(name), f"{self.dialect.engine}:{name}", mcp_server_of(name)
+        offered, known_as, server = tool
+        server = attributes.text(table.mcp_server) or server
         row = open_call(
             ToolCall(row_id, identifier(call_id), name, arguments or ""),
             scope,
-            offered=is_name(name),
-            known_as=f"{self.dialect.engine}:{name}",
-            mcp_server=(server if is_name(server) else "", ""),
+            offered=offered,
+            known_as=known_as,
+            mcp_server=(server if server and is_name(server) else "", ""),
         )
         if not scope.model and (model := attributes.text(table.model)):
             row.model = fit.model(model_name(model))
@@ -144,15 +151,21 @@ class Rows:
             turn: in the place of what the event names.
             parent_turn: the turn that began it.
         """
-        session = self.session(event, session)
-        self.label(event, session)
-        return Scope(
-            session_id=session,
-            engine=self.dialect.engine,
-            model=model_name(event.attributes.text(self.table.requested_model)),
-            turn_id=identifier(turn or event.attributes.text(self.table.turn)),
-            trace_id=event.trace_id,
-            agent=self._agent,
-            source=common_pb2.SOURCE_OTLP,
-            parent_turn_id=identifier(parent_turn),
-        )
+        attributes, table, trace_id = event.attributes, self.table, event.trace_id
+        session = attributes.text(table.session) or session or trace_id
+        model = attributes.text(table.requested_model)
+        turn = turn or attributes.text(table.turn)
+        key = session, model, turn, parent_turn, trace_id
+        if (scope := self._scopes.get(key)) is None:
+            scope = self._scopes[key] = Scope(
+                session_id=identifier(session),
+                engine=self.dialect.engine,
+                model=model_name(model),
+                turn_id=identifier(turn),
+                trace_id=trace_id,
+                agent=self._agent,
+                source=common_pb2.SOURCE_OTLP,
+                parent_turn_id=identifier(parent_turn),
+            )
+        self.label(event, scope.session_id)
+        return scope

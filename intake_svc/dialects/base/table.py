@@ -148,8 +148,11 @@ class Attributes:
 
     def number(self, names: Names) -> int | None:
         """The first whole number of 0 or more, also where it comes as a fraction or as text."""
-        value = self.amount(names)
-        return None if value is None else int(value)
+        for name in names:
+            value = self._values.get(name)
+            if value is not None and (found := _number(value)) is not None:
+                return int(found)
+        return None
 
     def amount(self, names: Names) -> float | int | None:
         """The first number of 0 or more."""
@@ -198,9 +201,11 @@ _DIGITS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 
 
 def _number(value: AnyValue) -> float | int | None:
+    if (number := value.int_value) > 0:
+        return number
     match value.WhichOneof("value"):
-        case "int_value":
-            return value.int_value if value.int_value >= 0 else None
+        case "int_value" if number == 0:
+            return 0
         case "double_value":
             return value.double_value if math.isfinite(value.double_value) and value.double_value >= 0 else None
         case "string_value" if _DIGITS.fullmatch(value.string_value):
