@@ -13,6 +13,7 @@ from service_kit.setting_types import (
     Count,
     FileOrDatabase,
     HomePath,
+    HttpUrl,
     ListenAddress,
     NewFile,
     Seconds,
@@ -82,6 +83,15 @@ class AuditSettings(GuardSettings):
     seal_outside_seconds: Seconds = 60
     """How often witnesses with a URL and the hook get the newest checkpoint, where there is a new one."""
 
+    seal_timestamp_url: HttpUrl | None = None
+    """A time-stamping authority (RFC 3161), which stamps checkpoints by HTTP; it needs seal_timestamp_ca."""
+
+    seal_timestamp_ca: CertificateFile | None = None
+    """The CA of the authority's certificate, in PEM, by which each stamp is checked before it is kept."""
+
+    seal_timestamp_seconds: Seconds = 3600
+    """From one stamp to the next, where there is a new checkpoint."""
+
     check_days: Count = Field(30, le=10_000)
     """After as many, and after an end that was not clean, the whole file is checked beside the service."""
 
@@ -94,6 +104,15 @@ class AuditSettings(GuardSettings):
     def database_url(self) -> str | None:
         """Of PostgreSQL; None where the database is a file."""
         return self.db if isinstance(self.db, str) else None
+
+    @model_validator(mode="after")
+    def _stamps_are_checked(self) -> Self:
+        if (self.seal_timestamp_url is None) != (self.seal_timestamp_ca is None):
+            raise ValueError(
+                "AUDIT_SEAL_TIMESTAMP_URL and AUDIT_SEAL_TIMESTAMP_CA: set both, since no stamp is kept before it is "
+                "checked by the authority's CA"
+            )
+        return self
 
     @model_validator(mode="after")
     def _texts_go_no_later_than_rows(self) -> Self:

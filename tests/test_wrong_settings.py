@@ -51,6 +51,8 @@ RIGHT = {
     "INTAKE_STOPS_TLS_CA": "{tmp}/ca.pem",
     "INTAKE_AUDIT_TOKEN_FILE": "{tmp}/token",
     "GATEWAY_AUDIT_TOKEN_FILE": "{tmp}/token",
+    "AUDIT_SEAL_TIMESTAMP_URL": "https://127.0.0.1:9",
+    "AUDIT_SEAL_TIMESTAMP_CA": "{tmp}/ca.pem",
 }
 """Settings that need one another, which are right."""
 PLANTED = "hunter2hunter2"

@@ -2,7 +2,7 @@
 
 from audit_svc.seal.folder import CHECKPOINT, ROTATIONS, VERIFIER
 from audit_svc.seal.log import OWN, Index, Log
-from audit_svc.seal.outside.cosigned import FOLDER
+from audit_svc.seal.outside import cosigned, stamps
 from audit_svc.seal.reader import TOLD
 
 FILES_AT_ONCE = 256
@@ -16,7 +16,8 @@ def copy_log(source: Log, target: Log) -> None:
     checkpoint = source.read(CHECKPOINT)
     if checkpoint is None or target.read(CHECKPOINT) == checkpoint:
         return
-    paths = [*source.paths("tile"), *source.paths(FOLDER), *source.paths(ROTATIONS), VERIFIER, TOLD]
+    folders = ("tile", cosigned.FOLDER, stamps.FOLDER, ROTATIONS)
+    paths = [*(path for folder in folders for path in source.paths(folder)), VERIFIER, TOLD]
     with target.changing(None):
         for first in range(0, len(paths), FILES_AT_ONCE):
             found = {path: source.read(path) for path in paths[first : first + FILES_AT_ONCE]}

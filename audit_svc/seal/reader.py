@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from audit_svc.errors import Damaged, InvalidRequest, NotFound
@@ -15,6 +16,7 @@ from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.policy import NamedWitness
+from audit_svc.seal.outside.stamps import Stamps
 from audit_svc.seal.proving import prove, rows_of
 from audit_svc.seal.texts import texts_of
 from audit_svc.seal.tiles import WIDTH, Tiles, tile_path
@@ -146,6 +148,20 @@ class SealReader:
     def keep_told(self, checkpoint: Checkpoint) -> None:
         """Remembers, over a restart too, that the operator's command has taken a checkpoint."""
         self._log.write({TOLD: str(checkpoint).encode()})
+
+    def signed_checkpoint(self) -> bytes:
+        """The newest checkpoint as the log alone has signed it. Raises NotSealed, Damaged."""
+        if (said := self._log.read(CHECKPOINT)) is None:
+            raise NotSealed("nothing is sealed yet: try again in a second")
+        return said
+
+    def newest_stamp(self) -> tuple[int, datetime] | None:
+        """The leaves and the time of the newest time-stamp; None where there is none."""
+        return Stamps(self._log).newest()
+
+    def keep_stamp(self, note: bytes, answer: bytes) -> None:
+        """Keeps an authority's answer, which was checked, to a checkpoint."""
+        Stamps(self._log).keep(note, answer)
 
     def add_cosignature(self, note: str) -> None:
         """Keeps what a witness has signed. Raises as Cosigned.keep(), and NotSealed."""

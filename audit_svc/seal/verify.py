@@ -16,6 +16,7 @@ from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import OWN, Files, Index, Log
+from audit_svc.seal.outside.stamps import Stamp
 from audit_svc.seal.tiles import WIDTH, Tiles, split
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
@@ -50,6 +51,10 @@ class Report:
     """By kind, rows behind the last sealed one."""
     witnesses: list[tuple[Cosignature, int]] = field(default_factory=list)
     """Of those that were asked for, who has seen the log, each with the leaves of the checkpoint that it signed."""
+    stamps: list[Stamp] = field(default_factory=list)
+    """By an authority that was asked for, when the log had how many leaves, the oldest first."""
+    unchecked_stamps: int = 0
+    """Time-stamps that are kept, where no authority was asked for."""
     problems: list[str] = field(default_factory=list)
     """What was changed, removed or added, by kind and position; empty where nothing was."""
 

@@ -18,7 +18,9 @@ from prometheus_client.registry import Collector
 
 from audit_svc.errors import StoreRefused
 from audit_svc.seal.outside.holders import Holders
+from audit_svc.seal.outside.http_authority import Authority
 from audit_svc.seal.outside.policy import watch_policy
+from audit_svc.seal.outside.stamps import refuse_without_library
 from audit_svc.seal.reader import SealReader
 from audit_svc.sealing.places import DATABASE, place_of
 from audit_svc.settings import AuditSettings
@@ -30,6 +32,14 @@ LOOK_SECONDS = 0.5
 """How often it is looked whether this replica writes."""
 LAST_ROUND_SECONDS = 10.0
 MAX_LINE_BYTES = 64 * 1024
+
+
+def _authority_of(settings: AuditSettings, writes: Callable[[], bool]) -> Authority | None:
+    """Raises StoreRefused: its library is missing."""
+    if not settings.seal_timestamp_url or not settings.seal_timestamp_ca:
+        return None
+    refuse_without_library()
+    return Authority(settings.seal_timestamp_url, settings.seal_timestamp_ca, settings.seal_timestamp_seconds, writes)
 
 
 class SealProcess(Collector):
@@ -55,7 +65,13 @@ class SealProcess(Collector):
         if self._seconds:
             witnesses = watch_policy(settings.seal_witnesses)
             self.reader = SealReader(place.open_ledger, place.open_log(), witnesses)
-            self.holders = Holders(self.reader, witnesses, settings.seal_hook, settings.seal_outside_seconds)
+            self.holders = Holders(
+                self.reader,
+                witnesses,
+                settings.seal_hook,
+                settings.seal_outside_seconds,
+                _authority_of(settings, writes),
+            )
         self._leaves = 0
         self._trouble = ""
         self._caught_up = time.monotonic()

@@ -11,28 +11,38 @@ from prometheus_client.registry import Collector
 
 from audit_svc.errors import AuditError
 from audit_svc.seal.errors import NotSealed
-from audit_svc.seal.outside import hook, http_witness
+from audit_svc.seal.outside import hook, http_authority, http_witness
+from audit_svc.seal.outside.http_authority import Authority
 from audit_svc.seal.outside.policy import NamedWitness
+from audit_svc.seal.outside.posting import TIMEOUT_SECONDS
 from audit_svc.seal.reader import SealReader
 from recording.upkeep import attempt
 
 log = structlog.get_logger(__name__)
 
-HOOK = "hook"
-"""The holder that the command is, in metrics and in the log."""
+HOOK, TIMESTAMP = "hook", "timestamp"
+"""The holders that the command and the time-stamping authority are, in metrics and in the log."""
 
 
 class Holders(Collector):
-    """The witnesses that have a URL, and the command."""
+    """The witnesses that have a URL, the command, and the time-stamping authority."""
 
     def __init__(
-        self, seal: SealReader, witnesses: Callable[[], Sequence[NamedWitness]], command: str | None, seconds: float
+        self,
+        seal: SealReader,
+        witnesses: Callable[[], Sequence[NamedWitness]],
+        command: str | None,
+        seconds: float,
+        authority: Authority | None = None,
     ) -> None:
-        """seconds: how often each gets the newest checkpoint, where there is a new one."""
+        """seconds: how often each gets the newest checkpoint, where there is a new one; the authority has its own."""
         self._seal = seal
         self._witnesses = witnesses
         self._command = command
         self._seconds = seconds
+        self._authority = authority
+        self._stamp_wait = 0.0
+        """Seconds until the authority is asked again, after it has failed."""
         self._leaves: dict[str, int] = {}
         self._trouble: dict[str, str] = {}
 
@@ -42,6 +52,8 @@ class Holders(Collector):
         loops = [asyncio.create_task(self._keep_on(self._ask_witnesses, "asking witnesses to cosign"))]
         if self._command:
             loops.append(asyncio.create_task(self._keep_on(self._run_hook, "handing out checkpoints")))
+        if self._authority:
+            loops.append(asyncio.create_task(self._keep_on(self._stamp, "asking for a time-stamp")))
         try:
             yield
         finally:
@@ -79,14 +91,14 @@ class Holders(Collector):
 
     async def _ask_witnesses(self) -> None:
         asked = [witness for witness in self._witnesses() if witness.url]
-        for name in set(self._leaves) - {witness.name for witness in asked} - {HOOK}:
+        for name in set(self._leaves) - {witness.name for witness in asked} - {HOOK, TIMESTAMP}:
             self._leaves.pop(name)
             self._trouble.pop(name, None)
         due = [witness for witness in asked if await self._is_behind(witness)]
         if not due:
             return
         tls = await asyncio.to_thread(httpx2.create_ssl_context)  # which reads all certificates of the system
-        async with httpx2.AsyncClient(verify=tls, timeout=http_witness.TIMEOUT_SECONDS) as client:
+        async with httpx2.AsyncClient(verify=tls, timeout=TIMEOUT_SECONDS) as client:
             await asyncio.gather(*(self._ask(client, witness) for witness in due))
 
     async def _is_behind(self, witness: NamedWitness) -> bool:
@@ -96,10 +108,10 @@ class Holders(Collector):
 
     async def _ask(self, client: httpx2.AsyncClient, witness: NamedWitness) -> None:
         try:
-            async with asyncio.timeout(http_witness.TIMEOUT_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 self._leaves[witness.name] = await http_witness.ask(client, witness, self._seal)
         except TimeoutError:
-            self._say(witness.name, f"it takes longer than {http_witness.TIMEOUT_SECONDS:.0f} s")
+            self._say(witness.name, f"it takes longer than {TIMEOUT_SECONDS:.0f} s")
         except AuditError as error:
             self._say(witness.name, str(error), is_wrong=isinstance(error, http_witness.Contradicted))
         else:
@@ -118,6 +130,31 @@ class Holders(Collector):
         await self._seal.ask(lambda reader: reader.keep_told(head.checkpoint))
         self._leaves[HOOK] = head.checkpoint.size
         self._say(HOOK, "")
+
+    async def _stamp(self) -> None:
+        if not self._authority or not self._authority.writes():
+            self._say(TIMESTAMP, "")
+            return
+        if not await http_authority.is_due(self._authority, self._seal):
+            return
+        self._leaves.setdefault(TIMESTAMP, 0)
+        try:
+            tls = await asyncio.to_thread(httpx2.create_ssl_context)
+            async with (
+                httpx2.AsyncClient(verify=tls, timeout=TIMEOUT_SECONDS) as client,
+                asyncio.timeout(TIMEOUT_SECONDS),
+            ):
+                self._leaves[TIMESTAMP] = await http_authority.ask(client, self._authority, self._seal)
+        except TimeoutError:
+            self._say(TIMESTAMP, f"it takes longer than {TIMEOUT_SECONDS:.0f} s")
+        except AuditError as error:
+            self._say(TIMESTAMP, str(error))
+        else:
+            self._stamp_wait = 0.0
+            self._say(TIMESTAMP, "")
+            return
+        self._stamp_wait = min(max(2 * self._stamp_wait, self._seconds), self._authority.seconds)
+        await asyncio.sleep(self._stamp_wait)
 
     def _say(self, holder: str, why: str, *, is_wrong: bool = False) -> None:
         if why == self._trouble.get(holder, ""):

@@ -8,12 +8,12 @@ import httpx2
 from audit_svc.errors import AuditError, Damaged
 from audit_svc.seal.outside.cosigned import MAX_COSIGNED_BYTES
 from audit_svc.seal.outside.policy import NamedWitness
+from audit_svc.seal.outside.posting import NotAnswered, post
 from audit_svc.seal.reader import SealReader
 from recording.transparency.note import split_note
 
 TRIES = 3
 """A witness that others ask too may know of another size each time."""
-TIMEOUT_SECONDS = 20.0
 SIZE_TYPE = "text/x.tlog.size"
 _OK, _CONFLICT, _UNPROVEN = 200, 409, 422
 _WHY = {
@@ -84,15 +84,9 @@ def _question(reader: SealReader, old_size: int) -> Question:
 
 
 async def _post(client: httpx2.AsyncClient, url: str, body: str) -> tuple[int, str, str]:
-    """The status, the media type, and the body of the answer, cut where none is longer."""
+    """The status, the media type, and the body of the answer."""
     try:
-        async with client.stream("POST", url, content=body.encode()) as response:
-            answer = b""
-            async for part in response.aiter_bytes():
-                answer += part
-                if len(answer) > MAX_COSIGNED_BYTES:
-                    raise NotCosigned(f"its answer has more than {MAX_COSIGNED_BYTES} bytes")
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise NotCosigned(f"it cannot be reached ({type(error).__name__})") from None
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip()
-    return response.status_code, media_type, answer.decode(errors="replace")
+        answer = await post(client, url, body.encode(), "text/plain; charset=utf-8", MAX_COSIGNED_BYTES)
+    except NotAnswered as error:
+        raise NotCosigned(str(error)) from None
+    return answer.status, answer.media_type, answer.body.decode(errors="replace")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from audit_svc.ledger.columns import MAX_TIME_MS
+from audit_svc.seal.outside.stamps import Stamp
 from audit_svc.seal.verify import Report
 from audit_svc.terminal.running import say
 from recording.transparency.cosignature import Cosignature
@@ -24,6 +25,10 @@ def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         "restores": [{"by": each.by, "reason": each.reason, "lost": dict(each.lost)} for each in report.restores],
         "unsealed": report.unsealed,
         "witnesses": told_witnesses(report.witnesses),
+        "timestamps": [
+            {"leaves": stamp.leaves, "at": _time_of(stamp), "authority": stamp.authority} for stamp in report.stamps
+        ],
+        "unchecked_timestamps": report.unchecked_stamps,
         "problems": report.problems,
     }
     if as_json:
@@ -41,6 +46,14 @@ def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")
     for witness in told_witnesses(report.witnesses):
         echo(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
+    for stamp in report.stamps[:1] + report.stamps[1:][-1:]:
+        echo(f"time   {stamp.leaves} leaves existed at {_time_of(stamp)}, by {stamp.authority}")
+    if len(report.stamps) > 2:
+        echo(f"       and {len(report.stamps) - 2} more time-stamps between: --json has all")
+    if report.unchecked_stamps:
+        echo(
+            f"note   {report.unchecked_stamps} time-stamps were not checked: name the authority's CA by --timestamp-ca"
+        )
     for kind, rows in report.unsealed.items():
         echo(f"note   not sealed yet: {kind} {rows}")
     for change in report.key_changes:
@@ -51,6 +64,10 @@ def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
     if own_key:
         echo("note   checked with the key of that place, where whoever can write could have")
         echo("       put another: --key takes one that you keep elsewhere")
+
+
+def _time_of(stamp: Stamp) -> str:
+    return show_time(int(stamp.at.timestamp() * 1000))
 
 
 def told_witnesses(seen: list[tuple[Cosignature, int]]) -> list[dict[str, Any]]:

@@ -8,8 +8,10 @@ from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.files import FolderFiles
 from audit_svc.seal.folder import newest_checkpoint, read_verifier
 from audit_svc.seal.log import Files
+from audit_svc.seal.outside import stamps
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.quorum import distinct, look, read_witness, roots_of
+from audit_svc.seal.outside.stamps import read_authorities, refuse_without_library
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, verify_tiles
 from audit_svc.seal.verify import verify as verify_ledger
@@ -34,6 +36,10 @@ Witnesses = Annotated[
     list[str] | None, Option("--witness", help="The key of a witness, or a file with it; it may be given again.")
 ]
 Quorum = Annotated[int | None, Option(help="How many of the witnesses must have seen the log; all by default.")]
+Stamps = Annotated[
+    Path | None,
+    Option("--timestamp-ca", help="The CA of a time-stamping authority, in PEM: check when it stamped the log."),
+]
 
 
 def verify(
@@ -46,6 +52,7 @@ def verify(
     ] = None,
     witness: Witnesses = None,
     quorum: Quorum = None,
+    timestamp_ca: Stamps = None,
     proof: Annotated[Path | None, Option(help="Check this proof of a row alone; it needs --key.")] = None,
     texts: Annotated[
         Path | None, Option(help="Check the texts that `proof --texts` wrote, against the row in --proof.")
@@ -68,10 +75,16 @@ def verify(
     needed = len(witnesses) if quorum is None else quorum
     if not bool(witnesses) <= needed <= len(witnesses):
         raise BadParameter(f"there are {len(witnesses)} witnesses: name each with --witness", "--quorum")
+    if timestamp_ca and (export or proof or target):
+        raise BadParameter("time-stamps are beside the log: give --db or --tiles, or nothing", "--timestamp-ca")
     if export or tiles:
         if db or seal or target or proof or (export and tiles):
             raise BadParameter("is checked without a ledger and anything else", "--export" if export else "--tiles")
-        check = _check_tiles(tiles, witnesses, needed) if tiles else _check_export(export or Path(), witnesses, needed)
+        check = (
+            _check_tiles(tiles, witnesses, needed, timestamp_ca)
+            if tiles
+            else _check_export(export or Path(), witnesses, needed)
+        )
         _verify_alone(str(export or tiles), key, check, old_checkpoint or [], as_json=as_json)
     if texts and not proof:
         raise BadParameter("is checked with a proof: give it with --proof", "--texts")
@@ -94,7 +107,7 @@ def verify(
     ):
         verifier = verifier_of(key, found.log)
         report = verify_ledger(ledger, found.log, verifier, old_checkpoint or [], on_progress)
-        _look_for_witnesses(report, found.log, verifier, witnesses, needed)
+        _look_outside(report, found.log, verifier, witnesses, needed, timestamp_ca)
     show(report, found.log.place(), own_key=key is None, as_json=as_json)
     raise Exit(1 if report.problems else 0)
 
@@ -125,23 +138,36 @@ def _check_export(path: Path, witnesses: list[Witness], quorum: int) -> Check:
     return lambda log, old, tell: sealed_export.verify(path, log, old, witnesses, quorum, tell)
 
 
-def _check_tiles(folder: Path, witnesses: list[Witness], quorum: int) -> Check:
+def _check_tiles(folder: Path, witnesses: list[Witness], quorum: int, timestamp_ca: Path | None) -> Check:
     def check(log: Verifier, old: list[Path], tell: Callable[[int, int], None]) -> Report:
         files = FolderFiles(folder)
         report, _ = verify_tiles(files, log, old, tell)
-        _look_for_witnesses(report, files, log, witnesses, quorum)
+        _look_outside(report, files, log, witnesses, quorum, timestamp_ca)
         return report
 
     return check
 
 
-def _look_for_witnesses(report: Report, log: Files, key: Verifier, witnesses: list[Witness], quorum: int) -> None:
-    if report.checkpoint is None or not witnesses:
+def _look_outside(
+    report: Report, log: Files, key: Verifier, witnesses: list[Witness], quorum: int, timestamp_ca: Path | None
+) -> None:
+    """Looks what witnesses and an authority say of the log, where it was verified. Raises SealError, StoreRefused."""
+    if report.checkpoint is None:
         return
-    notes = [newest_checkpoint(log, key)[1], *(note for _, note in Cosigned(log).notes(witnesses))]
+    roots = roots_of(Tiles(log, report.checkpoint.size))
     try:
-        seen = look(notes, key, witnesses, quorum, roots_of(Tiles(log, report.checkpoint.size)))
-    except BadLog:
-        return  # which the report has already
-    report.witnesses = seen.by
-    report.problems += seen.problems
+        if witnesses:
+            notes = [newest_checkpoint(log, key)[1], *(note for _, note in Cosigned(log).notes(witnesses))]
+            seen = look(notes, key, witnesses, quorum, roots)
+            report.witnesses = seen.by
+            report.problems += seen.problems
+        if timestamp_ca:
+            refuse_without_library()
+            stamped = stamps.Stamps(log).look(read_authorities(timestamp_ca), roots)
+            report.stamps = stamped.stamps
+            report.problems += stamped.problems
+        else:
+            report.unchecked_stamps = len(stamps.Stamps(log).names())
+    except BadLog as error:
+        if str(error) not in report.problems:
+            report.problems.append(str(error))

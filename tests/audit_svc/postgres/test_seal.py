@@ -17,10 +17,13 @@ from audit_svc.postgres.copying import PostgresTables
 from audit_svc.postgres.open.connection import Connection, connect
 from audit_svc.postgres.seal.log import PostgresLog
 from audit_svc.seal import leaf
+from audit_svc.seal.copying import copy_log
 from audit_svc.seal.errors import BadLog, InUse, NotSealed, Rewritten
-from audit_svc.seal.folder import KEY, own_verifier
+from audit_svc.seal.folder import CHECKPOINT, KEY, own_verifier
 from audit_svc.seal.outside.cosigned import Cosigned
 from audit_svc.seal.outside.policy import read_policy
+from audit_svc.seal.outside.quorum import roots_of
+from audit_svc.seal.outside.stamps import Stamps, read_authorities, request_for
 from audit_svc.seal.proving import prove, rows_of
 from audit_svc.seal.reader import SealReader
 from audit_svc.seal.sealer import Sealer
@@ -29,6 +32,7 @@ from audit_svc.seal.verify import Report, verify
 from audit_svc.sealing.places import PostgresPlace, open_sealer
 from audit_svc.sqlite.copying import SqliteTables
 from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.seal.folder_log import FolderLog
 from audit_svc.sqlite.seal.ledger import SqliteSealedLedger
 from audit_svc.sqlite.write.writer import Writer
 from recording.transparency import tree
@@ -37,6 +41,7 @@ from recording.transparency.errors import BadKey
 from recording.transparency.note import split_note
 from tests.audit_svc.samples import NOW_MS, audit_row, record_request
 from tests.audit_svc.seal.conftest import rows
+from tests.audit_svc.seal.scripted_authority import Certificates, ScriptedAuthority
 
 pytestmark = pytest.mark.postgres
 Record = Callable[..., None]
@@ -408,3 +413,24 @@ async def test_the_service_answers_of_a_log_in_tables(filled: PostgresSeal, reco
         assert (await reader.ask(SealReader.head)).checkpoint == head.checkpoint
     finally:
         reader.close()
+
+
+def test_time_stamps_are_kept_in_tables_and_checked_from_there(filled: PostgresSeal, tmp_path: Path):
+    """OpenSSL's own authority has stamped the log, which goes to a folder and is checked from there too."""
+    filled.run()
+    authority = ScriptedAuthority(tmp_path / "authority", Certificates(tmp_path / "certificates"))
+    log = filled.place.open_log()
+    note = log.read(CHECKPOINT)
+    assert note
+    Stamps(log).keep(note, authority.stamp(request_for(note).as_bytes()))
+    newest = Stamps(log).newest()
+    assert newest is not None
+    assert newest[0] == filled.run()
+    folder = FolderLog(tmp_path / "copied.seal")
+    copy_log(log, folder)
+    for kept in (log, folder):
+        root_of = roots_of(Tiles(kept, newest[0]))
+        found = Stamps(kept).look(read_authorities(authority.certificates.ca), root_of)
+        assert found.problems == []
+        assert [(stamp.leaves, stamp.at) for stamp in found.stamps] == [newest]
+    log.close()

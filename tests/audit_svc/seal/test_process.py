@@ -13,6 +13,7 @@ import pytest
 
 from demo.processes import Service, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
+from tests.audit_svc.seal.scripted_authority import Certificates, ScriptedAuthority
 from tests.audit_svc.stubs import LedgerStub
 from tests.support.workers import workers_of
 
@@ -68,6 +69,35 @@ def test_what_was_acked_is_sealed_when_the_service_has_ended(tmp_path: Path):
     refused = command(database, "verify", "--proof", str(proof), "--key", another)
     assert refused.returncode == 1
     assert "none of the known keys" in refused.stderr
+
+
+def test_a_service_has_its_log_stamped_and_verify_says_when(tmp_path: Path):
+    authority = ScriptedAuthority(tmp_path / "authority", Certificates(tmp_path / "certificates"))
+    authority.start()
+    database, ca = tmp_path / "audit.db", authority.certificates.ca
+    stamps = {"AUDIT_SEAL_TIMESTAMP_URL": authority.url, "AUDIT_SEAL_TIMESTAMP_CA": str(ca)}
+    with serve(database, AUDIT_SEAL_OUTSIDE_SECONDS="0.05", AUDIT_SEAL_TIMESTAMP_SECONDS="0.05", **stamps) as service:
+        record(service, 50, 1)
+        until(lambda: any(int(path.parent.name) == 50 for path in tmp_path.rglob("stamp.tsr")))
+        assert service.terminate() == 0
+    authority.stop()
+    verified = command(database, "verify", "--timestamp-ca", str(ca))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "50 leaves existed at" in verified.stdout
+    said = json.loads(command(database, "verify", "--json").stdout)
+    assert said["unchecked_timestamps"] >= 1
+    key = str(database.with_name("audit.db.seal") / "key.pub")
+    folder = str(database.with_name("audit.db.seal"))
+    alone = json.loads(
+        command(database, "verify", "--tiles", folder, "--key", key, "--timestamp-ca", str(ca), "--json").stdout
+    )
+    assert alone["timestamps"][-1]["authority"] == "Test Time-Stamps"
+    other = Certificates(tmp_path / "other").ca
+    assert command(database, "verify", "--timestamp-ca", str(other)).returncode == 1
+    assert command(database, "verify", "--timestamp-ca", str(tmp_path / "none.pem")).returncode == 2
+    half = run_command("audit_svc", {"AUDIT_DB": str(database), "AUDIT_SEAL_TIMESTAMP_URL": authority.url}, "serve")
+    assert half.returncode != 0
+    assert "AUDIT_SEAL_TIMESTAMP_CA" in half.stderr + half.stdout
 
 
 def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_path: Path):
