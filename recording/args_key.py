@@ -12,10 +12,13 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from recording import compact_json
+from recording.compact_json import NOT_READ
 from recording.key_file import read_keys
 from recording.log import get_logger
-from recording.sha256 import hmac_sha256
+from recording.sha256 import Hmac
 
 FILE = "args_key.json"
 ROTATION_SECONDS = 90 * 86_400
@@ -29,20 +32,29 @@ class ArgsKey:
 
     id: str
     key: bytes = field(repr=False)
+    _hmac: Hmac = field(init=False, repr=False, compare=False)
 
-    def digest(self, arguments: str) -> bytes:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hmac", Hmac(self.key))
+
+    def digest(self, arguments: str, value: Any = NOT_READ) -> bytes:
         """HMAC-SHA-256 of arguments as a model wrote them, 32 bytes.
 
-        Of JSON it is that of the canonical form: sorted keys, no spaces. Anything else is taken as it is.
+        Of JSON it is that of the canonical form: sorted keys, no spaces. Anything else is taken as it is. value: what
+        compact_json.read() gave for them.
         """
         try:
-            text = _CANONICAL.encode(json.loads(arguments))
+            text = _canonical(json.loads(arguments) if value is NOT_READ else value)
         except (ValueError, RecursionError):
             text = arguments
-        return hmac_sha256(self.key, text.encode("utf-8", "surrogatepass"))
+        return self._hmac.digest(text.encode("utf-8", "surrogatepass"))
 
 
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+
+def _canonical(value: Any) -> str:
+    return compact_json.write(sorted(value.items()), _encode) if type(value) is dict else _encode(value)
 
 
 def open_args_key(state_dir: Path, shared: Path | None = None) -> ArgsKey:

@@ -26,19 +26,25 @@ sha256 = _own_sha256()
 """The constructor, as `hashlib.sha256`."""
 
 
-def hmac_sha256(key: bytes, data: bytes) -> bytes:
-    """HMAC-SHA-256 (RFC 2104), 32 bytes.
+class Hmac:
+    """HMAC-SHA-256 (RFC 2104) under one key."""
 
-    Args:
-        key: of at most 64 bytes.
-        data: of any length.
+    def __init__(self, key: bytes) -> None:
+        """key: of at most 64 bytes.
 
-    Raises:
-        ValueError: the key is longer.
-    """
-    if len(key) > _BLOCK_BYTES:
-        raise ValueError(f"a key of {len(key)} bytes where {_BLOCK_BYTES} are the most")
-    block = key.ljust(_BLOCK_BYTES, b"\0")
-    inner = sha256(block.translate(_INNER) + data).digest()
-    digest: bytes = sha256(block.translate(_OUTER) + inner).digest()
-    return digest
+        Raises:
+            ValueError: the key is longer.
+        """
+        if len(key) > _BLOCK_BYTES:
+            raise ValueError(f"a key of {len(key)} bytes where {_BLOCK_BYTES} are the most")
+        block = key.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = sha256(block.translate(_INNER))
+        self._outer = sha256(block.translate(_OUTER))
+
+    def digest(self, data: bytes) -> bytes:
+        """The code of data, 32 bytes."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(data)
+        outer.update(inner.digest())
+        code: bytes = outer.digest()
+        return code

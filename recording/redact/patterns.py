@@ -86,6 +86,9 @@ class Table:
             yield from _everywhere(self._all, together, form, text)
 
 
+_NONE: Mapping[int, list[int]] = {}
+
+
 class Keywords:
     """Which patterns of some tables may match a text: those of which a keyword stands in it."""
 
@@ -102,6 +105,7 @@ class Keywords:
         self._of_keyword = of_keyword
         self._by_run = by_run
         self._short = [keyword for keyword in of_keyword if len(keyword) < 3]
+        self._any_short = re.compile("|".join(map(re.escape, self._short)) or r"(?!)")
         self._of_trigram: dict[tuple[str, ...], list[str]] = {}
         for keyword in of_keyword:
             if len(keyword) >= 3:
@@ -110,14 +114,18 @@ class Keywords:
 
     def wanted(self, text: str, lower: str) -> Mapping[int, list[int]]:
         """The places of the patterns in their tables, by the table's."""
-        places = set(self._by_run) if self._by_run and _RUN.search(text) else set()
         keywords: Iterable[str] = self._of_keyword
         if len(lower) <= _SHORT_TEXT:
-            trigrams = self._trigrams.intersection(zip(lower, lower[1:], lower[2:], strict=False))
-            keywords = chain(self._short, *map(self._of_trigram.__getitem__, trigrams))
+            trigrams = self._trigrams.intersection(zip(lower, lower[1:], lower[2:]))  # noqa: B905 - a keyword costs time
+            keywords = chain.from_iterable(map(self._of_trigram.__getitem__, trigrams)) if trigrams else ()
+            if self._any_short.search(lower):
+                keywords = chain(self._short, keywords)
+        places = set(self._by_run) if self._by_run and _RUN.search(text) else set()
         for keyword in keywords:
             if keyword in lower:
                 places |= self._of_keyword[keyword]
+        if not places:
+            return _NONE
         found: dict[int, list[int]] = {}
         for number, index in sorted(places):
             found.setdefault(number, []).append(index)

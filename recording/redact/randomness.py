@@ -4,6 +4,8 @@ import re
 
 from recording.redact.spans import Span, marker
 
+_SHORTEST = 20
+"""Of what is found below."""
 _TOKEN = re.compile(r"[A-Za-z0-9+/_-]{20,}={0,2}")
 _PRODUCT_KEY = re.compile(r"[A-Z0-9]{5}(?:-[A-Z0-9]{5}){3,}|[A-Z0-9]{6}(?:-[A-Z0-9]{6}){3,}")
 _SEGMENT = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}")
@@ -66,6 +68,8 @@ def _is_public(text: str, part: re.Match[str]) -> bool:
 def find(text: str) -> list[Span]:
     """Tokens of at least 20 characters, in mixed case with digits, that look random regardless of context."""
     spans: list[Span] = []
+    if len(text) < _SHORTEST:
+        return spans
     for match in _TOKEN.finditer(text):
         token = match.group()
         if _PRODUCT_KEY.fullmatch(token):

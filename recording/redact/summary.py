@@ -8,6 +8,8 @@ from itertools import islice
 from math import isfinite
 from typing import Any
 
+from recording import compact_json
+from recording.compact_json import NOT_READ
 from recording.redact import exact
 from recording.redact.commands import without_content
 from recording.redact.fit import cut, fold
@@ -32,7 +34,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def summarize_args(
-    tool_name: str, arguments: str, parameters: Collection[str] | None = None, *, kept: Arguments | None = None
+    tool_name: str,
+    arguments: str,
+    parameters: Collection[str] | None = None,
+    *,
+    kept: Arguments | None = None,
+    value: Any = NOT_READ,
 ) -> str:
     """Turns arguments, JSON as a model wrote it, into compact JSON of at most MAX_BYTES without content or secrets.
 
@@ -44,11 +51,14 @@ def summarize_args(
     kept: what is kept at most; keep_arguments() says it when not given. With `names`, commands show programs,
     subcommands and flags, and paths the number of their parts; all else its type and size. With `none`, `$arguments`
     has the number and the size of all.
+
+    value: what compact_json.read() gave for the arguments, where they were read before.
     """
     kept = kept or _kept
-    value, malformed = _read(arguments)
-    if malformed:
-        return _encode(malformed)
+    if type(value) is not dict:
+        value, malformed = _read(arguments)
+        if malformed:
+            return _encode(malformed)
     if kept == "none":
         return _encode({"$arguments": {"count": len(value), "bytes": _size(arguments)}})
     shown = (_shown if kept == "shown" else _named).get(tool_name, {})
@@ -65,7 +75,7 @@ def summarize_args(
             summary[_argument_name(exact.version(), name)] = _shape(value[name])
     if more := len(value) - len(summary):
         summary["$more"] = more
-    return _encode(summary)
+    return compact_json.write(summary.items(), _encode_value)
 
 
 def summarize_unknown_args(tool_name: str, arguments: str) -> str:
@@ -107,6 +117,10 @@ def show_fields(tools: Mapping[str, Mapping[str, Show]], *, complete: bool = Fal
         _named[tool_name] = {name: _HOW_NAMED.get(how, _shape) for name, how in fields.items()}
         if complete:
             _complete.add(tool_name)
+
+
+def _encode_value(value: Any) -> str:
+    return compact_json.write(value.items(), _encode) if type(value) is dict else _encode(value)
 
 
 def _integer(digits: str) -> int | float:

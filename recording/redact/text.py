@@ -22,6 +22,8 @@ _REPEATED = 8
 _CALL_ID = re.compile(
     r"(?:call|toolu|fc|chatcmpl-tool)[_-](?!A3T|A[A-Z]{3})[A-Za-z0-9]{1,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
+# Without one of these, a text holds no password by its shape and no URL, and is read as it is written.
+_SIGN = re.compile(r"[!#@^%$&\\\"']|://")
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 
 
@@ -98,9 +100,11 @@ def redact_own(text: str) -> str:
 
 
 def _find(text: str) -> list[Span]:
-    spans = exact.find(text) + randomness.find(text) + _marked(text)
-    if reading := view(text):
-        spans += reading.written(exact.find(reading.text) + _marked(reading.text))
+    spans = exact.find(text) + randomness.find(text) + patterns.find(text)
+    if _SIGN.search(text):
+        spans += shape.find(text) + urls.find(text)
+        if reading := view(text):
+            spans += reading.written(exact.find(reading.text) + _marked(reading.text))
     return spans
 
 

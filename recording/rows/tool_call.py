@@ -5,17 +5,24 @@ The fields of AuditRow are a whitelist; none of them can carry content.
 
 import time
 from collections.abc import Collection
+from dataclasses import fields
 from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from recording import compact_json
 from recording.args_key import ArgsKey
 from recording.calls import UNDECIDED, UNKNOWN_TOOL, Decision, Scope, ToolCall, ToolResult
 from recording.redact import POLICY_VERSION, exact
 from recording.rows import fit
 from recording.rows.who import Lasting, fit_turn, fit_who, lasting
 from recording.show import Arguments
+
+_values_of = attrgetter(*(field.name for field in fields(Decision)))
+"""Those of a decision as a tuple, whose hash is faster than a dataclass's."""
 
 
 def open_call(
@@ -45,9 +52,12 @@ def open_call(
         row.CopyFrom(_fields_of(exact.version(), lasting(scope)))
         fit_turn(row, scope)
     row.id = fit.identifier(call.id)
+    value = compact_json.read(call.arguments)
     if offered:
         row.tool_name = fit.tool_name(call.name) or "(none)"
-        row.args_summary = fit.args_summary(known_as or call.name, call.arguments, parameters, kept=arguments)
+        row.args_summary = fit.args_summary(
+            known_as or call.name, call.arguments, parameters, kept=arguments, value=value
+        )
     else:
         row.tool_name = UNKNOWN_TOOL
         row.args_summary = fit.unknown_args_summary(call.name, call.arguments)
@@ -56,7 +66,7 @@ def open_call(
     row.redaction_version = POLICY_VERSION
     if key is not None:
         digest = row.args_digest  # Python makes an object of it each time that it is read
-        digest.key_id, digest.hmac_sha256 = key.id, key.digest(call.arguments)
+        digest.key_id, digest.hmac_sha256 = key.id, key.digest(call.arguments, value)
     if mcp_server[0]:
         row.mcp_server.name, row.mcp_server.version = map(fit.software, mcp_server)
     return row
@@ -64,7 +74,7 @@ def open_call(
 
 def decide(row: audit_pb2.AuditRow, decision: Decision) -> None:
     """Says in an intent what decided on its call. The last decision stands. Never raises."""
-    row.decision.CopyFrom(_decision(exact.version(), decision))
+    row.decision.CopyFrom(_decision(exact.version(), _values_of(decision)))
 
 
 def close_call(intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
@@ -120,8 +130,9 @@ def _fields_of(_version: int, who: Lasting) -> audit_pb2.AuditRow:
 
 
 @lru_cache(maxsize=256)
-def _decision(_version: int, decision: Decision) -> common_pb2.Decision:
+def _decision(_version: int, values: tuple[Any, ...]) -> common_pb2.Decision:
     """Fitted once: nearly all calls of a deployment are decided alike."""
+    decision = Decision(*values)
     return common_pb2.Decision(
         verdict=decision.verdict,
         source=decision.source,

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recording.sha256 import hmac_sha256, sha256
+from recording.sha256 import Hmac, sha256
 
 _FORKS = """
 import os, sys, threading
-from recording.sha256 import hmac_sha256
+from recording.sha256 import Hmac
 sys.setswitchinterval(1e-5)
-digest = lambda: hmac_sha256(b"k" * 32, b"x" * 50)
+digest = lambda: Hmac(b"k" * 32).digest(b"x" * 50)
 
 def start_threads():
     while True:
@@ -41,13 +41,13 @@ os._exit(hung > 0)
 
 @given(key=st.binary(max_size=64), data=st.binary(max_size=300))
 def test_it_is_what_the_standard_library_computes(key: bytes, data: bytes) -> None:
-    assert hmac_sha256(key, data) == hmac.digest(key, data, "sha256")
+    assert Hmac(key).digest(data) == hmac.digest(key, data, "sha256")
     assert sha256(data).digest() == hashlib.sha256(data).digest()
 
 
 def test_a_longer_key_is_refused() -> None:
     with pytest.raises(ValueError, match="65 bytes where 64 are the most"):
-        hmac_sha256(bytes(65), b"")
+        Hmac(bytes(65))
 
 
 def test_it_takes_no_lock_of_openssl() -> None:

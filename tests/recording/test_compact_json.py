@@ -1,0 +1,45 @@
+"""What a row says of arguments is the same, whether they are read once or each time."""
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from recording.args_key import ArgsKey
+from recording.compact_json import NOT_READ, read
+from recording.redact import summarize_args
+
+_KEY = ArgsKey("k", b"k" * 32)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters()), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(value=_VALUES, ascii_only=st.booleans(), spaced=st.booleans())
+@example(value={"path": "a\ud800", "n": 10**18, "b": True}, ascii_only=True, spaced=False)
+def test_a_digest_is_that_of_sorted_json_without_spaces(value: Any, ascii_only: bool, spaced: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=1 if spaced else None)
+    canonical = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    expected = hmac.digest(_KEY.key, canonical.encode("utf-8", "surrogatepass"), hashlib.sha256)
+    assert _KEY.digest(text) == _KEY.digest(text, read(text)) == expected
+
+
+@given(text=_VALUES.map(json.dumps) | st.text())
+@example(text='{"path": "a", "limit": 12345678901234567890123}')
+@example(text='{"path": "a\nb"}')
+@example(text=' {"limit": -1} ')
+@example(text="")
+@example(text='{"limit": NaN}')
+def test_a_summary_is_the_same_of_what_was_read_before(text: str) -> None:
+    assert summarize_args("read", text, value=read(text)) == summarize_args("read", text)
+
+
+def test_what_needs_care_is_not_read() -> None:
+    for text in ("", " {}", "{} ", "{", '{"a": 1234567890123456789}', "[" * 100_000, "\ufeff{}"):
+        assert read(text) is NOT_READ
+    assert read('{"a": 123456789012345678}') == {"a": 123456789012345678}
