@@ -20,7 +20,7 @@ KEEP_SECONDS = 3600.0
 MAX_ENDED = 10_000
 """How many turns that have ended are kept; beyond it those that ended first are forgotten."""
 
-MAX_ENDED_BYTES = 64 * 2**20
+MAX_ENDED_BYTES = 16 * 2**20
 """How much the events of ended turns may take; beyond it those of the turns that ended first are dropped, but their
 last."""
 

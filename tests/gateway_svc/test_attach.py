@@ -150,11 +150,11 @@ async def test_what_is_not_kept_any_more_is_said_with_the_first_event_that_is(tm
 async def test_beyond_a_bound_for_all_the_turns_that_ended_first_keep_their_last_event_alone(
     tmp_path, monkeypatch, bound
 ):
-    monkeypatch.setattr(kept, bound, 10_000)
+    monkeypatch.setattr(kept, bound, 2_000)
     house = House(tmp_path, Runner())
     turns = [await house.run(input="x") for _ in range(12)]
     all_kept = house.turns._kept
-    assert all_kept._ended_bytes == sum(turn.events.kept_bytes for turn in all_kept._ended.values()) < 20_000
+    assert all_kept._ended_bytes == sum(turn.events.kept_bytes for turn in all_kept._ended.values()) < 4_000
     with pytest.raises(EventsGone):
         await attach(house, turns[0][0].turn_accepted.turn_id)
     assert await attach(house, turns[0][0].turn_accepted.turn_id, turns[0][-1].sequence - 1) == turns[0][-1:]
