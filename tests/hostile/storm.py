@@ -330,12 +330,19 @@ class Gauge:
             f"{self.name}: memory {before:.0f} MiB in the third quarter, {after:.0f} in the fourth (medians), "
             f"{peak:.0f} MiB taken at most; descriptors {fds_before:.0f}, {fds_after:.0f}"
         )
+        print(f"{self.name}: memory by tenths of that half, in MiB: {' '.join(map(str, self._by_tenths()))}")
         wrong = self.watched.wrong()
         if flat and after > before + FLAT_MIB:
             wrong.append(f"its memory grows: {before:.0f} MiB, {after:.0f} MiB")
         if flat and fds_after > fds_before + FLAT_DESCRIPTORS:
             wrong.append(f"its descriptors grow: {fds_before:.0f}, {fds_after:.0f}")
         return [f"{self.name}: {what}" for what in wrong]
+
+    def _by_tenths(self) -> list[int]:
+        """Medians of memory, from the first tenth of the samples to the last."""
+        size = max(1, len(self.samples) // 10)
+        parts = (self.samples[begin : begin + size] for begin in range(0, len(self.samples) - size + 1, size))
+        return [round(statistics.median(memory for memory, _ in part)) for part in parts]
 
 
 def storm(minutes: float, seed: int) -> list[str]:
