@@ -8,7 +8,7 @@ from typing import NoReturn
 import audit_svc.__main__
 import gateway_svc.__main__
 import intake_svc.__main__
-from onrecord_cli.folder import find, ledger_file, state_folder
+from onrecord_cli.folder import find, ledger_file, short, state_folder
 from service_kit import client
 from service_kit.terminal import failures
 from service_kit.terminal.program import Command, Group, Program
@@ -78,8 +78,13 @@ def _point_at_what_runs(has_target: bool) -> None:
     if running := find(folder):
         places |= {"AUDIT_LISTEN": running.ledger, "GATEWAY_LISTEN": running.gateway}
         places |= {"INTAKE_LISTEN": running.door, "INTAKE_HTTP_LISTEN": running.door_http}
-    elif not has_target and not os.environ.get("AUDIT_LISTEN") and ledger_file(folder).exists():
-        places["ONRECORD_DB"] = places["AUDIT_DB"]
+    elif not has_target and not os.environ.get("AUDIT_LISTEN"):
+        if ledger_file(folder).exists():
+            places["ONRECORD_DB"] = places["AUDIT_DB"]
+        if not os.environ.get("GATEWAY_LISTEN"):
+            client.nothing_runs = (
+                f"nothing runs on {short(folder)}: `onrecord up` starts it; --target names another place"
+            )
     for name, value in places.items():
         if value and not os.environ.get(name):
             os.environ[name] = value

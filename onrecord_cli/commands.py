@@ -12,9 +12,10 @@ from typing import Annotated, NoReturn
 
 from gateway_svc.terminal import turns
 from onrecord_cli import models
-from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, state_folder
+from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, short, state_folder
 from onrecord_cli.pair import Pair, Plan, has_door, started
 from onrecord_cli.processes import ServiceEnded
+from service_kit import client
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Option, Options
 from service_kit.terminal.failures import Failed
@@ -74,7 +75,7 @@ def up(
     """
     folder = state_folder()
     if running := find(folder):
-        raise Failed(f"it runs already, as process {running.pid} on {_short(folder)}")
+        raise Failed(f"it runs already, as process {running.pid} on {short(folder)}")
     plan = pair.plan(gateway=gateway, door=door)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -121,13 +122,13 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
         with _failures_are_sentences(folder):
             plan = pair.plan(door=False, usual_ports=False)
             err.print(
-                f"starting on {_short(folder)}; `onrecord up` would stay",
+                f"starting on {short(folder)}; `onrecord up` would stay",
                 style="dim",
                 cut=True,
             )
             try:
                 with started(folder, plan) as services:
-                    turn.target = services.running.gateway
+                    client.nothing_runs, turn.target = "", services.running.gateway
                     yield
                 return
             except AlreadyRuns:
@@ -138,7 +139,7 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
         raise Failed("what runs there has no gateway: end it, and say `onrecord up` with a model")
     if pair.workspace or pair.gemma:
         raise BadParameter("is for services that this command starts, and they run already", "--workspace and --gemma")
-    turn.target = running.gateway
+    client.nothing_runs, turn.target = "", running.gateway
     yield
 
 
@@ -169,12 +170,12 @@ def _failures_are_sentences(folder: Path) -> Iterator[None]:
 def _say(folder: Path, plan: Plan, pair: Pair) -> None:
     """What runs where, in five lines."""
     running = pair.running
-    out.print(f"ledger   {running.ledger:16} {_short(ledger_file(folder))}")
+    out.print(f"ledger   {running.ledger:16} {short(ledger_file(folder))}")
     if plan.gateway:
         engines = "openai · gemma-3-270m" if plan.gemma else models.told(plan.engines)
         out.print(f"gateway  {running.gateway:16} {printable(engines)}")
         workspace = plan.workspace or Path(_environment().get("GATEWAY_WORKSPACE") or folder / "gateway" / "workspace")
-        out.print(f"tools    {printable(pair.jail())}, in {_short(workspace)}")
+        out.print(f"tools    {printable(pair.jail())}, in {short(workspace)}")
     if plan.door:
         port = running.door_http.rpartition(":")[2]
         out.print(f"door     {running.door:16} HTTP on {port}; next: onrecord agents setup claude")
@@ -182,11 +183,6 @@ def _say(folder: Path, plan: Plan, pair: Pair) -> None:
         out.print("door     not here: the extra `intake` is not installed")
     what = 'onrecord run "…" in another terminal; ' if plan.gateway else ""
     out.print(f"ready    onrecord {version('onrecord')}: {what}^C here ends all", style="green")
-
-
-def _short(path: Path) -> str:
-    home = Path.home()
-    return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 
 def _environment() -> dict[str, str]:

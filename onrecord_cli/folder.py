@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from service_kit.printable import printable
+
 VARIABLE = "ONRECORD_STATE_DIR"
 _LOCK, _RUNNING = "up.lock", "running.json"
 _LOCK_SECONDS = 1.0
@@ -43,6 +45,12 @@ def state_folder() -> Path:
 def ledger_file(folder: Path) -> Path:
     """The ledger's database."""
     return folder / "audit" / "audit.db"
+
+
+def short(path: Path) -> str:
+    """The path for people."""
+    home = Path.home()
+    return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 
 def find(folder: Path) -> Running | None:

@@ -56,6 +56,9 @@ _LOOK_SECONDS = 2.0
 how_to_start = ""
 """What a person may say to start a service, for a program that can."""
 
+nothing_runs = ""
+"""Why there is nobody to ask, for a program that knows; empty where somebody may answer."""
+
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
 
 
@@ -82,7 +85,7 @@ def open_channel(target: str) -> "tuple[grpc.aio.Channel, Metadata]":
     """A channel to target, and the metadata of its calls, as the options of the command that runs say.
 
     Raises:
-        Failed: a file cannot be used.
+        Failed: a file cannot be used, or nothing runs.
         BadParameter: target is empty.
     """
     import grpc
@@ -149,6 +152,8 @@ def current_access() -> ClientAccess:
 
 
 def _access(target: str) -> "tuple[grpc.ChannelCredentials | None, Metadata]":
+    if nothing_runs:
+        raise Failed(nothing_runs)
     if not target:
         raise BadParameter("is empty: give host:port", param_hint="--target")
     from recording.channel.watched import WrongFile

@@ -1,0 +1,25 @@
+"""Where nothing runs there is nobody to ask: `onrecord` says so at once, and how it is begun."""
+
+import pytest
+
+from demo.processes import run_command
+
+
+@pytest.mark.parametrize("words", [("engines",), ("calls",), ("approvals",)])
+def test_it_is_said_that_nothing_runs_and_what_starts_it(tmp_path, words):
+    ended = run_command("onrecord_cli", {"HOME": str(tmp_path)}, *words)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "nothing runs on ~/.local/share/onrecord: `onrecord up` starts it; --target names another place\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("engines",), ("calls",)])
+def test_who_is_named_is_asked(tmp_path, words):
+    home = {"HOME": str(tmp_path)}
+    for ended in (
+        run_command("onrecord_cli", home, *words, "--target", "127.0.0.1:1"),
+        run_command("onrecord_cli", home | {"AUDIT_LISTEN": "127.0.0.1:1", "GATEWAY_LISTEN": "127.0.0.1:1"}, *words),
+    ):
+        assert ended.returncode == 1
+        assert "running at 127.0.0.1:1?" in ended.stderr
