@@ -17,6 +17,7 @@ from recording.transparency.note import Verifier, split_note
 from recording.transparency.proof import Proof
 
 KINDS_WITH_ID = tuple(kind for kind in KINDS if "id" in kind.texts)
+_FOR_PEOPLE = {"control": "act of control"}
 
 
 def prove(log: Log, key: Verifier, notes: Sequence[str], rows: Sequence[tuple[Kind, int, bytes]]) -> Proof:
@@ -89,5 +90,11 @@ def rows_of(
                 owners,
             )
         return [(kind, position, said) for position, said in found]
-    what = kinds[0].name.replace("_", " ") if len(kinds) == 1 else "row"
-    raise NotFound(f"the ledger has no {what} with this id", kinds[0].name if len(kinds) == 1 else "row", id_)
+    raise NotFound(not_there(kinds), kinds[0].name if len(kinds) == 1 else "row", id_)
+
+
+def not_there(kinds: Sequence[Kind]) -> str:
+    """What is said of an id that no row of these kinds has."""
+    names = [_FOR_PEOPLE.get(kind.name, kind.name.replace("_", " ")) for kind in kinds]
+    listed = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f"the ledger has no {listed} with this id"

@@ -15,10 +15,12 @@ from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import read_checkpoint
 from audit_svc.seal.leaf import BY_NAME
 from audit_svc.seal.outside.quorum import look, roots_of
+from audit_svc.seal.proving import KINDS_WITH_ID, not_there
 from audit_svc.seal.remote import Call, RemoteTiles, follow
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, check_tiles
 from audit_svc.terminal.client import PAGE_SECONDS
+from audit_svc.terminal.running import EXIT_FAILED
 from audit_svc.terminal.service import answers_are_exit_code_1, open_service
 from recording.row_version import ROW_VERSION
 from recording.transparency import tree
@@ -27,6 +29,7 @@ from recording.transparency.cosignature import Witness
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
 from recording.transparency.proof import Proof
+from service_kit.terminal.failures import Failed
 
 NEWEST = 20
 """Of so many tool calls it is looked whether what is answered is what was sealed."""
@@ -131,6 +134,7 @@ def _check_old(call: Call, path: Path, log: Verifier) -> Iterator[str]:
 
 def prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) -> proof_pb2.GetProofResponse:
     """The proof of the row of an id, of whatever kind. Raises Exit."""
+    missing: grpc.RpcError | None = None
     row = questions_pb2.RowKey(id=id_, recorded_by=recorded_by)
     with _asking(target) as call:
         for kind in _WITH_ID:
@@ -139,9 +143,10 @@ def prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) -
                 answer: proof_pb2.GetProofResponse = call("GetProof", request)
                 return answer
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.NOT_FOUND or kind is _WITH_ID[-1]:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise
-    raise AssertionError("the last kind returns or raises")
+                missing = error
+    raise Failed(f"NOT_FOUND: {not_there(KINDS_WITH_ID)}", EXIT_FAILED, missing)
 
 
 @contextmanager

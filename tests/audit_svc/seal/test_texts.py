@@ -46,6 +46,12 @@ def test_the_commands_write_and_check_a_proof_and_its_texts(sealed: Seal, tmp_pa
     assert run("verify", "--texts", texts).exit_code == 2
 
 
+def test_a_proof_of_nothing_says_what_was_looked_through(sealed: Seal):
+    refused = run("proof", "nope", "--db", sealed.database, "--seal", sealed.folder)
+    assert refused.exit_code == 1
+    assert "has no tool call, model request, session or act of control with this id" in refused.stderr
+
+
 @pytest.mark.parametrize("said", [b"", b"[]", b'{"salt": "x", "texts": {}}', b'{"salt": "", "texts": {"error": 1}}'])
 def test_what_is_no_texts_is_refused(said: bytes):
     with pytest.raises(BadNote):
