@@ -16,7 +16,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from audit_svc.errors import StoreRefused
+from audit_svc.errors import WrongSetting
 from audit_svc.seal.outside.holders import Holders
 from audit_svc.seal.outside.http_authority import Authority
 from audit_svc.seal.outside.policy import watch_policy
@@ -46,7 +46,7 @@ class SealProcess(Collector):
     """What the service knows of its sealing process."""
 
     def __init__(self, settings: AuditSettings, writes: Callable[[], bool] = lambda: True) -> None:
-        """writes: whether this replica is the one that writes now. Raises StoreRefused: no key is named."""
+        """writes: whether this replica is the one that writes now. Raises WrongSetting: no key is named."""
         self._writes = writes
         self._seconds = settings.seal_seconds
         self._database = settings.db
@@ -54,7 +54,7 @@ class SealProcess(Collector):
         self.place = place = place_of(settings.db, settings.seal_dir)
         self._key_file = settings.seal_key_file or place.key_file
         if self._seconds and self._key_file is None:
-            raise StoreRefused(
+            raise WrongSetting(
                 "AUDIT_SEAL_KEY_FILE has to name the key of the seal, one for all replicas: no database has it; "
                 "AUDIT_SEAL_SECONDS=0 seals nothing"
             )

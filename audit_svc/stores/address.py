@@ -3,8 +3,7 @@
 import ipaddress
 import socket
 
-from psycopg.conninfo import conninfo_to_dict
-
+from audit_svc.postgres.open.connection import said_in
 from audit_svc.settings import AuditSettings
 
 _PORT = 5432
@@ -31,7 +30,7 @@ def replica_address(settings: AuditSettings, url: str) -> str:
 
 
 def _own_address(url: str) -> str:
-    said = conninfo_to_dict(url)
+    said = said_in(url)
     host = str(said.get("hostaddr") or said.get("host") or "").partition(",")[0]
     if not host or host.startswith(("/", "@")):
         return "127.0.0.1"  # the database is reached by a socket of this machine, and so are the other replicas

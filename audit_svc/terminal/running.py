@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from audit_svc.errors import AuditError, DatabaseVanished
+from audit_svc.errors import AuditError, DatabaseVanished, WrongSetting
 from recording.transparency.errors import TransparencyError
 from service_kit.printable import printable
 from service_kit.terminal import printing
@@ -84,11 +84,12 @@ def in_options(message: str) -> str:
 
 @contextmanager
 def error_is_exit_code_1() -> Iterator[None]:
-    """Turns the ledger's errors into Failed, with the exit code 2 where a served database is missing."""
+    """Turns the ledger's errors into Failed: exit code 2 where a served database is missing, or a setting is wrong."""
     try:
         yield
     except (AuditError, TransparencyError) as error:
-        raise Failed(in_options(str(error)), 2 if isinstance(error, DatabaseVanished) else 1, error) from None
+        code = 2 if isinstance(error, (DatabaseVanished, WrongSetting)) else 1
+        raise Failed(in_options(str(error)), code, error) from None
 
 
 def say_unseen(told: str) -> None:

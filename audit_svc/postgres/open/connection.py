@@ -16,7 +16,7 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
-from audit_svc.errors import AuditError, DiskFull, StoreRefused, StoreUnavailable
+from audit_svc.errors import AuditError, DiskFull, StoreRefused, StoreUnavailable, WrongSetting
 from audit_svc.postgres.open.spelling import spelled
 
 OLDEST = 150_000
@@ -106,12 +106,12 @@ def cut(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
 
 
 def said_in(url: str) -> dict[str, Any]:
-    """The parameters of a URL, or of a connection string, by libpq's names. Raises StoreRefused."""
+    """The parameters of a URL, or of a connection string, by libpq's names. Raises WrongSetting."""
     try:
         return conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise StoreRefused(
-            "the ledger's database is not named in a form that libpq takes: postgresql://user@host:5432/database"
+        raise WrongSetting(
+            "AUDIT_DB or --db: libpq cannot read it: must be postgresql://user@host:5432/database"
         ) from None
 
 

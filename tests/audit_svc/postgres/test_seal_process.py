@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from audit_svc.errors import StoreRefused
+from audit_svc.errors import WrongSetting
 from audit_svc.postgres.open.connection import Connection
 from audit_svc.seal.reader import SealReader
 from audit_svc.sealing.process import SealProcess
@@ -59,7 +59,7 @@ async def test_the_replica_that_writes_seals(migrated: Connection, postgres_data
 
 
 def test_a_key_has_to_be_named(postgres_database: str):
-    with pytest.raises(StoreRefused, match="AUDIT_SEAL_KEY_FILE has to name the key"):
+    with pytest.raises(WrongSetting, match="AUDIT_SEAL_KEY_FILE has to name the key"):
         SealProcess(settings(postgres_database))
     with closing(SealProcess(settings(postgres_database, seal_seconds=0.0)).place.open_log()) as log:
         assert log.place() == "the ledger's database"
@@ -69,5 +69,5 @@ def test_a_service_without_a_key_ends_at_once(postgres_database: str):
     environment = os.environ | {"AUDIT_DB": postgres_database, "AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_SEAL_SECONDS": "1"}
     command = [sys.executable, "-m", "audit_svc", "serve"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "AUDIT_SEAL_KEY_FILE has to name the key" in ended.stderr
