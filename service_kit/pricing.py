@@ -12,6 +12,8 @@ from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 _MILLION = 1_000_000
+_PARTS = 10**12
+"""Of a millionth of a US dollar: nearly all prices on the list are whole numbers of them, which are the faster ones."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +57,7 @@ def cost_micros(
         if found is None:
             return None
         maker, listed = found
-        return int(_micros(maker, listed, at_ms, usage).to_integral_value(ROUND_HALF_UP))
+        return _micros(maker, listed, at_ms, usage)
     except LookupError:
         return None
     except Exception:  # a missing price must not fail a turn
@@ -65,23 +67,20 @@ def cost_micros(
 
 @dataclass(frozen=True, slots=True)
 class _Rates:
-    """What a million tokens cost in US dollars, which is what one costs in millionths of a dollar.
-
-    Where the price of a token does not depend on how many there are.
-    """
+    """What a token costs in parts of a millionth of a US dollar, where that does not depend on how many there are."""
 
     listed: ModelPrice
-    request: Decimal
-    """Millionths of a US dollar of a request, whatever it takes."""
-    read: Decimal
-    written: Decimal
-    cached: Decimal
+    request: int | Decimal
+    """Of a request, whatever it takes."""
+    read: int | Decimal
+    written: int | Decimal
+    cached: int | Decimal
     """More than what is read, or less."""
-    cache_written: Decimal
+    cache_written: int | Decimal
     """The same."""
 
 
-def _micros(maker: Provider, model: ModelInfo, at_ms: int | None, usage: Usage) -> Decimal:
+def _micros(maker: Provider, model: ModelInfo, at_ms: int | None, usage: Usage) -> int:
     """By the rates where the list has them: its own way takes 140 us for a request."""
     read, written = usage.input_tokens, usage.output_tokens
     cached, cache_written = min(usage.cached_input_tokens, read), usage.cache_write_input_tokens
@@ -92,11 +91,12 @@ def _micros(maker: Provider, model: ModelInfo, at_ms: int | None, usage: Usage) 
     if known is None:
         known = _rates(maker, model, price, _moment(at_ms))
     if known is None or min(written, cached, cache_written) < 0 or cached + cache_written > read:
-        return _listed_price(maker, model, _moment(at_ms), read, written, cached, cache_written) * _MILLION
-    micros = known.request + read * known.read + written * known.written
+        dollars = _listed_price(maker, model, _moment(at_ms), read, written, cached, cache_written)
+        return int((dollars * _MILLION).to_integral_value(ROUND_HALF_UP))
+    parts = known.request + read * known.read + written * known.written
     if cached or cache_written:
-        micros += cached * known.cached + cache_written * known.cache_written
-    return micros
+        parts += cached * known.cached + cache_written * known.cache_written
+    return int((parts + _PARTS // 2) // _PARTS)
 
 
 def _moment(at_ms: int | None) -> datetime:
@@ -109,15 +109,21 @@ def _rates(maker: Provider, model: ModelInfo, price: ModelPrice, at: datetime) -
         return None
     base = _listed_price(maker, model, at, 0, 0, 0, 0)
     of_input = _listed_price(maker, model, at, _MILLION, 0, 0, 0)
-    known = _known_rates[id(price)] = _Rates(
-        listed=price,
-        request=base * _MILLION,
-        read=of_input - base,
-        written=_listed_price(maker, model, at, 0, _MILLION, 0, 0) - base,
-        cached=_listed_price(maker, model, at, _MILLION, 0, _MILLION, 0) - of_input,
-        cache_written=_listed_price(maker, model, at, _MILLION, 0, 0, _MILLION) - of_input,
+    # What a million tokens cost in dollars is what one costs in millionths of a dollar.
+    dollars = (
+        base * _MILLION,
+        of_input - base,
+        _listed_price(maker, model, at, 0, _MILLION, 0, 0) - base,
+        _listed_price(maker, model, at, _MILLION, 0, _MILLION, 0) - of_input,
+        _listed_price(maker, model, at, _MILLION, 0, 0, _MILLION) - of_input,
     )
+    known = _known_rates[id(price)] = _Rates(price, *(_parts(each * _PARTS) for each in dollars))
     return known
+
+
+def _parts(number: Decimal) -> int | Decimal:
+    whole = int(number)
+    return whole if whole == number else number
 
 
 _known_rates: dict[int, _Rates] = {}

@@ -77,6 +77,7 @@ def test_every_kind_of_price_on_the_list_comes_out_as_the_list_has_it():
         ("deepseek", "deepseek-chat"),  # cheaper at night
         ("x-ai", "grok-4-0709"),
         ("mistral", "mistral-large-latest"),
+        ("openrouter", "google/gemini-2.5-flash"),  # a price of many decimals
     ]
     for provider, model in offers:
         for usage in (
