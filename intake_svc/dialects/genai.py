@@ -14,7 +14,7 @@ from intake_svc.dialects.base.logs import FAILED
 from intake_svc.dialects.base.results import refused, result_of
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
-from intake_svc.dialects.base.table import Attributes, Dialect, Table, named
+from intake_svc.dialects.base.table import Attributes, Dialect, Names, Table, named
 from intake_svc.dialects.reading import Reading
 from recording.calls import Failure, Scope
 
@@ -69,6 +69,8 @@ class Family:
     """The spans of one export, by which a span without a session or a turn finds those of its kin."""
 
     table: Table
+    operation: Names
+    """The attribute of the table's kind that has the operation."""
     members: dict[tuple[bytes, bytes], Member] = field(default_factory=dict)
     """By their keys."""
     sessions: dict[str, str] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class Family:
         """Adds a span."""
         table, event = self.table, of_span(span, self.table)
         trace_id, around = span.trace_id, span.parent_span_id
-        operation = event.attributes.text(table.kind[:1])
+        operation = event.attributes.text(self.operation)
         key = trace_id, span.span_id
         member = Member(span, event, operation, key, (trace_id, around) if around else None)
         self.members[key] = member
@@ -122,7 +124,7 @@ def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
 
 def read(spans: Iterable[Span], rows: Rows) -> Reading:
     """The rows of spans that follow the conventions, of whichever dialect."""
-    table, family = rows.table, Family(rows.table)
+    table, family = rows.table, Family(rows.table, rows.table.kind[:1])
     for member in [family.add(span) for span in spans]:
         event, operation = member.event, member.operation
         is_mcp_call = event.attributes.text(_MCP_METHOD) == _MCP_CALL
@@ -136,7 +138,7 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
             _add_call(rows, member, family)
         else:
             rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
-            rows.label(event, rows.session(event, family.sessions.get(event.trace_id, "")))
+            rows.label(event, family.sessions.get(event.trace_id, ""))
     return rows.reading()
 
 

@@ -60,7 +60,7 @@ class OneSource:
             signal: by which it came.
             principal: who sent it: a session that somebody else names alike is another.
         """
-        if not self._told_of(reading):
+        if reading.engines.isdisjoint(self._preferred) or not self._told_of(reading):
             return reading, 0
         calls = self._passing(reading.calls, signal, principal)
         left_out: dict[str, set[str]] = defaultdict(set)
@@ -72,6 +72,8 @@ class OneSource:
 
     def remember(self, reading: Reading, chosen: Reading, signal: str, principal: str = "") -> None:
         """Remembers a reading, once what was chosen of it is safe."""
+        if reading.engines.isdisjoint(self._preferred):
+            return
         for engine, session_id in self._told_of(reading):
             session = self._session(principal, engine, session_id)
             session.preferred = session.preferred or signal == self._preferred[engine]

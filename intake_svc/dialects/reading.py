@@ -1,7 +1,7 @@
 """What the telemetry of other agents says, as rows of the record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
@@ -55,6 +55,8 @@ class Reading:
     an id of its own, and the same session_id and provider_call_id."""
     labels: tuple[Labelled, ...] = ()
     """Where sessions are."""
+    engines: frozenset[str] = field(default=frozenset(), compare=False)
+    """The dialects that were read, and maybe found nothing."""
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
@@ -67,4 +69,5 @@ def joined(readings: Sequence[Reading]) -> Reading:
         sequence=tuple(chain.from_iterable(one.sequence for one in readings)),
         intents=tuple(chain.from_iterable(one.intents for one in readings)),
         labels=tuple(chain.from_iterable(one.labels for one in readings)),
+        engines=frozenset(chain.from_iterable(one.engines for one in readings)),
     )

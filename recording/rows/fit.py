@@ -79,4 +79,4 @@ def labels(given: Mapping[str, str]) -> dict[str, str]:
 
 def bounded(number: int, lowest: int = 0, highest: int = INT64_MAX) -> int:
     """The number, or the nearest one that its field can hold."""
-    return max(lowest, min(number, highest))
+    return number if lowest <= number <= highest else max(lowest, min(number, highest))

@@ -15,6 +15,7 @@ _EARLIEST_MS, _LATEST_MS = 946_684_800_000, 253_402_300_799_999
 _MILLISECOND = timedelta(milliseconds=1)
 _VARIANT = {digit: f"{int(digit, 16) & 0b0011 | 0b1000:x}" for digit in "0123456789abcdef"}
 """A digit of a digest as a UUID has it, whose first two bits there are 1 and 0."""
+_ERROR = Status.STATUS_CODE_ERROR
 _EXCEPTION = frozenset(("exception.type",))
 _EXCEPTION_TYPE: Names = ("exception.type",)
 
@@ -37,9 +38,11 @@ class Event:
     error_type: str = ""
     """The type of the exception that the span tells of."""
 
-    def row_id(self, *parts: str | float | None) -> str:
-        """The id of the row that is made of it: as a UUIDv7, of its time and a digest of what it is known by."""
-        told = "\0".join(["" if part is None else str(part) for part in parts])
+    def row_id(self, told: str) -> str:
+        """The id of the row that is made of it: as a UUIDv7, of its time and a digest of what it is known by.
+
+        told: what the row says, by which it is told from another that the same span or record would be.
+        """
         digits = sha256(self.source + told.encode("utf-8", "surrogatepass")).hexdigest()
         time = f"{self.began_ms:012x}"
         return f"{time[:8]}-{time[8:]}-7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:20]}"
@@ -57,7 +60,7 @@ def of_span(span: Span, table: Table) -> Event:
         ended_ms=ended if known else 0,
         trace_id=_hex(trace_id, 16),
         source=b"span" + trace_id + span.span_id,
-        failed=span.HasField("status") and span.status.code == Status.STATUS_CODE_ERROR,
+        failed=span.HasField("status") and span.status.code == _ERROR,
         error_type=_exception(span) if span.events else "",
     )
 
@@ -87,7 +90,7 @@ def _exception(span: Span) -> str:
 
 
 def _hex(value: bytes, size: int) -> str:
-    return value.hex() if len(value) == size and any(value) else ""
+    return value.hex() if len(value) == size and value.count(0) < size else ""
 
 
 def _ms(text: str) -> int:

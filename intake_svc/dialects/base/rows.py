@@ -47,6 +47,7 @@ class Rows:
             sequence=tuple(self._sequence),
             intents=tuple(self._intents),
             labels=tuple(self._labels),
+            engines=frozenset((self.dialect.engine,)),
         )
 
     def ignore(self) -> None:
@@ -64,9 +65,10 @@ class Rows:
         if number is not None and (session := self.session(event)):
             self._sequence.append(SequenceNumber(fit.identifier(session), f"{self.dialect.engine} {names[0]}", number))
 
-    def label(self, event: Event, session: str) -> None:
-        """Keeps where the session is, where the event says."""
+    def label(self, event: Event, otherwise: str = "") -> None:
+        """Keeps where the session is, where the event says. otherwise: as for session()."""
         if event.ended_ms and event.attributes.have(_WHERE):
+            session = self.session(event, otherwise)
             self._labels += where(event.attributes, [(session, self.dialect.engine, event.ended_ms)])
 
     def session(self, event: Event, otherwise: str = "") -> str:
@@ -92,13 +94,13 @@ class Rows:
         call_id = attributes.text(table.call_id)
         number = attributes.number(table.sequence)
         session = attributes.text(table.session)
-        row_id = event.row_id(self.dialect.engine, session, name, call_id, number, event.duration_ms)
+        told = f"{self.dialect.engine}\0{session}\0{name}\0{call_id}\0{_told(number)}\0{event.duration_ms}"
         if (tool := self._tools.get(name)) is None:
             tool = self._tools[name] = is_name(name), f"{self.dialect.engine}:{name}", mcp_server_of(name)
         offered, known_as, server = tool
         server = attributes.text(table.mcp_server) or server
         row = open_call(
-            ToolCall(row_id, identifier(call_id), name, arguments or ""),
+            ToolCall(event.row_id(told), identifier(call_id), name, arguments or ""),
             scope,
             offered=offered,
             known_as=known_as,
@@ -125,9 +127,12 @@ class Rows:
             return self.refuse(NO_MODEL)
         if not event.began_ms:
             return self.refuse(NO_TIMES)
-        counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens)
         number = attributes.number(table.sequence)
         session = attributes.text(table.session)
+        told = (
+            f"{self.dialect.engine}\0{session}\0{model}\0{_told(number)}\0{event.duration_ms}\0{usage.input_tokens}"
+            f"\0{usage.output_tokens}\0{usage.cached_input_tokens}\0{usage.reasoning_tokens}"
+        )
         price, is_reported = price_of(self.dialect, table, event, usage, model or requested)
         row = cost_row(
             scope,
@@ -138,7 +143,7 @@ class Rows:
             created_at_ms=event.began_ms,
             duration_ms=event.duration_ms,
             failure=failure,
-            row_id=event.row_id(self.dialect.engine, session, model, number, event.duration_ms, *counts),
+            row_id=event.row_id(told),
         )
         return self._costs.append(row)
 
@@ -167,5 +172,9 @@ class Rows:
                 source=common_pb2.SOURCE_OTLP,
                 parent_turn_id=identifier(parent_turn),
             )
-        self.label(event, scope.session_id)
+        self.label(event, session)
         return scope
+
+
+def _told(number: int | None) -> str | int:
+    return "" if number is None else number
