@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recording import compact_json
-from recording.compact_json import NOT_READ
+from recording.compact_json import NOT_READ, TOO_MANY, has_too_many_values
 from recording.key_file import read_keys
 from recording.log import get_logger
 from recording.sha256 import Hmac
@@ -40,11 +40,13 @@ class ArgsKey:
     def digest(self, arguments: str, value: Any = NOT_READ) -> bytes:
         """HMAC-SHA-256 of arguments as a model wrote them, 32 bytes.
 
-        Of JSON it is that of the canonical form: sorted keys, no spaces. Anything else is taken as it is. value: what
-        compact_json.read() gave for them.
+        Of JSON it is that of the canonical form: sorted keys, no spaces. Anything else is taken as it is, JSON of more
+        than compact_json.MAX_VALUES values too. value: what compact_json.read() gave for them.
         """
+        if value is NOT_READ and has_too_many_values(arguments):
+            value = TOO_MANY
         try:
-            text = _canonical(json.loads(arguments) if value is NOT_READ else value)
+            text = arguments if value is TOO_MANY else _canonical(json.loads(arguments) if value is NOT_READ else value)
         except (ValueError, RecursionError):
             text = arguments
         return self._hmac.digest(text.encode("utf-8", "surrogatepass"))

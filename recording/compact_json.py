@@ -12,12 +12,39 @@ from typing import Any, Final
 NOT_READ: Final = object()
 """What read() gives for a text that is to be read with more care."""
 
+TOO_MANY: Final = object()
+"""What it gives for one of more than MAX_VALUES values: nobody reads it, and it is taken as a text that is no JSON."""
+
+MAX_VALUES = 250_000
+"""A value takes up to thirty times the memory of its text, and nobody else runs while it is read."""
+
 _LONG_INTEGER = re.compile(r"[0-9]{19}")
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _decoder = json.JSONDecoder()
 
 
+def has_too_many_values(text: str | bytes) -> bool:
+    """Whether JSON has more than MAX_VALUES values, by the signs that make them: `,` `[` `{` `:` outside strings."""
+    if len(text) <= MAX_VALUES:
+        return False
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    # Each string has two quotes and a sign of its own, so this needs no look at the strings, which costs more.
+    if (data.count(b'"') - data.count(b'\\"')) // 2 > MAX_VALUES:
+        return True
+    return _signs(data) > MAX_VALUES and _signs(_STRING.sub(b"", data)) > MAX_VALUES
+
+
+def _signs(data: bytes) -> int:
+    return sum(map(data.count, (b",", b"[", b"{", b":")))
+
+
 def read(text: str) -> Any:
-    """The value of a text that is JSON, or NOT_READ: it is none, has blanks around it, or an integer of 19 digits."""
+    """The value of a text that is JSON, or NOT_READ: it is none, has blanks around it, or an integer of 19 digits.
+
+    TOO_MANY for one that is not to be read at all.
+    """
+    if has_too_many_values(text):
+        return TOO_MANY
     if _LONG_INTEGER.search(text):
         return NOT_READ
     try:

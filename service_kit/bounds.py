@@ -5,9 +5,10 @@ docs/security.md has them all, with what one sees when one is met.
 They are far above what models write, so that an honest answer never meets one; none of them has a setting.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass
+
+from recording import compact_json
 
 MIB = 2**20
 
@@ -83,13 +84,11 @@ PROGRAM_TEXT = Bound("program_text", 32 * MIB, "characters of text, reasoning an
 PROGRAM_CALLS = Bound("program_calls", 10_000, "tool calls in one turn")
 PROGRAM_REQUESTS = Bound("program_requests", 10_000, "model requests in one turn")
 
-JSON_VALUES = Bound("json_values", 250_000, "values in one piece of JSON")
+JSON_VALUES = Bound("json_values", compact_json.MAX_VALUES, "values in one piece of JSON")
 """Of a model's arguments, each event, each line of Claude's program, and each message of an MCP server. A value takes
 up to thirty times the memory of its text."""
 ARGUMENT_FIELDS = 1_000
 """Of one call's arguments."""
-
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 def check_json(text: str | bytes) -> None:
@@ -98,14 +97,5 @@ def check_json(text: str | bytes) -> None:
     Raises:
         Exceeded: there are more than JSON_VALUES.
     """
-    if len(text) <= JSON_VALUES.limit:
-        return
-    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
-    # Each string has two quotes and a sign of its own, so this needs no look at the strings, which costs more.
-    JSON_VALUES.check((data.count(b'"') - data.count(b'\\"')) // 2)
-    if _signs(data) > JSON_VALUES.limit:
-        JSON_VALUES.check(_signs(_STRING.sub(b"", data)))
-
-
-def _signs(data: bytes) -> int:
-    return sum(map(data.count, (b",", b"[", b"{", b":")))
+    if compact_json.has_too_many_values(text):
+        raise Exceeded(JSON_VALUES)

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from recording import compact_json
-from recording.compact_json import NOT_READ
+from recording.compact_json import NOT_READ, TOO_MANY, has_too_many_values
 from recording.redact import exact
 from recording.redact.commands import without_content
 from recording.redact.fit import cut, fold
@@ -46,7 +46,7 @@ def summarize_args(
     Fields that show_fields() named are shown, redacted and truncated. All others, and all those of an unknown tool, are
     shown by type and size, unless the tool is known to have no such parameter, by show_fields() or because it is not
     among `parameters`: a name that a model made up may be content, so it is only counted. For text that is not a JSON
-    object, `$malformed` has the size.
+    object, or has more values than are read (compact_json.MAX_VALUES), `$malformed` has the size.
 
     kept: what is kept at most; keep_arguments() says it when not given. With `names`, commands show programs,
     subcommands and flags, and paths the number of their parts; all else its type and size. With `none`, `$arguments`
@@ -56,7 +56,7 @@ def summarize_args(
     """
     kept = kept or _kept
     if type(value) is not dict:
-        value, malformed = _read(arguments)
+        value, malformed = _read(arguments, value)
         if malformed:
             return _encode(malformed)
     if kept == "none":
@@ -85,8 +85,13 @@ def summarize_unknown_args(tool_name: str, arguments: str) -> str:
     return _encode({"$tool": _shape(tool_name), **malformed, **more})
 
 
-def _read(arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of the arguments, and what to say of them where they are no JSON object."""
+def _read(arguments: str, value: Any = NOT_READ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of the arguments, and what to say of them where they are no JSON object.
+
+    value: what compact_json.read() gave for them.
+    """
+    if value is TOO_MANY or (value is NOT_READ and has_too_many_values(arguments)):
+        return {}, {"$malformed": {"bytes": _size(arguments)}}
     try:
         value = _decode(arguments.strip() or "{}")
     except (ValueError, RecursionError):

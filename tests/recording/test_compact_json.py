@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recording.args_key import ArgsKey
-from recording.compact_json import NOT_READ, read
+from recording.compact_json import MAX_VALUES, NOT_READ, TOO_MANY, read
 from recording.redact import summarize_args
 
 _KEY = ArgsKey("k", b"k" * 32)
@@ -43,3 +43,17 @@ def test_what_needs_care_is_not_read() -> None:
     for text in ("", " {}", "{} ", "{", '{"a": 1234567890123456789}', "[" * 100_000, "\ufeff{}"):
         assert read(text) is NOT_READ
     assert read('{"a": 123456789012345678}') == {"a": 123456789012345678}
+
+
+def test_what_has_too_many_values_is_read_by_nobody_and_taken_as_a_text() -> None:
+    text = '{"path":[' + "[]," * MAX_VALUES + "[]]}"
+    assert read(text) is TOO_MANY
+    malformed = json.dumps({"$malformed": {"bytes": len(text)}}, separators=(",", ":"))
+    assert summarize_args("read", text, value=TOO_MANY) == summarize_args("read", text) == malformed
+    digest = hmac.digest(_KEY.key, text.encode(), hashlib.sha256)
+    assert _KEY.digest(text, TOO_MANY) == _KEY.digest(text) == digest
+
+
+def test_signs_in_strings_make_no_values() -> None:
+    text = json.dumps({"content": "[]," * MAX_VALUES})
+    assert read(text) == json.loads(text)

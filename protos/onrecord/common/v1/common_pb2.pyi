@@ -478,7 +478,9 @@ class ArgsDigest(_message.Message):
     key_id: _builtins.str
     """Which key, at most 64 characters. Digests under different keys cannot be compared."""
     hmac_sha256: _builtins.bytes
-    """HMAC-SHA-256 of the arguments, 32 bytes: their JSON with sorted keys and no spaces where they are JSON, else their text."""
+    """HMAC-SHA-256 of the arguments, 32 bytes: their JSON with sorted keys and no spaces where they are JSON of at most 250,000
+    values, else their text.
+    """
     def __init__(
         self,
         *,
