@@ -24,6 +24,7 @@ from uuid_utils import uuid7
 from bench.figures import Figure, Target, compare
 from bench.services import model_server
 from demo.processes import start_service
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.files.places import Places
 from gateway_svc.conversations.files.session_file import write
 from gateway_svc.conversations.files.store import FileConversations
@@ -159,7 +160,8 @@ def fill(state_dir: Path, sessions: int, owners: int) -> None:
         state = SessionState(session_id, revision=1, created_at_ms=made_ms, updated_at_ms=made_ms)
         state.owner = f"caller-{number % owners}"
         state.settings.labels["team"] = "research"
-        write(places.new(state.owner, session_id), state, 0, synced=False)
+        path = places.new(state.owner, session_id)
+        write(path, state, 0, Keys().cipher(session_id, state.owner), synced=False)
 
 
 async def _listings(folder: Path, sessions: int) -> list[Figure]:

@@ -9,6 +9,7 @@ _APPROVING = "gateway_svc.approving"
 _STOPPING = "gateway_svc.stopping.commands"
 _RULES = "gateway_svc.rules.commands"
 _CONVERSATIONS = "gateway_svc.conversations.commands"
+_REWRITING = "gateway_svc.conversations.rewriting"
 
 program = Program(
     "gateway-svc",
@@ -23,11 +24,13 @@ program = Program(
             "engines": Command(f"{_CLIENT}:engines", "List the configured engines."),
             "health": Command(f"{_CLIENT}:health", "Ask a running gateway whether it serves."),
             "sessions": Group(
-                "Sessions: list or delete those of a running gateway; check or export files.",
+                "Sessions: list or delete those of a running gateway; check, export or encrypt what is kept.",
                 {
                     "delete": Command(f"{_CLIENT}:delete", "Delete a session and all that was said in it."),
                     "check": Command(f"{_CONVERSATIONS}:check", "Look through the files of all sessions."),
                     "export": Command(f"{_CONVERSATIONS}:export", "Print a session with all that was said in it."),
+                    "encrypt": Command(f"{_REWRITING}:encrypt", "Encrypt all sessions by the first key."),
+                    "decrypt": Command(f"{_REWRITING}:decrypt", "Put all sessions in clear."),
                 },
                 Command(f"{_CLIENT}:sessions", "List the sessions that the gateway keeps."),
             ),

@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway_svc.approvals import ApprovalServicer
-from gateway_svc.conversations.files.store import FileConversations
+from gateway_svc.conversations.home import open_home, read_session_keys
 from gateway_svc.conversations.protocol import Conversations
 from gateway_svc.conversations.retention import Retention
 from gateway_svc.conversations.session import SessionState
@@ -242,14 +242,13 @@ def open_conversations(settings: GatewaySettings) -> Conversations:
         SettingsError: the database is not what is needed.
         OSError: the state directory cannot be used.
     """
-    synced, memory_bytes = settings.conversations_sync == "turns", settings.conversations_memory_bytes
-    if settings.sessions is None:
-        return FileConversations(settings.state_dir, synced=synced, memory_bytes=memory_bytes)
-    try:
-        from gateway_svc.conversations.postgres.store import PostgresConversations
-    except ImportError:
-        raise SettingsError("GATEWAY_SESSIONS: needs psycopg: pip install 'onrecord[postgres]'") from None
-    return PostgresConversations(settings.sessions.get_secret_value(), synced=synced, memory_bytes=memory_bytes)
+    return open_home(
+        settings.state_dir,
+        settings.sessions.get_secret_value() if settings.sessions else None,
+        read_session_keys(settings.sessions_key_file),
+        synced=settings.conversations_sync == "turns",
+        memory_bytes=settings.conversations_memory_bytes,
+    )
 
 
 def _capacity(settings: GatewaySettings, worker: "Worker | None") -> Capacity:

@@ -15,6 +15,7 @@ GatewayError
 │   ├── DiskFull             because its disk is full                            RESOURCE_EXHAUSTED
 │   └── LeaseLost            because another gateway has taken the session       ABORTED
 ├── Damaged                  what a session is cannot be read                    DATA_LOSS
+│   └── KeyMissing           because the key that it is encrypted by is not here FAILED_PRECONDITION
 ├── Overloaded               a limit of the gateway is reached                   RESOURCE_EXHAUSTED
 │   └── ReadTooSlowly        with other slow clients of turns                    RESOURCE_EXHAUSTED
 ├── ShuttingDown             the gateway is shutting down                        UNAVAILABLE
@@ -169,6 +170,12 @@ class Damaged(_AboutOne):
     """What the request names is damaged on disk."""
 
     code = "damaged"
+
+
+class KeyMissing(Damaged):
+    """A session is encrypted by a key that this gateway has not; it can be read when the key is there."""
+
+    code = "key_missing"
 
 
 class Overloaded(GatewayError):

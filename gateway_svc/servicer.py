@@ -37,6 +37,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LeaseLost: grpc.StatusCode.ABORTED,
     errors.Damaged: grpc.StatusCode.DATA_LOSS,
+    errors.KeyMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,

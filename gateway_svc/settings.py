@@ -19,6 +19,7 @@ from service_kit.setting_types import (
     DatabaseUrl,
     Folder,
     HomePath,
+    KeysFile,
     ListenAddress,
     Milliseconds,
     ReadableFile,
@@ -68,6 +69,13 @@ class StateSettings(Settings):
     state_dir: HomePath = Field(Path("~/.local/state/onrecord/gateway"), validate_default=True)
 
 
+class SessionsSettings(StateSettings):
+    """Where the gateway keeps sessions, and how."""
+
+    sessions: DatabaseUrl | None = None
+    sessions_key_file: KeysFile | None = None
+
+
 class ListenSettings(GuardSettings):
     """What a probe of the gateway has to know."""
 
@@ -105,6 +113,9 @@ class GatewaySettings(ListenSettings, ProducerSettings):
 
     sessions: DatabaseUrl | None = Field(
         None, description="a PostgreSQL database that gateways share; files in the state directory when not given"
+    )
+    sessions_key_file: KeysFile | None = Field(
+        None, description="keys that sessions are encrypted by: the first one encrypts, all decrypt; in clear without"
     )
     conversations_sync: Literal["turns", "never"] = Field(
         "turns", description="whether a turn's begin and end wait until the disk has the conversation"

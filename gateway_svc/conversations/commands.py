@@ -3,13 +3,16 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from gateway_svc.settings import StateSettings
+from gateway_svc.settings import SessionsSettings
 from service_kit.printable import json_text, printable
-from service_kit.settings import load_settings
+from service_kit.settings import check_disk, load_settings
 from service_kit.terminal.command import Exit, Option, echo
 from service_kit.terminal.failures import Failed
+
+if TYPE_CHECKING:
+    from gateway_svc.conversations.encryption import Keys
 
 EXIT_DAMAGED = 1
 
@@ -19,7 +22,8 @@ def check(as_json: Annotated[bool, Option("--json", help="Print one JSON object 
     from gateway_svc.conversations.files import check as files_check  # other commands need not load it
 
     damaged = 0
-    for finding in files_check.check(_files()):
+    root, keys = _files()
+    for finding in files_check.check(root, keys):
         damaged += finding.is_damage
         if as_json:
             sys.stdout.write(json_text(finding._asdict(), ascii_only=True) + "\n")
@@ -34,12 +38,14 @@ def check(as_json: Annotated[bool, Option("--json", help="Print one JSON object 
 def export(session_id: str) -> None:
     """Print a session with all that was said in it, one JSON object a line: it is content, so mind who reads it."""
     from gateway_svc.conversations.files import session_file, transcript
-    from gateway_svc.conversations.files.places import CONVERSATION, Places
+    from gateway_svc.conversations.files.places import CONVERSATION, Places, owner_of
     from gateway_svc.errors import GatewayError
 
+    root, keys = _files()
     try:
-        path = Places(_files()).find(session_id)
-        state, _ = session_file.read(path, prompt=True)
+        path = Places(root).find(session_id)
+        cipher = keys.cipher(session_id, owner_of(path))
+        state, _ = session_file.read(path, cipher, prompt=True)
     except (GatewayError, OSError) as error:
         raise Failed(str(error), EXIT_DAMAGED, error) from None
     sys.stdout.write(json_text({"session": state.to_json()}, ascii_only=True) + "\n")
@@ -48,17 +54,24 @@ def export(session_id: str) -> None:
     except FileNotFoundError:  # nothing was said yet
         return
     try:
-        for line in transcript.lines(fd):
+        for line in transcript.lines(fd, cipher):
             sys.stdout.write(json_text(line, ascii_only=True) + "\n")
+    except GatewayError as error:
+        raise Failed(str(error), EXIT_DAMAGED, error) from None
     finally:
         os.close(fd)
 
 
-def _files() -> Path:
+def _files() -> "tuple[Path, Keys]":
+    """The folder of the sessions, and their keys."""
+    from gateway_svc.conversations.home import read_session_keys
+
     if os.environ.get("GATEWAY_SESSIONS"):
         raise Failed(
             "GATEWAY_SESSIONS: the sessions are in a database, and this command reads files: `gateway-svc transcript` "
             "asks a running gateway for what was said",
             EXIT_DAMAGED,
         )
-    return load_settings(StateSettings).state_dir / "sessions"
+    settings = load_settings(SessionsSettings)
+    check_disk(settings)
+    return settings.state_dir / "sessions", read_session_keys(settings.sessions_key_file)

@@ -83,6 +83,7 @@ class Conversations(Protocol):
         Raises:
             NotFound: there is no such session.
             Busy: somebody else has the lease.
+            KeyMissing: a key that it is encrypted by is not there.
             Damaged: what the session is cannot be read.
         """
         ...
@@ -122,6 +123,23 @@ class Conversations(Protocol):
         Raises:
             NotFound, Busy: as open().
             StoreUnavailable: it could not be removed as a whole; try again.
+        """
+        ...
+
+    async def rewrite(self, session_id: str) -> None:
+        """Writes a session anew, under the key that encrypts now, or in clear where none does.
+
+        Raises:
+            NotFound, Busy, KeyMissing, Damaged: as open().
+            StoreUnavailable: it could not be written as a whole; try again.
+        """
+        ...
+
+    async def all_rewritten(self) -> None:
+        """Says that rewrite() has been done with all sessions that there are: no other key is needed any more.
+
+        Raises:
+            StoreUnavailable: that cannot be kept.
         """
         ...
 

@@ -4,11 +4,16 @@ import json
 from collections import deque
 from dataclasses import dataclass, field
 
+from gateway_svc.conversations.encryption import Cipher, NotGenuine
 from gateway_svc.conversations.messages import Line, encode, from_line, to_line
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 
 USER, ASSISTANT, TOOL = 1, 2, 3
 """The payload is a message."""
+SUMS = 4
+"""The payload is what a running turn has spent: a revision of the state's sums."""
+STATE, PROMPT = 5, 6
+"""The payload is what the session is, see stored.py."""
 
 MAX_READ_BYTES = 2**28
 """How much of a conversation is read at most: of a longer one its end, by whole turns. No model takes so much."""
@@ -70,6 +75,18 @@ class Found:
             return value
         self.holes.append(f"record {number} is none that this version knows")
         return None
+
+    def decrypt(self, cipher: Cipher, number: int, kind: int, stored: bytes) -> bytes | None:
+        """The payload of a record; None, and a hole, if it is not what was written there.
+
+        Raises:
+            KeyMissing: the key that it is encrypted by is not there.
+        """
+        try:
+            return cipher.decrypt(kind, number, stored)
+        except NotGenuine as error:
+            self.holes.append(f"record {number} {error}")
+            return None
 
     def _leave_out_a_turn(self) -> bool:
         """Leaves out the oldest turn; False if it is the only one."""

@@ -12,12 +12,14 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.files.store import FileConversations
 from gateway_svc.conversations.protocol import Conversations
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import Busy, InvalidRequest, NotFound
 from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
 from recording.calls import ToolCall
+from recording.key_file import Key
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
 Home = Callable[[], Conversations]
@@ -33,17 +35,28 @@ messages = st.lists(
 )
 
 
-@pytest.fixture(params=["files", pytest.param("postgres", marks=pytest.mark.postgres)])
+HOMES = [
+    *("files", "encrypted files"),
+    *(pytest.param(name, marks=pytest.mark.postgres) for name in ("postgres", "encrypted postgres")),
+]
+KEY = Key("key", b"k" * 32)
+
+
+@pytest.fixture(params=HOMES)
 async def home(request, tmp_path) -> AsyncIterator[Home]:
     """Opens the home, as each gateway that shares it does."""
     async with AsyncExitStack() as stack:
-        if request.param == "postgres":
+        keys = Keys([KEY] if "encrypted" in request.param else [])
+        if "postgres" in request.param:
             from gateway_svc.conversations.postgres.store import PostgresConversations
 
             url = request.getfixturevalue("postgres_database")
 
         def open_home() -> Conversations:
-            opened = FileConversations(tmp_path) if request.param == "files" else PostgresConversations(url)
+            if "files" in request.param:
+                opened: Conversations = FileConversations(tmp_path, keys=keys)
+            else:
+                opened = PostgresConversations(url, keys=keys)
             stack.push_async_callback(opened.aclose)
             return opened
 

@@ -16,14 +16,19 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 from uuid_utils import uuid7
 
+from demo.processes import Service
 from demo.script import Call, Script, Step
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.files import transcript
 from gateway_svc.conversations.files.check import check
+from gateway_svc.conversations.files.places import owner_of
 from gateway_svc.conversations.files.store import FileConversations
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from recording.key_file import Key
 from tests.faults.gateway_world import TURNS_AT_ONCE, GatewayWorld
 from tests.faults.ledger import Findings
+from tests.faults.standing_log import LogPipe
 from tests.faults.world import wait_for
 
 Said = list[tuple[str, str]]
@@ -39,6 +44,8 @@ class SessionsWorld(GatewayWorld):
     """Each of its clients has a session, which it goes on with when the gateway was killed."""
 
     gateway_module = "tests.faults.faulty_writes"
+    keys = Keys()
+    """Those that sessions are encrypted by."""
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
@@ -107,11 +114,11 @@ class SessionsWorld(GatewayWorld):
     def _examine(self, database: Path, findings: Findings) -> None:
         super()._examine(database, findings)
         root = self.state_dir / "sessions"
-        findings.report("corrupt", (found.told for found in check(root) if found.is_damage))
+        findings.report("corrupt", (found.told for found in check(root, self.keys) if found.is_damage))
         kept = []
         for path in root.rglob("*.conversation"):
             self._look_at_size(path, findings)
-            kept.append([part for part in _said(path) if part[1] != LARGE])
+            kept.append([part for part in _said(path, self.keys) if part[1] != LARGE])
         seen = [
             [(m["role"], m["content"]) for m in request.json["messages"] if m["role"] != "system"]
             for request in list(self._model.requests)
@@ -142,10 +149,31 @@ def judge(findings: Findings, seen: list[Said], kept: list[Said], completed: lis
             findings.report("lost", [f"of what a model saw of a session, from {own[0][1]!r} on"])
 
 
-def _said(path: Path) -> Said:
+class EncryptedSessionsWorld(SessionsWorld):
+    """Its sessions are encrypted from the first gateway on."""
+
+    keys = Keys([Key("key", b"k" * 32)])
+
+    def start_gateway(self, log: LogPipe | None = None, **settings: str) -> Service:
+        """A gateway with the file of keys."""
+        file = self.folder / "keys"
+        file.write_text(f"key {(b'k' * 32).hex()}\n")
+        file.chmod(0o600)
+        return super().start_gateway(log, **{"GATEWAY_SESSIONS_KEY_FILE": str(file), **settings})
+
+    def _examine(self, database: Path, findings: Findings) -> None:
+        super()._examine(database, findings)
+        kept = {path: path.read_bytes() for path in (self.state_dir / "sessions").glob("owner-*/*/*")}
+        words = (b'"user":', b'"assistant":', b'"tool":', b'"revision":')
+        findings.report(
+            "corrupt", (f"{path.name} in clear" for path, data in kept.items() if any(word in data for word in words))
+        )
+
+
+def _said(path: Path, keys: Keys) -> Said:
     fd = os.open(path, os.O_RDONLY)
     try:
-        messages: list[Message] = transcript.read(fd).messages
+        messages: list[Message] = transcript.read(fd, keys.cipher(path.stem, owner_of(path))).messages
     finally:
         os.close(fd)
     return [(_ROLES[type(message)], str(getattr(message, "text", ""))) for message in messages]

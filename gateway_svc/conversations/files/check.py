@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.files import session_file, transcript
-from gateway_svc.conversations.files.places import CONVERSATION, OWNER, SESSION, SET_ASIDE
-from gateway_svc.errors import GatewayError
+from gateway_svc.conversations.files.places import CONVERSATION, OWNER, SESSION, SET_ASIDE, owner_of
+from gateway_svc.errors import GatewayError, KeyMissing
 
 
 class Finding(NamedTuple):
@@ -18,26 +19,33 @@ class Finding(NamedTuple):
     told: str
 
 
-def check(root: Path) -> Iterator[Finding]:
-    """Looks through the folder `sessions` of a state directory. A session without a finding is whole."""
+def check(root: Path, keys: Keys) -> Iterator[Finding]:
+    """Looks through the folder `sessions` of a state directory. A session without a finding is whole.
+
+    One that is encrypted by a key that is not there is told as damaged: nobody can know whether it is.
+    """
     for folder in sorted(root.glob(f"{OWNER}*/*")):
         for path in sorted(folder.iterdir()):
             if path.suffix == SESSION:
-                yield from _session(path)
+                yield from _session(path, keys)
             elif path.suffix != CONVERSATION or not path.with_suffix(SESSION).exists():
                 yield Finding(path.stem, path.suffix == CONVERSATION, f"{path.name} belongs to no session")
     for path in sorted((root / SET_ASIDE).glob("*")):
         yield Finding(path.stem, False, f"{path.name} of an earlier version was set aside: it could not be read")
 
 
-def _session(path: Path) -> Iterator[Finding]:
-    records = 0
+def _session(path: Path, keys: Keys) -> Iterator[Finding]:
+    records, cipher = 0, keys.cipher(path.stem, owner_of(path))
     try:
-        state, records = session_file.read(path, prompt=True)
+        state, records = session_file.read(path, cipher, prompt=True)
     except (GatewayError, OSError) as error:
         yield Finding(path.stem, True, str(error))
+        if isinstance(error, KeyMissing):
+            return
     else:
-        if path.parent.parent.name != f"{OWNER}{state.owner}":
+        if cipher.encrypts and cipher.takes_clear:
+            yield Finding(path.stem, False, "it is in clear: `gateway-svc sessions encrypt` encrypts it")
+        if owner_of(path) != state.owner:
             yield Finding(path.stem, True, f"it is {state.owner or 'nobody'}'s, and lies in {path.parent.parent.name}")
     try:
         fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)
@@ -49,8 +57,11 @@ def _session(path: Path) -> Iterator[Finding]:
         yield Finding(path.stem, True, f"its conversation cannot be read: {error.strerror}")
         return
     try:
-        found = transcript.read(fd)
+        found = transcript.read(fd, cipher)
         torn = os.fstat(fd).st_size - found.end
+    except KeyMissing as error:
+        yield Finding(path.stem, True, str(error))
+        return
     finally:
         os.close(fd)
     for hole in found.holes:

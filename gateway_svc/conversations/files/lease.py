@@ -8,16 +8,18 @@ from typing import Self
 
 from onrecord.common.v1 import common_pb2
 
+from gateway_svc.conversations.encryption import Cipher
 from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.places import CONVERSATION, Hold
-from gateway_svc.conversations.files.transcript import SUMS, Transcript
+from gateway_svc.conversations.files.rewriting import rewrite
+from gateway_svc.conversations.files.transcript import Transcript
 from gateway_svc.conversations.history import mended
 from gateway_svc.conversations.memory import History, Kept, Memory
 from gateway_svc.conversations.messages import encode
-from gateway_svc.conversations.records import record_of
+from gateway_svc.conversations.records import SUMS, record_of
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.undisturbed import in_thread, to_its_end
-from gateway_svc.errors import Damaged, NotFound, storing
+from gateway_svc.errors import Damaged, KeyMissing, NotFound, storing
 from gateway_svc.messages import Message
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.events import now_ms
@@ -31,6 +33,7 @@ class FileLease:
         path: Path,
         hold: Hold,
         transcript: Transcript,
+        cipher: Cipher,
         state: SessionState,
         history: History,
         memory: Memory,
@@ -43,6 +46,7 @@ class FileLease:
         self._path = path
         self._hold = hold
         self._transcript = transcript
+        self._cipher = cipher
         self._memory = memory
         self._synced = synced
         self._saving = asyncio.Lock()
@@ -51,26 +55,28 @@ class FileLease:
         self._kept_status = state.status
 
     @classmethod
-    def open(cls, path: Path, leases: Path, memory: Memory, *, synced: bool) -> Self:
-        """Opens a session's files, and reads what is not in memory.
+    def open(cls, path: Path, leases: Path, cipher: Cipher, memory: Memory, *, synced: bool) -> Self:
+        """Opens a session's files, which are encrypted if they are to be, and reads what is not in memory.
 
         Raises:
-            NotFound, SessionDamaged, Busy: see protocol.Conversations.open.
+            NotFound, KeyMissing, Damaged, Busy: see protocol.Conversations.open.
             OSError: the disk cannot be read, or has no room for the lease.
         """
         hold = Hold(leases, path.stem)
         try:
-            state, records = session_file.read(path, prompt=True)
-            transcript = Transcript(path.with_suffix(CONVERSATION))
+            state, records = session_file.read(path, cipher, prompt=True)
+            if cipher.takes_clear == cipher.encrypts:
+                rewrite(path, state, records, cipher)
+            transcript = Transcript(path.with_suffix(CONVERSATION), cipher)
             try:
                 history = _read(transcript, state, records, memory)
             except BaseException:
                 transcript.close()
                 raise
         except BaseException as error:
-            hold.release(in_order=isinstance(error, NotFound | Damaged))
+            hold.release(in_order=isinstance(error, NotFound | Damaged) and not isinstance(error, KeyMissing))
             raise
-        return cls(path, hold, transcript, state, history, memory, synced=synced)
+        return cls(path, hold, transcript, cipher, state, history, memory, synced=synced)
 
     def append(self, message: Message) -> None:
         kind, payload = record_of(message)
@@ -102,7 +108,7 @@ class FileLease:
         with storing():
             if self._synced:
                 self._transcript.sync()
-            session_file.write(self._path, state, records, synced=self._synced, new=self._new)
+            session_file.write(self._path, state, records, self._cipher, synced=self._synced, new=self._new)
 
     async def close(self) -> None:
         await to_its_end(self._close())

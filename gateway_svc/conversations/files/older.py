@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import structlog
 from onrecord.common.v1 import common_pb2
 
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.places import CONVERSATION, SET_ASIDE, Places
 from gateway_svc.conversations.files.transcript import Transcript
@@ -27,7 +28,7 @@ from gateway_svc.conversations.session import SESSION_ID, SessionState
 log = structlog.get_logger(__name__)
 
 
-def move_over(places: Places, *, synced: bool) -> None:
+def move_over(places: Places, keys: Keys, *, synced: bool) -> None:
     """Moves over all that nobody holds; an older gateway that still runs keeps its own until the next start.
 
     Raises:
@@ -41,12 +42,12 @@ def move_over(places: Places, *, synced: bool) -> None:
             except BlockingIOError:
                 log.warning("session.left_to_older_gateway", session_id=path.stem)
                 continue
-            moved += _move(places, path, file, synced=synced)
+            moved += _move(places, keys, path, file, synced=synced)
     if moved:
         log.info("sessions.moved", sessions=moved, hint="an earlier version kept them in another format")
 
 
-def _move(places: Places, path: Path, file: BinaryIO, *, synced: bool) -> bool:
+def _move(places: Places, keys: Keys, path: Path, file: BinaryIO, *, synced: bool) -> bool:
     state = _last_state(file) if SESSION_ID.fullmatch(path.stem) else None
     if state is None or state.id != path.stem:
         aside = places.root / SET_ASIDE
@@ -56,7 +57,8 @@ def _move(places: Places, path: Path, file: BinaryIO, *, synced: bool) -> bool:
         return False
     target = places.new(state.owner, state.id)
     target.with_suffix(CONVERSATION).unlink(missing_ok=True)
-    transcript, damaged = Transcript(target.with_suffix(CONVERSATION)), 0
+    cipher, damaged = keys.cipher(state.id, state.owner), 0
+    transcript = Transcript(target.with_suffix(CONVERSATION), cipher)
     try:
         for line in _lines(file):
             if line is not None and "session" in line:
@@ -74,7 +76,7 @@ def _move(places: Places, path: Path, file: BinaryIO, *, synced: bool) -> bool:
         records = transcript.position[1] - 1
     finally:
         transcript.close()
-    session_file.write(target, state, records, synced=synced, new=True)
+    session_file.write(target, state, records, cipher, synced=synced, new=True)
     if state.status == common_pb2.SESSION_STATUS_RUNNING:
         (places.leases / state.id).touch(0o600)  # for recovery: nobody holds it
     path.unlink()

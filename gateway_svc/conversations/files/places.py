@@ -21,6 +21,11 @@ _TRIES = 5
 _TRY_SECONDS = 0.002
 
 
+def owner_of(path: Path) -> str:
+    """The owner of a session, by its session file."""
+    return path.parent.parent.name.removeprefix(OWNER)
+
+
 class Places:
     """The folder `sessions` of a state directory."""
 

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import structlog
 from onrecord.common.v1 import common_pb2
 
+from gateway_svc.conversations.encryption import Cipher, Keys
 from gateway_svc.conversations.files import places, session_file, transcript
 from gateway_svc.conversations.files.lease import FileLease
+from gateway_svc.conversations.files.noted_keys import note_keys, note_only
 from gateway_svc.conversations.files.older import move_over
-from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places
+from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places, owner_of
+from gateway_svc.conversations.files.rewriting import DRAFT, rewrite
 from gateway_svc.conversations.memory import Memory
 from gateway_svc.conversations.said import Place, Said, SaidPage
 from gateway_svc.conversations.session import SessionState
@@ -46,24 +49,31 @@ class FileConversations:
     calls: "Calls | None" = None
     requests: "SharedRequests | None" = None
 
-    def __init__(self, state_dir: Path, *, synced: bool = True, memory_bytes: int = 2**28) -> None:
-        """Moves over what earlier versions have left. synced: whether saving waits for the disk.
+    def __init__(
+        self, state_dir: Path, *, synced: bool = True, memory_bytes: int = 2**28, keys: Keys | None = None
+    ) -> None:
+        """Moves over what earlier versions have left.
+
+        synced: whether saving waits for the disk. keys: those that sessions are encrypted by.
 
         Raises:
             OSError: state_dir cannot be used.
+            SettingsError: keys are not those of the sessions in it.
         """
+        self._keys = keys or Keys()
         self._places = Places(state_dir / "sessions")
         self._places.make()
         self._synced = synced
         self._memory = Memory(memory_bytes)
         self._listing = asyncio.Lock()
-        move_over(self._places, synced=synced)
+        note_keys(self._places.root, self._keys)
+        move_over(self._places, self._keys, synced=synced)
 
     async def create(self, state: SessionState, *, synced: bool) -> None:
         def create() -> None:
             with storing():
                 path = self._places.new(state.owner, state.id)
-                session_file.write(path, state, 0, synced=synced and self._synced, new=True)
+                session_file.write(path, state, 0, self._cipher(path), synced=synced and self._synced, new=True)
 
         await in_thread(create)
 
@@ -73,13 +83,13 @@ class FileConversations:
     def _open(self, session_id: str) -> FileLease:
         with storing():
             path = self._places.find(session_id)
-            return FileLease.open(path, self._places.leases, self._memory, synced=self._synced)
+            return FileLease.open(path, self._places.leases, self._cipher(path), self._memory, synced=self._synced)
 
     async def state(self, session_id: str, viewer: str | None) -> SessionState:
         def read() -> SessionState:
             with storing():
                 path = self._places.find(session_id, viewer)
-                return self._as_it_is(session_file.read(path, prompt=True)[0])
+                return self._as_it_is(session_file.read(path, self._cipher(path), prompt=True)[0])
 
         return await asyncio.to_thread(read)
 
@@ -87,12 +97,15 @@ class FileConversations:
         def read() -> SaidPage:
             with storing():
                 path = self._places.find(session_id, owner)
+                cipher = self._cipher(path)
+                with suppress(Damaged):  # where it cannot be known, records in clear are the session's too
+                    session_file.read(path, cipher, prompt=False)
                 try:
                     fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)
                 except FileNotFoundError:  # nothing was said yet
                     return SaidPage([], None)
                 try:
-                    return _said_page(transcript.said_after(fd, after), size)
+                    return _said_page(transcript.said_after(fd, cipher, after), size)
                 finally:
                     os.close(fd)
 
@@ -128,6 +141,7 @@ class FileConversations:
                     self._memory.take(session_id)
                     # What was said first: as long as the session is there, it can be removed again.
                     path.with_suffix(CONVERSATION).unlink(missing_ok=True)
+                    path.with_suffix(DRAFT).unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
                     with suppress(FileNotFoundError):
                         sync_folder(path.parent)
@@ -141,7 +155,7 @@ class FileConversations:
         return await asyncio.to_thread(places.abandoned, self._places.leases)
 
     async def unused_since(self, updated_ms: int) -> AsyncIterator[str]:
-        times = map(_times, self._places.oldest_first())
+        times = map(self._times, self._places.oldest_first())
         while batch := await asyncio.to_thread(lambda: list(islice(times, _AT_ONCE))):
             for session_id, created, updated in batch:
                 if created >= updated_ms:
@@ -152,6 +166,24 @@ class FileConversations:
     def start(self) -> None:
         """Nothing is done beside calls."""
 
+    async def rewrite(self, session_id: str) -> None:
+        def work() -> None:
+            with storing():
+                path = self._places.find(session_id)
+                hold, in_order = Hold(self._places.leases, session_id), False
+                try:
+                    cipher = self._cipher(path)
+                    state, records = session_file.read(path, cipher, prompt=True)
+                    in_order = state.status != common_pb2.SESSION_STATUS_RUNNING
+                    rewrite(path, state, records, cipher)
+                finally:
+                    hold.release(in_order=in_order)
+
+        await in_thread(work)
+
+    async def all_rewritten(self) -> None:
+        await asyncio.to_thread(note_only, self._places.root, self._keys)
+
     async def trouble(self) -> str:
         return ""  # the gateway looks itself whether its state directory can be written
 
@@ -161,7 +193,7 @@ class FileConversations:
     def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
         for path in paths:
             try:
-                yield self._as_it_is(session_file.read(path, prompt=False)[0])
+                yield self._as_it_is(session_file.read(path, self._cipher(path), prompt=False)[0])
             except NotFound:  # removed meanwhile
                 continue
             except (Damaged, OSError) as error:
@@ -172,6 +204,22 @@ class FileConversations:
         if running and not places.is_held(self._places.leases, state.id):
             state.status = common_pb2.SESSION_STATUS_FAILED  # the process that ran it is gone
         return state
+
+    def _times(self, path: Path) -> tuple[str, int, int]:
+        """A session's id, and when it was made and last saved, in milliseconds; the file tells of one that is damaged,
+        or encrypted by a key that is not there.
+        """
+        try:
+            state, _ = session_file.read(path, self._cipher(path), prompt=False)
+        except (NotFound, Damaged, OSError):
+            try:
+                return path.stem, 0, path.stat().st_mtime_ns // 1_000_000
+            except OSError:  # removed meanwhile
+                return path.stem, 0, sys.maxsize
+        return state.id, state.created_at_ms, state.updated_at_ms
+
+    def _cipher(self, path: Path) -> Cipher:
+        return self._keys.cipher(path.stem, owner_of(path))
 
 
 def _page(states: Iterator[SessionState], size: int) -> list[SessionState]:
@@ -193,15 +241,3 @@ def _said_page(found: Iterator[tuple[Said, int, Place]], size: int) -> SaidPage:
         page_bytes += said_bytes
         behind = place
     return SaidPage(page, None)
-
-
-def _times(path: Path) -> tuple[str, int, int]:
-    """A session's id, and when it was made and last saved, in milliseconds; the file tells of one that is damaged."""
-    try:
-        state, _ = session_file.read(path, prompt=False)
-    except (NotFound, Damaged, OSError):
-        try:
-            return path.stem, 0, path.stat().st_mtime_ns // 1_000_000
-        except OSError:  # removed meanwhile
-            return path.stem, 0, sys.maxsize
-    return state.id, state.created_at_ms, state.updated_at_ms

@@ -5,31 +5,31 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from gateway_svc.conversations.encryption import OVERHEAD_BYTES, Cipher
 from gateway_svc.conversations.messages import Line
-from gateway_svc.conversations.records import ASSISTANT, TOOL, USER, Found
+from gateway_svc.conversations.records import ASSISTANT, SUMS, TOOL, USER, Found
 from gateway_svc.conversations.said import Place, Said
-from recording.framing import TORN, Damage, Form, encode_record, scan, write_whole
+from recording.framing import TORN, Damage, Form, Record, encode_record, scan, write_whole
 
 BEGINNING = b"onrecord/sessions 1"
 """Of both files of a session."""
 VERSION = 1
 """Of the records' payloads."""
 
-SUMS = 4
-"""The payload is what a running turn has spent: a revision of the state's sums."""
-FORM = Form({USER, ASSISTANT, TOOL, SUMS}, 2**28)
+FORM = Form({USER, ASSISTANT, TOOL, SUMS}, 2**28 + OVERHEAD_BYTES)
 
 
 class Transcript:
     """An open transcript."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cipher: Cipher) -> None:
         """Opens the file, which is made if it is not there.
 
         Raises:
             OSError: it cannot be opened.
         """
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._cipher = cipher
         self._end = 0
         self._number = 1
         self._dirty = False
@@ -64,7 +64,7 @@ class Transcript:
         if self._dirty:
             os.ftruncate(self._fd, self._end)
             self._dirty = False
-        data = encode_record(self._number, kind, payload, VERSION)
+        data = encode_record(self._number, kind, self._cipher.encrypt(kind, self._number, payload), VERSION)
         if not self._end:
             data = BEGINNING + data
         os.lseek(self._fd, self._end, os.SEEK_SET)
@@ -83,9 +83,10 @@ class Transcript:
         """Reads from a record on.
 
         Raises:
+            KeyMissing: a key that a record is encrypted by is not there.
             OSError: it cannot be read.
         """
-        return read(self._fd, start, number)
+        return read(self._fd, self._cipher, start, number)
 
     def sync(self) -> None:
         """Returns when all that was appended would survive a power cut.
@@ -100,10 +101,11 @@ class Transcript:
         os.close(self._fd)
 
 
-def read(fd: int, start: int = 0, number: int = 1) -> Found:
+def read(fd: int, cipher: Cipher, start: int = 0, number: int = 1) -> Found:
     """Reads the transcript fd from a record on, which has at least this number; 0 is the beginning of the file.
 
     Raises:
+        KeyMissing: a key that a record is encrypted by is not there.
         OSError: it cannot be read.
     """
     size = os.fstat(fd).st_size
@@ -122,30 +124,35 @@ def read(fd: int, start: int = 0, number: int = 1) -> Found:
         if part.number > found.number and not damaged:
             found.holes.append(f"records {found.number} to {part.number - 1} are missing")
         damaged, found.end, found.number = False, part.stop, part.number + 1
-        if part.kind == SUMS:
-            found.sums = found.decode(part.payload, part.number) or found.sums
+        if (payload := found.decrypt(cipher, part.number, part.kind, part.payload)) is None:
             continue
-        found.add(part.number, part.kind, part.payload)
+        if part.kind == SUMS:
+            found.sums = found.decode(payload, part.number) or found.sums
+            continue
+        found.add(part.number, part.kind, payload)
     found.decode_all()
     return found
 
 
-def lines(fd: int) -> Iterator[Line]:
+def lines(fd: int, cipher: Cipher) -> Iterator[Line]:
     """Each message of the transcript fd as a JSON object, and {"damaged": why} in the places of what cannot be read.
 
     Raises:
-        OSError: it cannot be read.
+        KeyMissing, OSError: as said_after().
     """
-    return (said.line for said, _, _ in said_after(fd, Place(0, 0)))
+    return (said.line for said, _, _ in said_after(fd, cipher, Place(0, 0)))
 
 
-def said_after(fd: int, after: Place) -> Iterator[tuple[Said, int, Place]]:
+def said_after(fd: int, cipher: Cipher, after: Place) -> Iterator[tuple[Said, int, Place]]:
     """What was said in the transcript fd from a place on, with its size in bytes, and the place behind it.
 
     Raises:
+        KeyMissing: a key that a record is encrypted by is not there.
         OSError: it cannot be read.
     """
     size, (number, start) = os.fstat(fd).st_size, after
+    if start and number and not _begins(fd, start, size):
+        start = _place_of(fd, number, size)  # the file was written anew since, see rewriting.py
     if not start:
         number, start = 1, len(BEGINNING) if os.pread(fd, len(BEGINNING), 0) == BEGINNING else 0
     for part in scan(fd, start, size, number, FORM):
@@ -161,6 +168,22 @@ def said_after(fd: int, after: Place) -> Iterator[tuple[Said, int, Place]]:
         number, start = part.number + 1, part.stop
         if part.kind != SUMS:
             found = Found()
-            line = found.decode(part.payload, part.number)
+            payload = found.decrypt(cipher, part.number, part.kind, part.payload)
+            line = None if payload is None else found.decode(payload, part.number)
             said = Said(0, {"damaged": found.holes[0]}) if line is None else Said(part.number, line)
             yield said, len(part.payload), Place(number, start)
+
+
+def _begins(fd: int, at: int, size: int) -> bool:
+    """Whether a record begins at an offset, or the file has ended there."""
+    return at == size or isinstance(next(scan(fd, at, size, 1, FORM), None), Record)
+
+
+def _place_of(fd: int, number: int, size: int) -> int:
+    """The offset of the first record with at least this number, else the end of the file."""
+    start = len(BEGINNING)
+    for part in scan(fd, start, size, 1, FORM):
+        if isinstance(part, Record) and part.number >= number:
+            return start
+        start = part.stop
+    return size

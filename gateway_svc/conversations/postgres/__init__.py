@@ -4,6 +4,7 @@
     conversations          what each session is, who holds it, and the fence: how often it was taken
     conversation_records   what was said; only appended to
     gateway_requests       which request_id a gateway runs, or has run within the last hour
+    conversation_keys      which keys sessions may be encrypted by
     gateway_calls          calls that a gateway passes on to the others, and gateway_answers
 
 A session's holder is a gateway's number in its row. The holder lives as long as its connection holds the lock and it
@@ -14,6 +15,8 @@ cannot write over its successor, whatever any clock says.
     file            responsibility
     store.py        the protocol
     lease.py        one session that is held
+    rewriting.py    a session anew, under another key
+    noted_keys.py   the keys
     reading.py      records as a history, and as pages of what was said
     membership.py   this gateway among those that share the database
     calls.py        calls between gateways

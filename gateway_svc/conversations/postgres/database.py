@@ -15,7 +15,9 @@ import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.postgres.migrate import migrate
+from gateway_svc.conversations.postgres.noted_keys import note_keys
 from gateway_svc.errors import DiskFull, SettingsError, StoreUnavailable
 from service_kit.paging import KEY_BYTES, use_key
 
@@ -54,8 +56,10 @@ log = structlog.get_logger(__name__)
 class Database:
     """A database. It belongs to the loop that uses it first, until it is closed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys) -> None:
         """Looks whether it can be used, and makes its tables; where it cannot be reached, that is done later.
+
+        keys: those that its sessions are encrypted by.
 
         Raises:
             SettingsError: it is not what is needed.
@@ -70,6 +74,7 @@ class Database:
             said["options"] = f"{_DEFAULTS['options']} {options}"
         self.conninfo = make_conninfo("", **(_DEFAULTS | said))
         self._password = str(said.get("password") or "")
+        self._keys = keys
         self._is_fit = False
         self._fitting = asyncio.Lock()
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
@@ -95,6 +100,7 @@ class Database:
                 raise SettingsError(f"GATEWAY_SESSIONS: the database has the encoding {encoding}: create it with UTF8")
             try:
                 migrate(connection)
+                note_keys(connection, self._keys)
                 use_key(_page_key(connection))
             except psycopg.errors.InsufficientPrivilege:
                 raise SettingsError(

@@ -7,12 +7,14 @@ from typing import Any, Protocol
 
 from onrecord.common.v1 import common_pb2
 
+from gateway_svc.conversations.encryption import Cipher
 from gateway_svc.conversations.memory import History
 from gateway_svc.conversations.messages import encode
 from gateway_svc.conversations.postgres.database import Database
 from gateway_svc.conversations.postgres.reading import digest_of
-from gateway_svc.conversations.records import record_of
+from gateway_svc.conversations.records import SUMS, record_of
 from gateway_svc.conversations.session import SessionState
+from gateway_svc.conversations.stored import encode_prompt, encode_state
 from gateway_svc.conversations.undisturbed import to_its_end, whole
 from gateway_svc.errors import LeaseLost, StoreUnavailable
 from gateway_svc.messages import Message
@@ -54,7 +56,14 @@ class PostgresLease:
     """See protocol.Lease."""
 
     def __init__(
-        self, owner: Owner, state: SessionState, history: History, ids: Mapping[str, Any], records: int, last: bytes
+        self,
+        owner: Owner,
+        cipher: Cipher,
+        state: SessionState,
+        history: History,
+        ids: Mapping[str, Any],
+        records: int,
+        last: bytes,
     ) -> None:
         """ids: the session's id, its holder and its fence. records: the number of the last record; last: its digest."""
         self.state = state
@@ -63,12 +72,13 @@ class PostgresLease:
         self.records = records
         self.last = last
         self._owner = owner
+        self._cipher = cipher
         self._unsynced: list[tuple[int, int, bytes]] = []
         """Records since the last save. A crash of the server may lose them once they are written."""
         self._written = records
         """The number of the last record that the database has been sent."""
         self._sums: bytes | None = None
-        self._prompt: bytes | None = prompt_of(state)
+        self._prompt = state.settings.system_prompt
         """The one that the database has."""
         self._kept_status = state.status
         self._failure: StoreUnavailable | None = None
@@ -80,8 +90,9 @@ class PostgresLease:
         self._check()
         kind, payload = record_of(message)
         self.records += 1
-        self.last = digest_of(payload)
-        self._unsynced.append((self.records, kind, payload))
+        stored = self._cipher.encrypt(kind, self.records, payload)
+        self.last = digest_of(stored)
+        self._unsynced.append((self.records, kind, stored))
         self.history.messages.append(message)
         self.history.bytes += len(payload)
         self._send()
@@ -90,7 +101,7 @@ class PostgresLease:
         self._check()
         self.state.revision, self.state.updated_at_ms = self.state.revision + 1, now_ms()
         sums = {"revision": self.state.revision, "updated_at_ms": self.state.updated_at_ms}
-        self._sums = encode({**sums, "totals": asdict(self.state.totals)})
+        self._sums = self._cipher.encrypt(SUMS, 0, encode({**sums, "totals": asdict(self.state.totals)}))
         self._send()
 
     async def kept(self) -> None:
@@ -147,9 +158,9 @@ class PostgresLease:
             statement, prompt = _KEEP, self._prompt
             if state is not None:
                 statement = _SAVE if self._owner.synced else _SAVE_UNSYNCED
-                prompt = prompt_of(state)
-                values |= {"state": about(state), "updated_at_ms": state.updated_at_ms}
-                values["prompt"] = None if prompt == self._prompt else prompt
+                prompt = state.settings.system_prompt
+                values |= {"state": encode_state(state, records, self._cipher), "updated_at_ms": state.updated_at_ms}
+                values["prompt"] = None if prompt == self._prompt else encode_prompt(state, self._cipher)
             try:
                 while not await self._put(statement, values):
                     await self._look()
@@ -186,16 +197,3 @@ class PostgresLease:
         if not first <= records <= self.records or records == self._written:
             raise StoreUnavailable(f"the sessions' database has {records} records of {self._written}: was it restored?")
         self._written = records
-
-
-def about(state: SessionState) -> bytes:
-    """The session without its prompt, as it is kept."""
-    value = state.to_json()
-    value["settings"].pop("system_prompt", None)
-    return encode(value)
-
-
-def prompt_of(state: SessionState) -> bytes:
-    """The session's prompt as it is kept; empty if it has none."""
-    prompt = state.settings.system_prompt
-    return encode({"system_prompt": prompt}) if prompt else b""

@@ -34,21 +34,20 @@ def migrate(connection: psycopg.Connection[Any]) -> None:
                     f"GATEWAY_SESSIONS: the database is a ledger's (it has the table {name}), and sessions hold "
                     "content, which never lies beside the ledger: create a database of its own, and name that"
                 )
-        at = 0
+        applied = {0}
         if _has(connection, "conversation_migrations"):
-            found = connection.execute("SELECT max(version) FROM conversation_migrations").fetchone()
-            at = int(found[0] or 0) if found else 0
+            applied |= {row[0] for row in connection.execute("SELECT version FROM conversation_migrations").fetchall()}
         else:
             connection.execute(
                 "CREATE TABLE conversation_migrations (version integer PRIMARY KEY, name text NOT NULL, "
                 "applied_at timestamptz NOT NULL DEFAULT now())"
             )
-        if at > max(files):
+        if (at := max(applied)) > max(files):
             raise SettingsError(
                 f"GATEWAY_SESSIONS: the database is of a newer version ({at}; this gateway knows {max(files)}): "
                 "run the newer gateway, or name another database"
             )
-        for version in range(at + 1, max(files) + 1):
+        for version in sorted(files.keys() - applied):
             connection.execute(sql.SQL(files[version].read_text()))
             name = files[version].name.removesuffix(".up.sql")
             connection.execute("INSERT INTO conversation_migrations VALUES (%s, %s)", (version, name))

@@ -3,22 +3,27 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from onrecord.common.v1 import common_pb2
 
+from gateway_svc.conversations.encryption import Cipher, Keys, NotGenuine, is_encrypted
 from gateway_svc.conversations.memory import Kept, Memory
 from gateway_svc.conversations.postgres.calls import ANSWERS, CALLS, Calls
 from gateway_svc.conversations.postgres.database import Database
-from gateway_svc.conversations.postgres.lease import UNSYNCED, PostgresLease, about, prompt_of
+from gateway_svc.conversations.postgres.lease import UNSYNCED, PostgresLease
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
+from gateway_svc.conversations.postgres.noted_keys import NOTE_ONLY
 from gateway_svc.conversations.postgres.reading import read, said_page
 from gateway_svc.conversations.postgres.requests import SharedRequests
+from gateway_svc.conversations.postgres.rewriting import rewrite
+from gateway_svc.conversations.records import SUMS
 from gateway_svc.conversations.said import Place, SaidPage
 from gateway_svc.conversations.session import SESSION_ID, SessionState
+from gateway_svc.conversations.stored import decode_state, encode_prompt, encode_state
 from gateway_svc.conversations.undisturbed import whole
-from gateway_svc.errors import Busy, Damaged, InvalidRequest, NotFound, StoreUnavailable
+from gateway_svc.errors import Busy, Damaged, InvalidRequest, KeyMissing, NotFound, StoreUnavailable
 from gateway_svc.turns.account import Totals
 from service_kit.paging import MAX_PAGE_BYTES
 
@@ -33,17 +38,20 @@ ON CONFLICT (id) DO NOTHING"""
 _MAY_TAKE = "(holder IS NULL OR holder = %(holder)s OR holder NOT IN (SELECT number FROM alive))"
 _OPEN = f"""WITH {ALIVE}
 UPDATE conversations SET holder = %(holder)s, fence = fence + 1 WHERE id = %(id)s AND {_MAY_TAKE}
-RETURNING fence, state, prompt, sums, records, bytes{UNSYNCED}"""
+RETURNING fence, owner, state, prompt, sums, records, bytes{UNSYNCED}"""
+_COUNT = """UPDATE conversations SET records = %(records)s
+WHERE id = %(id)s AND holder = %(holder)s AND fence = %(fence)s"""
 _REMOVE = f"""WITH {ALIVE} DELETE FROM conversations WHERE id = %(id)s AND {_MAY_TAKE}"""
 _RELEASE = f"""UPDATE conversations SET holder = %(left)s
 WHERE id = %(id)s AND holder = %(holder)s AND fence = %(fence)s RETURNING 1{UNSYNCED}"""
 _SWEEP = "UPDATE conversations SET holder = %(left)s WHERE holder = %(holder)s AND id <> ALL(%(held)s)"
 _THERE = "SELECT 1 FROM conversations WHERE id = %(id)s"
-_SEEN = f"{_THERE} AND owner IN ('', %(viewer)s)"
+_SEEN = """SELECT owner, substring(state FROM 1 FOR 1) FROM conversations
+WHERE id = %(id)s AND owner IN ('', %(viewer)s)"""
 _IS_HELD = "holder IN (SELECT number FROM alive)"
-_STATE = f"""WITH {ALIVE} SELECT state, prompt, {_IS_HELD} FROM conversations
+_STATE = f"""WITH {ALIVE} SELECT owner, state, prompt, {_IS_HELD} FROM conversations
 WHERE id = %(id)s AND (%(viewer)s::text IS NULL OR owner IN ('', %(viewer)s))"""
-_LIST = f"""WITH {ALIVE} SELECT id, state, {_IS_HELD} FROM conversations
+_LIST = f"""WITH {ALIVE} SELECT id, owner, state, {_IS_HELD} FROM conversations
 WHERE (%(before)s::text IS NULL OR id < %(before)s)
   AND (%(viewer)s::text IS NULL OR owner IN ('', %(viewer)s))
 ORDER BY id DESC LIMIT %(size)s"""
@@ -57,16 +65,30 @@ _AT_ONCE = 100
 log = structlog.get_logger(__name__)
 
 
+class _Taken(NamedTuple):
+    """A session as it was when it was taken."""
+
+    ids: Mapping[str, Any]
+    """Its id, its holder and its fence."""
+    cipher: Cipher
+    state: bytes
+    prompt: bytes
+    sums: bytes | None
+    records: int
+    size: int
+
+
 class PostgresConversations:
     """See protocol.Conversations. It belongs to the loop that uses it first."""
 
-    def __init__(self, url: str, *, synced: bool = True, memory_bytes: int = 2**28) -> None:
-        """synced: whether saving waits until the server has synced it.
+    def __init__(self, url: str, *, synced: bool = True, memory_bytes: int = 2**28, keys: Keys | None = None) -> None:
+        """synced: whether saving waits until the server has synced it. keys: those that sessions are encrypted by.
 
         Raises:
-            SettingsError: the database is not what is needed.
+            SettingsError: the database is not what is needed, or keys are not those of its sessions.
         """
-        self.database = Database(url)
+        self._keys = keys or Keys()
+        self.database = Database(url, self._keys)
         self.synced = synced
         self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS))
         self._calls = Calls(self.database, self._membership)
@@ -81,26 +103,40 @@ class PostgresConversations:
     async def create(self, state: SessionState, *, synced: bool) -> None:
         times = {"created_at_ms": state.created_at_ms, "updated_at_ms": state.updated_at_ms}
         ids = {"id": state.id, "owner": state.owner}
-        await self.database.ask(_CREATE, {**ids, **times, "state": about(state), "prompt": prompt_of(state)})
+        cipher = self._keys.cipher(state.id, state.owner)
+        kept = {"state": encode_state(state, 0, cipher), "prompt": encode_prompt(state, cipher)}
+        await self.database.ask(_CREATE, {**ids, **times, **kept})
 
     async def open(self, session_id: str) -> PostgresLease:
         return await whole(self._open(session_id), PostgresLease.close)
 
     async def _open(self, session_id: str) -> PostgresLease:
         async with self._taking(session_id) as holder:
-            rows = await self.database.ask(_OPEN, {"id": session_id, "holder": holder})
-            if not rows:
-                raise await self._why_not(session_id)
-            fence, about_it, prompt, sums, records, size = rows[0][:6]
-            ids = {"id": session_id, "holder": holder, "fence": fence}
+            taken = await self._take(session_id, holder)
             try:
-                state = _session(session_id, about_it, prompt, sums)
-                found = await read(self.database, session_id, records, size, self._memory.take(session_id))
+                state, told = decode_state(session_id, taken.state, taken.prompt, taken.cipher)
+                _add_sums(state, taken.sums, taken.cipher)
+                if taken.cipher.takes_clear == taken.cipher.encrypts:
+                    await rewrite(self.database, taken.ids, state, told, taken.cipher)
+                records = taken.records
+                if told > records:  # some were taken away: the numbers of what was there are not used again
+                    records = told
+                    await self.database.ask(_COUNT, {**taken.ids, "records": records})
+                kept = self._memory.take(session_id)
+                found = await read(self.database, taken.cipher, session_id, records, taken.size, kept)
             except BaseException as error:
-                await self._let_go(ids, in_order=isinstance(error, Damaged))
+                await self._let_go(taken.ids, in_order=isinstance(error, Damaged) and not isinstance(error, KeyMissing))
                 raise
         self._held.add(session_id)
-        return PostgresLease(self, state, found.history, ids, found.records, found.last)
+        return PostgresLease(self, taken.cipher, state, found.history, taken.ids, found.records, found.last)
+
+    async def _take(self, session_id: str, holder: int) -> "_Taken":
+        rows = await self.database.ask(_OPEN, {"id": session_id, "holder": holder})
+        if not rows:
+            raise await self._why_not(session_id)
+        fence, owner, *kept = rows[0][:7]
+        ids = {"id": session_id, "holder": holder, "fence": fence}
+        return _Taken(ids, self._keys.cipher(session_id, owner), *kept)
 
     @asynccontextmanager
     async def _taking(self, session_id: str) -> AsyncIterator[int]:
@@ -159,14 +195,18 @@ class PostgresConversations:
         rows = await self.database.ask(_STATE, {"id": session_id, "viewer": viewer})
         if not rows:
             raise _not_found(session_id)
-        about_it, prompt, is_held = rows[0]
-        return _as_it_is(_session(session_id, about_it, prompt), is_held)
+        owner, about_it, prompt, is_held = rows[0]
+        state, _ = decode_state(session_id, about_it, prompt, self._keys.cipher(session_id, owner))
+        return _as_it_is(state, is_held)
 
     async def read_said(self, session_id: str, owner: str, after: Place, size: int) -> SaidPage:
         _check_id(session_id)
-        if not await self.database.ask(_SEEN, {"id": session_id, "viewer": owner}):
+        rows = await self.database.ask(_SEEN, {"id": session_id, "viewer": owner})
+        if not rows:
             raise _not_found(session_id)
-        return await said_page(self.database, session_id, after, size)
+        cipher = self._keys.cipher(session_id, rows[0][0])
+        cipher.takes_clear = not is_encrypted(rows[0][1])
+        return await said_page(self.database, cipher, session_id, after, size)
 
     async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
         page, page_bytes = list[SessionState](), 0
@@ -175,10 +215,11 @@ class PostgresConversations:
             rows = await self.database.ask(_LIST, values)
             if not rows:
                 break
-            for session_id, about_it, is_held in rows:
+            for session_id, owner, about_it, is_held in rows:
                 before = session_id
                 try:
-                    page.append(_as_it_is(_session(session_id, about_it), is_held))
+                    state, _ = decode_state(session_id, about_it, None, self._keys.cipher(session_id, owner))
+                    page.append(_as_it_is(state, is_held))
                 except Damaged as error:
                     log.warning("session.unreadable", session_id=session_id, reason=str(error))
                     continue
@@ -193,6 +234,20 @@ class PostgresConversations:
             if not rows[0][0]:
                 raise await self._why_not(session_id)
             self._memory.take(session_id)
+
+    async def rewrite(self, session_id: str) -> None:
+        async with self._taking(session_id) as holder:
+            taken, in_order = await self._take(session_id, holder), False
+            try:
+                state, records = decode_state(session_id, taken.state, taken.prompt, taken.cipher)
+                in_order = state.status != common_pb2.SESSION_STATUS_RUNNING
+                _add_sums(state, taken.sums, taken.cipher)
+                await rewrite(self.database, taken.ids, state, records, taken.cipher)
+            finally:
+                await self._let_go(taken.ids, in_order=in_order)
+
+    async def all_rewritten(self) -> None:
+        await self.database.ask(NOTE_ONLY, {"id": self._keys.first})
 
     async def abandoned(self) -> list[str]:
         return [session_id for (session_id,) in await self.database.ask(_ABANDONED)]
@@ -233,26 +288,18 @@ def _busy(session_id: str) -> Busy:
     return Busy(f"session {session_id} is open in another gateway process")
 
 
-def _session(session_id: str, about_it: bytes, prompt: bytes = b"", sums: bytes | None = None) -> SessionState:
-    """The session of a row.
-
-    Raises:
-        Damaged: it cannot be read.
-    """
+def _add_sums(state: SessionState, sums: bytes | None, cipher: Cipher) -> None:
+    """Takes over what a turn has spent since the state was saved."""
+    if sums is None:
+        return
     try:
-        value = json.loads(about_it)
-        value["settings"] |= json.loads(prompt) if prompt else {}
-        state = SessionState.from_json(value)
-        if sums is not None and (later := json.loads(sums))["revision"] > state.revision:
+        later = json.loads(cipher.decrypt(SUMS, 0, sums))
+        if later["revision"] > state.revision:
             state.revision, state.updated_at_ms = later["revision"], later["updated_at_ms"]
             state.totals = Totals.from_json(later["totals"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Damaged(
-            f"what session {session_id} is cannot be read by this version ({type(error).__name__})",
-            "session",
-            session_id,
-        ) from None
-    return state
+    except (NotGenuine, KeyError, TypeError, ValueError, AttributeError) as error:
+        told = f"what session {state.id} has spent cannot be read ({type(error).__name__})"
+        raise Damaged(told, "session", state.id) from None
 
 
 def _as_it_is(state: SessionState, is_held: bool) -> SessionState:

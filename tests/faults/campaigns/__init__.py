@@ -19,7 +19,7 @@ from tests.faults.door_world import DoorWorld
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.replicas.world import ReplicasWorld
 from tests.faults.sealed_world import SealedWorld
-from tests.faults.sessions_world import SessionsWorld
+from tests.faults.sessions_world import EncryptedSessionsWorld, SessionsWorld
 from tests.faults.world import World
 
 
@@ -43,6 +43,14 @@ CAMPAIGNS = [
     Campaign("kill -9 of workers and their supervisor", of_workers.kill_workers_in_sessions, world=SessionsWorld),
     Campaign(
         "sessions' disk full at any write, short writes", of_sessions.faulty_writes_of_sessions, world=SessionsWorld
+    ),
+    Campaign(
+        "kill -9 in encrypted sessions that go on", of_sessions.kill_gateway_in_sessions, world=EncryptedSessionsWorld
+    ),
+    Campaign(
+        "encrypted sessions' disk full at any write, short writes",
+        of_sessions.faulty_writes_of_sessions,
+        world=EncryptedSessionsWorld,
     ),
     Campaign("session of 3 GiB", of_sessions.large_session, world=SessionsWorld, once=True),
     Campaign("applications that fork, killed and frozen", of_applications.kill_and_freeze, world=ApplicationsWorld),
