@@ -1,4 +1,7 @@
-"""OpenCode: spans of the AI SDK. Each call and each request has an inner span and one around it; one of them counts."""
+"""OpenCode: spans of the AI SDK. Each call and each request has an inner span and one around it; one of them counts.
+
+Of the span around a call, Tool.execute, no more is read than the call's id and the message that asked for it.
+"""
 
 from collections.abc import Iterable
 
@@ -31,8 +34,9 @@ DIALECT = Dialect(
 SPANS = Table(
     kind=("ai.operationId",),
     session=("session.id",),
+    turn=("message.id",),
     tool=("ai.toolCall.name",),
-    call_id=("ai.toolCall.id",),
+    call_id=("ai.toolCall.id", "tool.call_id"),
     arguments=("ai.toolCall.args",),
     model=("ai.response.model", "gen_ai.response.model"),
     requested_model=("ai.model.id", "gen_ai.request.model"),

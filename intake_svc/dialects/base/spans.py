@@ -17,10 +17,18 @@ from recording.calls import Failure
 def read_each(
     dialect: Dialect, table: Table, spans: Iterable[Span], agent: Agent, kind: Callable[[Event], Kind]
 ) -> Reading:
-    """The rows of spans. kind: what a span is of, RESULT for a call that ended."""
+    """The rows of spans. kind: what a span is of, RESULT for a call that ended.
+
+    The turn of a call may be told by another span that names the call.
+    """
     rows = Rows(dialect, table, agent)
-    for span in spans:
-        event = of_span(span, table)
+    events = [of_span(span, table) for span in spans]
+    turns = {
+        call: turn
+        for event in events
+        if (turn := event.attributes.text(table.turn)) and (call := _call(table, event))[1]
+    }
+    for event in events:
         match kind(event):
             case Kind.RESULT:
                 is_told = event.failed or not table.result or event.attributes.have(table.result)
@@ -29,7 +37,7 @@ def read_each(
                     result_of(table, event, failed=event.failed, error=event.error_type)
                     if is_told
                     else unknown_end(event),
-                    scope=rows.scope(event),
+                    scope=rows.scope(event, turn=turns.get(_call(table, event), "") if turns else ""),
                     arguments=event.attributes.json(table.arguments),
                 )
             case Kind.REQUEST:
@@ -37,6 +45,11 @@ def read_each(
             case _:
                 rows.ignore()
     return rows.reading()
+
+
+def _call(table: Table, event: Event) -> tuple[str, str]:
+    """What a call is known by among those of one export."""
+    return event.trace_id, event.attributes.text(table.call_id)
 
 
 def kind_by(words: Mapping[str, Kind], table: Table) -> Callable[[Event], Kind]:

@@ -113,7 +113,7 @@ CALLS = {
     },
     "opencode-1.18.33": {
         "session": "ses_c3ad868a13b76ce8",
-        "turn": "",
+        "turn": "msg_2569bd423bb1c0fd",  # of the span around it
         "tool": "bash",
         "args": f'{{"command":"{HELLO}"}}',
         "call": "call_abc1",
