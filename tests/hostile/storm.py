@@ -356,7 +356,7 @@ def storm(minutes: float, seed: int) -> list[str]:
             time.sleep(world.rng.uniform(0.5, 1) * kill_seconds)
             world.kill(doomed[world.kills % 3])
         world.calm()
-        for what in doomed:
+        for what in ("audit", "standing"):  # the second gateway is killed in the second half too
             world.kill(what)
         world.let_stand()
         time.sleep(SETTLED_SECONDS)
