@@ -35,7 +35,8 @@ def setup(
     settings = load_settings(IntakeSettings)
     options = (*(("--rules", str(rules.resolve())) if rules else ()), *(("--mode", "strict") if strict else ()))
     wanted = Wanted(settings.listen, settings.http_listen, hook_program(), options, str(settings.hook_socket or ""))
-    for file in files_of(agent, wanted, home or Path.home()):
+    files = list(files_of(agent, wanted, home or Path.home()))
+    for file in reversed(files) if undo_it else files:  # the first file's folders were made first
         try:
             if undo_it:
                 echo(f"{file.path}: {'is as it was' if undo(file) else 'nothing to take back'}")

@@ -1,13 +1,14 @@
 """Merges settings into a file that is an agent's, and takes them back: what was there stays as it was.
 
-Beside FILE, `FILE.onrecord-backup` holds what it was, and `FILE.onrecord-written` the digest of what was written and,
-of JSON, what was added. While nobody has changed the file since, undoing gives the original bytes; else only what was
-added is taken out, by whatever options it was made.
+Beside FILE, `FILE.onrecord-backup` holds what it was, and `FILE.onrecord-written` the digest of what was written, how
+many folders were made for it and, of JSON, what was added. While nobody has changed the file since, undoing gives the
+original bytes; else only what was added is taken out, by whatever options it was made. Folders that are empty then go.
 """
 
 import hashlib
 import json
 import tomllib
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,14 @@ def write(file: File) -> bool:
     new = _merged(file, base)
     if new == old:
         return False
+    made = _folders_made(written) + sum(not folder.exists() for folder in path.parents)
     path.parent.mkdir(parents=True, exist_ok=True)
     if base is None:
         backup.unlink(missing_ok=True)
     else:
         replace_file(backup, base)
     added = f"\n{json.dumps(file.content)}" if file.how == "json" else ""
-    replace_file(written, f"{_digest(new)}{added}".encode())
+    replace_file(written, f"{_digest(new)} {made}{added}".encode())
     mode = path.stat().st_mode & 0o777 if old is not None else 0o600
     replace_file(path, new)
     path.chmod(mode)
@@ -75,8 +77,12 @@ def undo(file: File) -> bool:
             mode = path.stat().st_mode & 0o777
             replace_file(path, left)
             path.chmod(mode)
+    made = _folders_made(written)
     backup.unlink(missing_ok=True)
     written.unlink()
+    with suppress(OSError):  # somebody has more in it
+        for folder in [*path.parents][:made]:
+            folder.rmdir()
     return True
 
 
@@ -194,7 +200,12 @@ def _beside(path: Path) -> tuple[Path, Path]:
 
 
 def _written_digest(written: Path) -> str:
-    return written.read_text().partition("\n")[0]
+    return written.read_text().partition("\n")[0].partition(" ")[0]
+
+
+def _folders_made(written: Path) -> int:
+    said = written.read_text().partition("\n")[0].partition(" ")[2] if written.exists() else ""
+    return int(said) if said.isdecimal() else 0
 
 
 def _digest(data: bytes) -> str:

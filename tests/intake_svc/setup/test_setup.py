@@ -36,17 +36,22 @@ def all_files(home: Path) -> dict[str, bytes]:
     return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
 
+def all_folders(home: Path) -> set[Path]:
+    return {path for path in home.rglob("*") if path.is_dir()}
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_written_twice_is_once_and_undone_is_as_it_was(agent, home):
-    before = all_files(home)
+    before, folders = all_files(home), all_folders(home)
     files = files_of(agent, WANTED, home)
     assert all(write(file) for file in files)
     written = all_files(home)
     assert not any(write(file) for file in files)
     assert all_files(home) == written
     assert all("onrecord-hook" in file.path.read_text() or "openTelemetry" in file.path.read_text() for file in files)
-    assert all(undo(file) for file in files)
+    assert all(undo(file) for file in reversed(files))
     assert all_files(home) == before
+    assert all_folders(home) == folders
     assert not any(undo(file) for file in files)
 
 
@@ -134,3 +139,11 @@ def test_rules_that_hooks_could_not_use_are_refused(tmp_path, content):
     assert done.exit_code == 2
     assert "--rules" in done.stderr
     assert not (tmp_path / ".claude").exists()
+
+
+def test_a_folder_that_somebody_uses_by_now_stays(tmp_path):
+    files = files_of("claude", WANTED, tmp_path)
+    assert all(write(file) for file in files)
+    (tmp_path / ".claude" / "theirs").touch()
+    assert all(undo(file) for file in files)
+    assert all_files(tmp_path) == {".claude/theirs": b""}
