@@ -8,9 +8,10 @@ from typing import NoReturn
 import audit_svc.__main__
 import gateway_svc.__main__
 import intake_svc.__main__
-from onrecord_cli.folder import find, ledger_file, short, state_folder
+from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, find, ledger_file, short, state_folder
 from service_kit import client
 from service_kit.terminal import failures
+from service_kit.terminal.printing import Printer
 from service_kit.terminal.program import Command, Group, Program
 
 _COMMANDS = "onrecord_cli.commands"
@@ -60,22 +61,24 @@ program = Program(
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     words = sys.argv[1:] if words is None else words
-    _point_at_what_runs(any(word.partition("=")[0] == "--target" for word in words))
+    _point_at_what_runs(words)
     program.main(words)
 
 
-def _point_at_what_runs(has_target: bool) -> None:
+def _point_at_what_runs(words: Sequence[str]) -> None:
     """Makes the commands of all services ask what runs on the state folder; where nothing does, the ledger's file.
 
     What the environment says already stands.
     """
-    folder = state_folder()
+    folder, has_target = state_folder(), any(word.partition("=")[0] == "--target" for word in words)
     places = {
         "AUDIT_DB": str(ledger_file(folder)),
         "GATEWAY_STATE_DIR": str(folder / "gateway"),
         "INTAKE_STATE_DIR": str(folder / "intake"),
     }
     if running := find(folder):
+        if words[:2] == ["agents", "setup"] and "--write" in words:
+            _warn_of_ports(running)
         places |= {"AUDIT_LISTEN": running.ledger, "GATEWAY_LISTEN": running.gateway}
         places |= {"INTAKE_LISTEN": running.door, "INTAKE_HTTP_LISTEN": running.door_http}
     elif not has_target and not os.environ.get("AUDIT_LISTEN"):
@@ -92,6 +95,18 @@ def _point_at_what_runs(has_target: bool) -> None:
     failures.own_names["`audit-svc serve`"] = "`onrecord up`"
     for name in ("backup", "check", "verify"):
         failures.own_names[f"`audit-svc {name}"] = f"`onrecord {name}"
+
+
+def _warn_of_ports(running: Running) -> None:
+    """Says what becomes of an agent's configuration that names ports which the door has for this time only."""
+    usual = {running.door: DOOR_PORT, running.door_http: DOOR_HTTP_PORT}
+    taken = [str(port) for address, port in usual.items() if address and not address.endswith(f":{port}")]
+    if taken:
+        Printer(stderr=True).print(
+            f"the door has other ports each time, since something else holds {' and '.join(taken)}: end that, start "
+            "`onrecord up` anew, and give this command again",
+            style="yellow",
+        )
 
 
 if __name__ == "__main__":

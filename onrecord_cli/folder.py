@@ -13,6 +13,8 @@ from service_kit.printable import printable
 
 VARIABLE = "ONRECORD_STATE_DIR"
 _LOCK, _RUNNING = "up.lock", "running.json"
+DOOR_PORT, DOOR_HTTP_PORT = 4317, 4318
+"""Those of OpenTelemetry, which agents' configurations name; the door has others where they are taken."""
 _LOCK_SECONDS = 1.0
 """How long one waits for readers, who hold the lock for a moment when they look."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from onrecord_cli.folder import Running, held, ledger_file, tell
+from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, held, ledger_file, tell
 from onrecord_cli.processes import Service
 
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GATEWAY_OPENAI_API_KEY", "GATEWAY_ANTHROPIC_API_KEY")
@@ -56,8 +56,8 @@ class Pair:
                 ["intake_svc", "serve"],
                 {
                     "INTAKE_STATE_DIR": str(self._folder / "intake"),
-                    "INTAKE_LISTEN": self._listen(4317),
-                    "INTAKE_HTTP_LISTEN": self._listen(4318),
+                    "INTAKE_LISTEN": self._listen(DOOR_PORT),
+                    "INTAKE_HTTP_LISTEN": self._listen(DOOR_HTTP_PORT),
                 },
                 "INTAKE",
             )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from demo.processes import run_command
 from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell
 from tests.support.command_line import invoke
 
@@ -80,3 +81,14 @@ def test_a_workspace_that_is_not_there_is_refused(tmp_path):
     assert ended.exit_code == 2
     assert f"--workspace: {tmp_path / 'none'} is no folder" in ended.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_an_agents_configuration_that_names_passing_ports_is_warned_of(tmp_path):
+    words = ("agents", "setup", "claude", "--write", "--home", str(tmp_path))
+    for door, warned in (("127.0.0.1:41317", True), ("127.0.0.1:4317", False)):
+        with held(tmp_path / "state"):
+            running = Running(os.getpid(), "127.0.0.1:1", door=door, door_http="127.0.0.1:4318")
+            tell(tmp_path / "state", running)
+            ended = run_command("onrecord_cli", {"ONRECORD_STATE_DIR": str(tmp_path / "state")}, *words)
+        assert ended.returncode == 0, ended.stderr
+        assert ("something else holds 4317:" in " ".join(ended.stderr.split())) is warned
