@@ -20,6 +20,9 @@ from audit_svc.sql.ledger import WritableSql
 
 log = structlog.get_logger(__name__)
 
+CLOSE_SECONDS = 5.0
+"""What is queued at the end is given so long, again and again: then the server answers nothing, and it is cut off."""
+
 
 class PostgresLedger(WritableSql[Connection]):
     """The ledger of a service, which other replicas may have too (the Ledger protocol)."""
@@ -82,11 +85,21 @@ class PostgresLedger(WritableSql[Connection]):
         """Ends what the writer has under way: this replica does not write any more, and the database may not answer."""
         self._writer.cut()
 
+    def cut_stuck(self) -> None:
+        """Ends transactions that take longer than any does, with a server that answers nothing any more."""
+        for writer in self._writers():
+            writer.cut_stuck()
+
     async def close(self) -> None:
         await super().close()
-        for writer in (self._writer, self._beside):
-            if writer is not None:
-                await asyncio.to_thread(writer.close)
+        for writer in self._writers():
+            closing = asyncio.create_task(asyncio.to_thread(writer.close))
+            while not (await asyncio.wait([closing], timeout=CLOSE_SECONDS))[0]:
+                writer.cut()
+            closing.result()
+
+    def _writers(self) -> list[Writer]:
+        return [self._writer, *([self._beside] if self._beside else [])]
 
     def _touch(self, connection: Connection) -> None:
         """The transaction has written already when a job begins."""

@@ -25,6 +25,9 @@ from service_kit.paging import KEY_BYTES, use_key
 
 log = structlog.get_logger(__name__)
 
+WATCH_SECONDS = 1.0
+"""How often it is looked whether the database has stopped to answer."""
+
 
 class PostgresStore:
     """See audit_svc.stores.store.Store."""
@@ -79,11 +82,19 @@ class PostgresStore:
             look.set()
 
         async with self._writership.running(changed):
+            watching = asyncio.create_task(self._cut_stuck())
             try:
                 yield
             finally:
+                watching.cancel()
+                await asyncio.wait([watching])
                 await self.ledger.close()
                 await self._forwarding.aclose()
+
+    async def _cut_stuck(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.ledger.cut_stuck()
 
     def writes(self) -> bool:
         """Whether this replica holds the lease."""

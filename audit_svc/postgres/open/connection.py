@@ -115,10 +115,11 @@ def said_in(url: str) -> dict[str, Any]:
         ) from None
 
 
-def connect(url: str, *, writes: bool = False) -> Connection:
+def connect(url: str, *, writes: bool = False, statement_seconds: float | None = None) -> Connection:
     """A connection to the database at a URL as libpq takes it.
 
     writes: only to a server that takes writes, of several hosts; its commits are synced, whatever the server's default.
+    statement_seconds: the longest time of a statement, where the URL's options or the role's settings say no other.
 
     Raises:
         StoreRefused: the URL, the user, the password, or the server's version is not what is needed.
@@ -136,6 +137,8 @@ def connect(url: str, *, writes: bool = False) -> Connection:
             raw.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (IDLE_SECONDS,))
         if writes and raw.execute("SHOW synchronous_commit").fetchall() in ([("off",)], [("local",)]):
             raw.execute("SET synchronous_commit = on")
+        if statement_seconds and raw.execute("SHOW statement_timeout").fetchone() == ("0",):
+            raw.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_seconds}s",))
     except psycopg.Error as error:
         raw.close()
         raise translate(error) from None

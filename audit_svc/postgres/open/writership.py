@@ -122,6 +122,7 @@ class Writership:
         self._has_locks = True
         self._trouble = ""
         self._first_look = asyncio.Event()
+        self._ending = asyncio.Event()
 
     @property
     def epoch(self) -> int:
@@ -152,25 +153,26 @@ class Writership:
                     await self._first_look.wait()
             yield
         finally:
-            following.cancel()
+            # Not cancelled in a call: the driver would ask the server to cancel that, and wait for it.
+            self._ending.set()
             await asyncio.wait([following])
             await self._give_back()
 
     async def _run(self) -> None:
-        while True:
+        while not self._ending.is_set():
             try:
                 async with self._connected() as connection:
                     await self._follow(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
                 self._say_trouble(type(error).__name__)
             self._tell()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._pause(LOOK_SECONDS)
 
     async def _follow(self, connection: psycopg.AsyncConnection[Any]) -> None:
         if self._epoch:
             await self._keep_lock(connection)
         last, unchanged = None, 0
-        while True:
+        while not self._ending.is_set():
             if self._epoch:
                 await self._beat(connection)
                 wait = BEAT_SECONDS
@@ -187,7 +189,12 @@ class Writership:
             self._say_trouble("")
             self._tell()
             self._first_look.set()
-            await asyncio.sleep(wait)
+            await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
 
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> _Lease:
         if self._has_locks:

@@ -1,8 +1,8 @@
 """Connections that only read: each is opened when it is needed, and again when it was lost."""
 
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import psycopg
@@ -23,7 +23,8 @@ T = TypeVar("T")
 READERS = 4
 STATEMENT_SECONDS = 60
 """The longest time of a statement, where the URL's options or the role's settings say no other."""
-CANCEL_SECONDS = 5
+_LOOK_FOR_CLIENT = "SET client_connection_check_interval = '500ms'"
+"""So the server ends a question whose connection was cut, where its system tells it of that."""
 
 _SETTINGS = (
     "SET default_transaction_read_only = on",
@@ -63,8 +64,6 @@ class _ReadConnection:
         self._connection: Connection | None = None
         self._has_trigrams = False
         self._is_given_up = False
-        # A cancellation must reach the statement that it is for, and no later one.
-        self._cancelling = threading.Lock()
 
     def run(self, question: Callable[[PostgresDatabase], T]) -> T:
         """What question returns or raises. A connection that was lost before is no failure: it is asked again.
@@ -82,20 +81,21 @@ class _ReadConnection:
                 raise
             return self._ask(question)
         finally:
-            with self._cancelling:
-                self._is_given_up = False
+            self._is_given_up = False
 
     def interrupt(self) -> None:
-        """Has the server cancel what it does for this connection."""
+        """Cuts the connection, at which the server ends the question.
+
+        Not by a request to cancel it: before libpq 17 that stops the whole process until the server answers.
+        """
         self._is_given_up = True
-        if self._connection and not self._cancelling.locked():
-            threading.Thread(target=self._cancel, args=[self._connection], daemon=True).start()
+        if connection := self._connection:
+            connection.cut()
 
     def close(self) -> None:
         """Closes it, if it is open."""
-        with self._cancelling:
-            if self._connection:
-                self._connection.close()
+        if self._connection:
+            self._connection.close()
 
     def _ask(self, question: Callable[[PostgresDatabase], T]) -> T:
         began = time.monotonic()
@@ -109,6 +109,8 @@ class _ReadConnection:
                 except psycopg.errors.QueryCanceled:
                     raise self._why_cancelled(began) from None
                 except psycopg.Error as error:
+                    if self._is_given_up:
+                        raise StoreClosed("the question was given up") from None
                     if error.sqlstate not in _DAMAGE:
                         raise
                     raise Damaged(
@@ -119,8 +121,6 @@ class _ReadConnection:
                 self._connection = None
 
     def _why_cancelled(self, began: float) -> StoreUnavailable:
-        if self._is_given_up:
-            return StoreClosed("the ledger is shutting down")
         seconds = round(time.monotonic() - began)
         return StoreUnavailable(
             f"the ledger's database ended the question after {seconds} s, as its statement_timeout or its "
@@ -129,7 +129,7 @@ class _ReadConnection:
 
     def _opened(self) -> Connection:
         if self._connection is None:
-            connection = connect(self._url)
+            connection = connect(self._url, statement_seconds=STATEMENT_SECONDS)
             try:
                 _prepare(connection)
                 self._has_trigrams = has_index(connection)
@@ -140,19 +140,11 @@ class _ReadConnection:
             self._on_open(self._has_trigrams)
         return self._connection
 
-    def _cancel(self, connection: Connection) -> None:
-        with self._cancelling:
-            if self._is_given_up:
-                try:
-                    connection.raw.cancel_safe(timeout=CANCEL_SECONDS)
-                except psycopg.Error:
-                    return  # a server that is gone ends the question itself
-
 
 def _prepare(connection: Connection) -> None:
     raw = connection.raw
+    with suppress(psycopg.DatabaseError):  # which other systems, and what else speaks the protocol, do not have
+        raw.execute(_LOOK_FOR_CLIENT)
     raw.isolation_level, raw.read_only = IsolationLevel.REPEATABLE_READ, True
     for setting in _SETTINGS:
         raw.execute(setting)
-    if raw.execute("SHOW statement_timeout").fetchone() == ("0",):
-        raw.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")

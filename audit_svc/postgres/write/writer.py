@@ -5,6 +5,7 @@ the other, and one whose epoch is over writes nothing. By the number of that cha
 since: then it reads again what it knows by heart.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -26,6 +27,12 @@ from audit_svc.sql.write.inserts import Inserts
 from audit_svc.sql.write.rollups import Rollups
 
 T = TypeVar("T")
+
+STATEMENT_SECONDS = 30
+"""The server ends a statement of the writer that takes longer, such as one that waits for the lock of somebody's ALTER
+TABLE; where the URL's options or the role's settings say another time, that."""
+STUCK_SECONDS = 40.0
+"""A transaction that takes longer is one with a server that answers nothing any more: its connection is cut."""
 
 _BEGIN = "UPDATE ledger_writer SET commits = commits + 1 WHERE id = 1 RETURNING commits"
 _BEGIN_OF_EPOCH = "UPDATE ledger_writer SET commits = commits + 1 WHERE id = 1 AND epoch = ? RETURNING commits"
@@ -49,6 +56,8 @@ class Writer(GroupCommit[Connection]):
         self._url = url
         self._epoch = epoch
         self._session: _Session | None = None
+        self._began: float | None = None
+        """When the transaction that is under way began."""
         self._clock = SeenClock(None)
         super().__init__(queue_rows, observer, SessionSums(self._between_commits))
 
@@ -65,6 +74,12 @@ class Writer(GroupCommit[Connection]):
         """Ends the connection, whatever it waits for. From any thread."""
         if session := self._session:
             session.connection.cut()
+
+    def cut_stuck(self) -> None:
+        """cut() where a transaction has taken longer than any does. From any thread."""
+        began = self._began
+        if began is not None and time.monotonic() - began > STUCK_SECONDS:
+            self.cut()
 
     def _write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
         with self._transaction() as session:
@@ -91,6 +106,7 @@ class Writer(GroupCommit[Connection]):
     def _transaction(self) -> Iterator["_Session"]:
         """A transaction that is fenced; whatever it raises, nothing known by heart is believed afterwards."""
         session = self._opened()
+        self._began = time.monotonic()
         try:
             with transaction(session.connection):
                 session.begin(self._begin(session.connection))
@@ -100,6 +116,8 @@ class Writer(GroupCommit[Connection]):
             if session.connection.is_lost:
                 self._forget()
             raise
+        finally:
+            self._began = None
 
     def _begin(self, connection: Connection) -> int:
         if self._epoch is None:
@@ -116,7 +134,7 @@ class Writer(GroupCommit[Connection]):
         if self._session and self._session.connection.is_lost:
             self._forget()
         if self._session is None:
-            self._session = _Session(connect(self._url, writes=True))
+            self._session = _Session(connect(self._url, writes=True, statement_seconds=STATEMENT_SECONDS))
             self._clock = self._session.clock
         return self._session
 
