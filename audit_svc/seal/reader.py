@@ -104,6 +104,10 @@ class SealReader:
             said = index.entries(head.checkpoint.size, MAX_RESTORES)
             return [Proof.make(leaf.encode(), at, self._tiles, head.note) for at, leaf in said]
 
+    def key(self) -> bytes:
+        """The verifier key that stands beside the log: another one where the log's key was changed. Raises BadLog."""
+        return self._log.read(VERIFIER) or b""
+
     def rotations(self) -> list[str]:
         """The proofs of the newest rotations of the log's key, the oldest first. Raises Damaged."""
         with _damage():

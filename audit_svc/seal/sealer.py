@@ -33,6 +33,7 @@ from audit_svc.seal.key_change import KeyChange
 from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log, Run
+from audit_svc.seal.newest_key import is_cut_short, last_change, missing, refuse_older
 from audit_svc.seal.tiles import Tiles, TileWriter
 from recording.transparency import tree
 from recording.transparency.errors import BadKey, BadNote
@@ -51,7 +52,7 @@ class Sealer:
 
         Raises:
             InUse: another process seals into the log.
-            BadKey, BadNote, BadLog: what is there cannot be gone on with.
+            BadKey: it is not the log's newest; BadNote, BadLog: what is there cannot be gone on with.
         """
         with ExitStack() as opened:
             self._ledger = opened.enter_context(closing(ledger))
@@ -63,6 +64,8 @@ class Sealer:
             if self._signed is None:
                 self._begin()
             self._index = opened.enter_context(closing(log.index(writable=True)))
+            change = last_change(self._index, self._signed or b"")
+            refuse_older(key_file, self.signer, change)
             size = self._signed_size()
             with log.changing(self._signed), self._index.transaction():
                 self._index.forget_from(size)
@@ -71,6 +74,11 @@ class Sealer:
             self._history = History(self._ledger, self._index, Tiles(log, size))
             self._last = {kind.name: self._history.last_sealed(kind) for kind in KINDS}
             self._producers = self._index.producers()
+            if is_cut_short(key_file, self.signer, change):
+                self._signers = [read_key(beside(key_file, "next")), self.signer]
+                self._put_in_place()
+            if change and change.act == "retire" and len(self._signers) > 1:  # which was cut short
+                self._forget_old()
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -144,26 +152,36 @@ class Sealer:
         write_key(waiting, new)
         self._signers = [new, old]
         change = KeyChange("rotate", str(new.verifier), str(old.verifier), reason, by)
-        self._enter(said := change.leaf(int(time.time() * 1000)))
-        proof = Proof.make(said.encode(), self.size - 1, Tiles(self._log, self.size), (self._signed or b"").decode())
-        self._log.write({f"{ROTATIONS}/{self.size - 1:020d}": str(proof).encode()})
+        self._enter(change.leaf(int(time.time() * 1000)))
+        self._put_in_place()
+        return change
+
+    def _put_in_place(self) -> None:
+        """Has the log prove its last entry, a rotation, and the keys have their names; again where it was cut short."""
+        new, old = self._signers
+        index, said = self._index.entries(self.size, 1)[0]
+        proof = Proof.make(said.encode(), index, Tiles(self._log, self.size), (self._signed or b"").decode())
+        self._log.write({f"{ROTATIONS}/{index:020d}": str(proof).encode()})
         write_key(beside(self._key_file, "old"), old)
         write_key(self._key_file, new)
-        waiting.unlink()
+        beside(self._key_file, "next").unlink()
         replace_file(beside(self._key_file, "pub"), f"{new.verifier}\n".encode())
         keep_verifier(self._log, new.verifier)
-        return change
 
     def retire_key(self, reason: str, by: str) -> KeyChange:
         """Ends that two keys sign, puts that on the log, and removes the old one. Raises as rotate_key()."""
-        if len(self._signers) < 2:
+        last = last_change(self._index, self._signed or b"")
+        if last is None or last.act != "rotate":  # the old key's file may be where it was rotated, of several replicas
             raise BadKey("one key alone signs: `audit-svc seal key rotate` begins with another")
-        new, old = self._signers
-        self._signers = [new]
-        change = KeyChange("retire", str(new.verifier), str(old.verifier), reason, by)
+        self._signers = self._signers[:1]
+        change = KeyChange("retire", last.key, last.old, reason, by)
         self._enter(change.leaf(int(time.time() * 1000)))
-        beside(self._key_file, "old").unlink()
+        self._forget_old()
         return change
+
+    def _forget_old(self) -> None:
+        self._signers = self._signers[:1]
+        beside(self._key_file, "old").unlink(missing_ok=True)
 
     def _enter(self, said: str, producers: Mapping[tuple[str, str], int] | None = None) -> None:
         before = self.size
@@ -252,5 +270,5 @@ def _keys(key_file: Path, origin: str, log: Log) -> list[Signer]:
         return read_keys(key_file)
     except FileNotFoundError:
         if log.read(CHECKPOINT) is not None:
-            raise BadKey(f"{key_file} is missing, with which the log in {log.place()} was begun: put it back") from None
+            raise missing(key_file, log) from None
         return [make_key(key_file, origin)]

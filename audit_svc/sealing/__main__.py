@@ -2,18 +2,21 @@
 
 The ledger's database is in the variable ONRECORD_SEALED_DATABASE: a URL may hold a password, and anybody may read the
 words of a command. It ends with its stdin, after a last round, and tells each round on stdout, a JSON object a line.
+
+With `look` in the place of SECONDS it only tells whether the key is one that the log can go on with.
 """
 
 import json
 import os
 import select
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from audit_svc.errors import AuditError
-from audit_svc.sealing.places import DATABASE, open_sealer, place_of
+from audit_svc.seal.newest_key import refuse_unfit
+from audit_svc.sealing.places import DATABASE, LOOK, SealPlace, open_sealer, place_of
 from recording.transparency.errors import TransparencyError
 
 NICENESS = 19
@@ -25,6 +28,8 @@ def main(folder: str, key_file: str, origin: str, seconds: str) -> int:
     """Seals until stdin ends."""
     os.nice(NICENESS)
     place = place_of(os.environ[DATABASE], Path(folder) if folder else None)
+    if seconds == LOOK:
+        return _look(place, Path(key_file))
     ended = False
     while not ended:
         try:
@@ -38,6 +43,15 @@ def main(folder: str, key_file: str, origin: str, seconds: str) -> int:
         except (AuditError, TransparencyError, OSError) as error:
             _tell(trouble=str(error))
             ended = ended or _has_ended(AGAIN_SECONDS)
+    return 0
+
+
+def _look(place: SealPlace, key_file: Path) -> int:
+    try:
+        with closing(place.open_log()) as log:
+            refuse_unfit(key_file, log)
+    except TransparencyError as error:
+        _tell(trouble=str(error))
     return 0
 
 

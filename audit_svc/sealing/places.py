@@ -18,6 +18,8 @@ POSTGRES = ("postgresql://", "postgres://")
 """How the name of a database of PostgreSQL begins."""
 DATABASE = "ONRECORD_SEALED_DATABASE"
 """The variable by which the sealing process is told of the database."""
+LOOK = "look"
+"""What the sealing process is told in the place of seconds, to look at its key alone."""
 
 
 class SealPlace(Protocol):

@@ -11,25 +11,30 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from audit_svc.errors import WrongSetting
+from audit_svc.errors import AuditError, WrongSetting
 from audit_svc.seal.outside.holders import Holders
 from audit_svc.seal.outside.http_authority import Authority
 from audit_svc.seal.outside.policy import watch_policy
 from audit_svc.seal.outside.stamps import refuse_without_library
 from audit_svc.seal.reader import SealReader
-from audit_svc.sealing.places import DATABASE, place_of
+from audit_svc.sealing.places import DATABASE, LOOK, place_of
 from audit_svc.settings import AuditSettings
+from recording.transparency.errors import TransparencyError
+from recording.upkeep import attempt
 
 log = structlog.get_logger(__name__)
 
 AGAIN_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 """How often it is looked whether this replica writes."""
+KEY_SECONDS = 5.0
+"""How often one that does not write looks whether its key has become an older one."""
 LAST_ROUND_SECONDS = 10.0
 MAX_LINE_BYTES = 64 * 1024
 
@@ -77,6 +82,8 @@ class SealProcess(Collector):
         self._caught_up = time.monotonic()
         self._process: asyncio.subprocess.Process | None = None
         self._ending = False
+        self._look_again = 0.0
+        self._seen_key: tuple[bytes, tuple[int, int]] | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -128,7 +135,9 @@ class SealProcess(Collector):
     async def _keep_running(self) -> None:
         while not self._ending:
             if not self._writes():
-                self._caught_up, self._trouble = time.monotonic(), ""
+                self._caught_up = time.monotonic()
+                with attempt("looking at the key of the seal", foreseen=(AuditError, TransparencyError, OSError)):
+                    await self._look_at_key()
                 await asyncio.sleep(LOOK_SECONDS)
                 continue
             try:
@@ -139,10 +148,31 @@ class SealProcess(Collector):
                 self._say_trouble(self._trouble or "its process has died; it is started again")
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _run(self) -> None:
-        said = [self._folder or "", self._key_file, self._origin, self._seconds]
+    async def _look_at_key(self) -> None:
+        """Whether this replica could go on with the log, before it has to: by a process, since no other reads the key.
+
+        Only where something has changed since: the log's key, or the key's file.
+        """
+        if not self.reader or time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + KEY_SECONDS
+        seen = (await self.reader.ask(SealReader.key), _state_of(self._key_file))
+        if seen == self._seen_key:
+            return
+        process = await self._start(LOOK)
+        try:
+            told, _ = await process.communicate()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+        if process.returncode == 0:
+            self._seen_key = seen
+            self._say_trouble(json.loads(told)["trouble"] if told else "")
+
+    async def _start(self, seconds: float | str) -> asyncio.subprocess.Process:
+        said = [self._folder or "", self._key_file, self._origin, seconds]
         pipe = asyncio.subprocess.PIPE
-        self._process = process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "audit_svc.sealing", *map(str, said)),
             env=os.environ | {DATABASE: str(self._database)},
             stdin=pipe,
@@ -150,6 +180,10 @@ class SealProcess(Collector):
             start_new_session=True,  # ^C in a terminal is for the service, which ends it
             limit=MAX_LINE_BYTES,
         )
+
+    async def _run(self) -> None:
+        self._seen_key, self._look_again = None, 0.0
+        self._process = process = await self._start(self._seconds)
         looking = asyncio.create_task(self._end_where_another_writes(process))
         try:
             if self._ending and process.stdin:
@@ -175,14 +209,24 @@ class SealProcess(Collector):
         if trouble := said.get("trouble"):
             self._say_trouble(trouble)
             return
-        if self._trouble:
-            log.info("seal.goes_on")
-        self._trouble = ""
+        self._say_trouble("")
         self._leaves = said["leaves"]
         if not said["behind"]:
             self._caught_up = time.monotonic()
 
     def _say_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:
-            log.error("seal.trouble", reason=trouble)
+            if trouble:
+                log.error("seal.trouble", reason=trouble)
+            else:
+                log.info("seal.goes_on")
         self._trouble = trouble
+
+
+def _state_of(file: Path | None) -> tuple[int, int]:
+    """Other numbers where a file was changed or replaced; zeros where there is none."""
+    try:
+        found = Path(file or "").stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
