@@ -96,8 +96,8 @@ class SealProcess(Collector):
             async with self.holders.running():
                 yield
         finally:
-            self.reader.close()
             self._ending = True
+            self.reader.close()
             if self._process and self._process.stdin:
                 self._process.stdin.close()
             _, late = await asyncio.wait([watching], timeout=LAST_ROUND_SECONDS)
