@@ -1,8 +1,9 @@
 """(b) The time that recording a call takes in the agent's thread, against one in-process INSERT with the same promise.
 
-The record of a call: open_call(), its intent into the spool, close_call(), its row into the spool. Synced every 100 ms,
-both it and an INSERT at synchronous NORMAL survive the death of the process; synced always, and an INSERT at FULL, that
-of the machine. The INSERT has a row that is ready, without summary and redaction, and no intent before it.
+The record of a call: open_call() with its arguments' digest, decide(), its intent into the spool, close_call(), its row
+into the spool, as the gateway makes them. Synced every 100 ms, both it and an INSERT at synchronous NORMAL survive the
+death of the process; synced always, and an INSERT at FULL, that of the machine. The INSERT has a row that is ready,
+without summary, redaction and digest, and no intent before it.
 """
 
 import asyncio
@@ -21,11 +22,12 @@ from bench.services import start_ledger
 from bench.workers import Worker, answer, options, questions
 from gateway_svc.tools import kinds
 from recording import redact
-from recording.calls import Scope, ToolCall, ToolResult
+from recording.args_key import ArgsKey
+from recording.calls import ALLOWED, Scope, ToolCall, ToolResult
 from recording.delivery.connection import Target as Address
 from recording.logger import AuditLogger
 from recording.record import open_record
-from recording.rows import close_call, open_call
+from recording.rows import close_call, decide, open_call
 from recording.spool import Sync
 
 _CALLS_A_ROUND = 300
@@ -77,7 +79,7 @@ async def _work(place: str, address: str) -> None:
         samples: dict[str, list[float]] = {name: [] for name in (*_PROMISES, *databases, _CLIENT)}
         for _ in range(question["rounds"]):
             for sync, record in records.items():
-                samples[sync] += await _time(_recording(record.logger), _calls(), record.logger.synced)
+                samples[sync] += await _time(_recording(record.logger, record.args_key), _calls(), record.logger.synced)
                 while record.counters.acked < record.counters.accepted:  # noqa: ASYNC110 - nothing tells it
                     await asyncio.sleep(0.01)
             samples[_CLIENT] += await _time(_recording_with(client), _calls())
@@ -95,12 +97,13 @@ def _calls() -> list[ToolCall]:
     ]
 
 
-def _recording(logger: AuditLogger) -> Callable[[ToolCall], None]:
+def _recording(logger: AuditLogger, key: ArgsKey) -> Callable[[ToolCall], None]:
     scope = Scope(str(uuid7()), "ollama", "qwen3:4b", str(uuid7()))
     result = ToolResult("", exit_code=0, result_bytes=4_000, duration_ms=12)
 
     def record(call: ToolCall) -> None:
-        intent = open_call(call, scope)
+        intent = open_call(call, scope, key=key)
+        decide(intent, ALLOWED)
         logger.intend(intent)
         logger.record(close_call(intent, result))
 

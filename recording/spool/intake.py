@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from typing import ParamSpec
 
 from onrecord.audit.v1 import audit_pb2
 
@@ -27,6 +27,8 @@ from recording.spool.records import (
     in_writes,
 )
 from recording.spool.state import State
+
+P = ParamSpec("P")
 
 log = get_logger(__name__)
 
@@ -132,7 +134,7 @@ class Intake:
                 if len(payload) > MAX_PAYLOAD_BYTES:  # it never would be
                     self._drop(None if isinstance(row, audit_pb2.SessionNumbers) else row, "a row is too large")
             for together in in_writes(payloads):
-                if not self._attempt(ROW, partial(self._log.append_rows, together, self.kept_bytes)):
+                if not self._attempt(ROW, self._log.append_rows, together, self.kept_bytes):
                     return None
                 self._counters.accepted += len(together)
             return self.last_row
@@ -287,12 +289,12 @@ class Intake:
 
     def _write(self, kind: int, payload: bytes, keep_bytes: int | None, row_version: int = ROW_VERSION) -> int:
         """Appends a record and returns its number; 0 if the write fails."""
-        return self._attempt(kind, partial(self._log.append, kind, payload, keep_bytes, row_version))
+        return self._attempt(kind, self._log.append, kind, payload, keep_bytes, row_version)
 
-    def _attempt(self, kind: int, append: Callable[[], int]) -> int:
+    def _attempt(self, kind: int, append: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
         """Appends records of a kind, and returns the last one's number; 0 if the write fails."""
         try:
-            number = append()
+            number = append(*args, **kwargs)
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self.warn(error.strerror or str(error))
