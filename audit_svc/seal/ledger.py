@@ -64,6 +64,10 @@ class SealedLedger(Protocol):
         """Rows whose texts are erased: the position, whether an entry names it, and whether its salt is gone."""
         ...
 
+    def erasure_of(self, kind: Kind, position: int) -> tuple[int, int, str] | None:
+        """The entry that says that a row's texts were erased: its position, when in ms, by whom."""
+        ...
+
     def with_texts_again(self, kind: Kind) -> Iterable[int]:
         """Positions of rows that have their texts, though an entry says that they were erased."""
         ...

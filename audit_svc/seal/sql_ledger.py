@@ -78,6 +78,17 @@ class SqlSealedLedger:
         )
         return ((at, last is not None and last >= at, bool(is_whole)) for at, last, is_whole in rows)
 
+    def erasure_of(self, kind: Kind, position: int) -> tuple[int, int, str] | None:
+        """The entry that says that a row's texts were erased."""
+        found = self._all(
+            "SELECT position, recorded_at, erased_by FROM erasure_log WHERE erased_kind = ? AND first_position <= ? "
+            "AND last_position >= ? ORDER BY position LIMIT 1",
+            kind.name,
+            position,
+            position,
+        )
+        return next(((entry, at, by) for entry, at, by in found), None)
+
     def with_texts_again(self, kind: Kind) -> Iterable[int]:
         """Positions of rows that have texts which an entry says were erased."""
         back = self._each(

@@ -15,15 +15,19 @@ MAX_BYTES = 1 << 20
 def texts_of(ledger: SealedLedger, kind: Kind, position: int) -> dict[str, Any]:
     """What a receiver needs to check a row's texts: `salt` in hexadecimal, and `texts` by their names in the leaf.
 
-    A row from before there were salts has an empty one. What was erased is not there.
+    A row from before there were salts has an empty one. What was erased is not there; `erased` has the entry that says
+    so: its position, when in ms, by whom.
     """
     if not kind.hashed:
         return {"salt": "", "texts": {}}
     row = ledger.row(kind, position)
     texts = {name: row[name] for name in kind.hashed if row[name] is not None}
+    found: dict[str, Any] = {"salt": (row["salt"] or b"").hex(), "texts": texts}
     if row["erased"] is not None:
-        texts = {name: text for name, text in texts.items() if text != ERASED}
-    return {"salt": (row["salt"] or b"").hex(), "texts": texts}
+        found["texts"] = {name: text for name, text in texts.items() if text != ERASED}
+        entry, at_ms, by = ledger.erasure_of(kind, position) or (None, None, None)
+        found["erased"] = {"entry": entry, "at_ms": at_ms, "by": by}
+    return found
 
 
 def check_texts(leaf: bytes, said: bytes) -> list[str]:

@@ -9,17 +9,19 @@ from typing import Annotated, Any
 from audit_svc.seal.errors import SealError
 from audit_svc.seal.files import replace_file
 from audit_svc.seal.folder import newest_checkpoint, own_verifier, read_verifier
+from audit_svc.seal.leaf import BY_NAME
 from audit_svc.seal.outside.cosigned import cosigned_by_all
 from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
-from audit_svc.terminal.running import Database, Target, error_is_exit_code_1, refuse_both, say
+from audit_svc.terminal.running import Database, Target, error_is_exit_code_1, refuse_both, say, say_unseen
 from audit_svc.terminal.seal.place import Folder, where
 from audit_svc.terminal.seal.report import told_witnesses
 from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
 from service_kit.terminal.command import Argument, Option, echo
 from service_kit.terminal.failures import Failed
+from service_kit.times import show_time
 
 EXIT_NOT_VERIFIED = 2
 
@@ -54,6 +56,10 @@ def proof(
         if texts:
             with error_is_exit_code_1():
                 _write(texts, {"salt": answer.texts.salt.hex(), "texts": dict(answer.texts.texts)})
+            if not answer.texts.texts and _has_hashes(answer.leaf):
+                say_unseen(
+                    "its texts were erased; `audit-svc proof` beside the ledger's database says when, and by whom"
+                )
         echo(answer.proof.removesuffix("\n"))
         return
     found = where(db, seal)
@@ -64,8 +70,21 @@ def proof(
         made = prove(found.log, verifier, [*cosigned_by_all(found.log, verifier), note], rows)
         if texts:
             kind, position, _ = rows[-1]
-            _write(texts, texts_of(ledger, kind, position))
+            _write(texts, told := texts_of(ledger, kind, position))
+            if erased := told.get("erased"):
+                say_unseen(_of_erasure(**erased))
     echo(str(made).removesuffix("\n"))
+
+
+def _has_hashes(leaf: str) -> bool:
+    said = json.loads(leaf)
+    return any(said.get(name) is not None for name in BY_NAME[said["kind"]].hashed)
+
+
+def _of_erasure(entry: int | None, at_ms: int | None, by: str | None) -> str:
+    if entry is None or at_ms is None:
+        return "its texts were erased, and no entry says so: `audit-svc verify` tells what was changed"
+    return f"its texts were erased at {show_time(at_ms)}{f' by {by}' if by else ''}: entry {entry} of the erasures"
 
 
 def _write(path: Path, texts: dict[str, Any]) -> None:

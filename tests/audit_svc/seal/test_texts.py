@@ -1,6 +1,7 @@
 """Texts beside a proof: who gets them sees that they are those that were sealed."""
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_the_commands_write_and_check_a_proof_and_its_texts(sealed: Seal, tmp_pa
     refused = run(*check)
     assert (refused.exit_code, "the text 'error' is not the one that was sealed" in refused.stderr) == (1, True)
     assert run("verify", "--texts", texts).exit_code == 2
+
+
+def test_of_a_row_whose_texts_were_erased_it_is_said_when_and_by_which_entry(sealed: Seal, tmp_path: Path):
+    assert run("erase", "call", "--reason", "asked to", "--db", sealed.database).exit_code == 0
+    texts = tmp_path / "texts.json"
+    told = run("proof", "call", "--db", sealed.database, "--seal", sealed.folder, "--texts", texts)
+    assert told.exit_code == 0, told.stderr
+    assert re.search(r"its texts were erased at 20\d\d-\S+Z.*: entry 1 of the erasures", " ".join(told.stderr.split()))
+    read = json.loads(texts.read_bytes())
+    assert (read["salt"], read["texts"], read["erased"]["entry"]) == ("", {}, 1)
+    proof = tmp_path / "call.tlog-proof"
+    proof.write_text(told.stdout)
+    check = ("verify", "--proof", proof, "--texts", texts, "--key", sealed.folder / VERIFIER)
+    assert "texts that were sealed so: none" in run(*check).stdout
 
 
 def test_a_proof_of_nothing_says_what_was_looked_through(sealed: Seal):
