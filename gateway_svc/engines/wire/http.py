@@ -46,6 +46,8 @@ _ERROR_BODY_S = 10.0
 """How long to wait for the body of an error; its status says enough."""
 _TURNS_OF_OTHERS = 256
 """How many pieces or events to take before other tasks have their turn: all of them may have come together."""
+_LINE_BYTES = 256
+"""So much of a piece counts as another one: lines without anything in them take 18 ms in 64 KiB."""
 
 log = structlog.get_logger(__name__)
 
@@ -197,17 +199,21 @@ class ModelServerClient:
                 take_head(response)
                 if response.status_code != 200:
                     raise await self._refusal(model, response)
-                decode, taken, left = AnswerDecoder(), itertools.count(1), AFTER_END_BYTES
+                decode, taken, left = AnswerDecoder(), 0, AFTER_END_BYTES
                 async for data in unpacked(response):
                     answer.tally.add(PIECES)
                     answer.tally.add(RESPONSE, len(data))
                     if answer.ended and (left := left - len(data)) < 0:
                         return
+                    taken += 1 + len(data) // _LINE_BYTES
                     for payload in decode.feed(data):
                         yield payload
-                        if next(taken) % _TURNS_OF_OTHERS == 0:
+                        taken += 1
+                        if taken >= _TURNS_OF_OTHERS:
+                            taken = 0
                             await asyncio.sleep(0)
-                    if next(taken) % _TURNS_OF_OTHERS == 0:
+                    if taken >= _TURNS_OF_OTHERS:
+                        taken = 0
                         await asyncio.sleep(0)
                 for payload in decode.flush():
                     yield payload
