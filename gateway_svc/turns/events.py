@@ -139,9 +139,10 @@ class TurnEvents:
         """
         with self._reading(after, holds_up) as reader:
             while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        await reader.news.wait()
+                if not reader.news.is_set():  # or a timeout is made for nothing
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(HEARTBEAT_SECONDS):
+                            await reader.news.wait()
                 if not reader.news.is_set():
                     yield pb.TurnEvent(at_ms=now_ms(), step=self._step, heartbeat=pb.Heartbeat())
                     continue
