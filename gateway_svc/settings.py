@@ -192,6 +192,10 @@ class GatewaySettings(ListenSettings, ProducerSettings):
     def _check_workers(self) -> Self:
         if self.workers > 1 and self.listen.startswith("unix:"):
             raise ValueError("GATEWAY_WORKERS: workers cannot share a Unix socket: listen on host:port, or set 1")
+        if self.workers != 1 and self.sessions is not None:
+            raise ValueError(
+                "GATEWAY_WORKERS: workers cannot share GATEWAY_SESSIONS: set 1, and start a gateway more for each core"
+            )
         return self
 
     @property
