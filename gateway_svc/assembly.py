@@ -28,8 +28,8 @@ from gateway_svc.marks import Run
 from gateway_svc.programs import NO_JAIL
 from gateway_svc.servicer import GatewayServicer, status_of
 from gateway_svc.settings import GatewaySettings
+from gateway_svc.stopping.stops import Others, Stops, record_nothing
 from gateway_svc.stopping.stops import Record as RecordControl
-from gateway_svc.stopping.stops import Stops, record_nothing
 from gateway_svc.turns.budgets import Budgets, Spending
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
@@ -117,7 +117,7 @@ class Gateway:
         if self.settings.sessions is None:
             folders.insert(0, self.settings.state_dir / "sessions")
         trouble = trouble or await asyncio.to_thread(why_not_writable, *folders)
-        return trouble or await self.conversations.trouble() or await self.check()
+        return trouble or self.stops.trouble() or await self.conversations.trouble() or await self.check()
 
     async def detail(self) -> str:
         """What an operator should look at: stops, the record, the rules, the jail for commands."""
@@ -152,6 +152,7 @@ class Gateway:
             stack.callback(self.run.close)
             stack.push_async_callback(self.conversations.aclose)
             self.conversations.start()
+            await self.stops.begin()
             stack.callback(self.turns.close)
             if self.tracing:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
@@ -167,7 +168,7 @@ class Gateway:
                 stack.push_async_callback(runner.aclose)
             # Those that the drain time was too short for: their rows must still reach the spool.
             stack.push_async_callback(self.turns.cancel_all)
-            beside = [self._recover(), *([self.retention.run()] if self.retention else [])]
+            beside = [self._recover(), self.stops.follow(), *([self.retention.run()] if self.retention else [])]
             for task in map(asyncio.create_task, beside):
                 stack.push_async_callback(asyncio.wait, [task])
                 stack.callback(task.cancel)
@@ -200,8 +201,15 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
         registry.register(RecordCollector(audited.record))
     if audited and audited.mcp:
         registry.register(McpCollector(audited.mcp.states))
+    spending = conversations.spending or Spending(settings.state_dir)
     ask = audited.ledger.ask if audited and audited.ledger else None
-    stops = Stops(settings.state_dir, audited.record_control if audited else record_nothing, peers)
+    others: Others | None = peers
+    if conversations.calls is not None:
+        from gateway_svc.replicas import Replicas
+
+        others = replicas = Replicas(conversations.calls)
+    record_control = audited.record_control if audited else record_nothing
+    stops = Stops(settings.state_dir, record_control, others, conversations.stops)
     registry.register(StopsCollector(stops))
     turns = Turns(
         sessions,
@@ -211,7 +219,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
         status_of,
         Requests(settings.state_dir),
         Telemetry(metrics, tracing),
-        Budgets(settings.budgets, Spending(settings.state_dir), ask, strict=settings.audit_mode == "strict"),
+        Budgets(settings.budgets, spending, ask, strict=settings.audit_mode == "strict"),
         _capacity(settings, worker),
         audited.synced if audited else None,
         Memory(settings.state_dir / "claude").forget,
@@ -227,9 +235,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
     approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)
     run = Run(settings.state_dir)
     if conversations.calls is not None:
-        from gateway_svc.replicas import answering
-
-        conversations.calls.answer = answering(servicer, approvals)
+        replicas.answer_for(servicer, approvals, stops)
     return Gateway(
         settings, conversations, turns, servicer, approvals, stops, runners, check, audited, tracing, run, retention
     )

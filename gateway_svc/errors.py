@@ -128,6 +128,11 @@ class Busy(GatewayError):
 
     code = "busy"
 
+    def __init__(self, message: str, gateway: int | None = None) -> None:
+        super().__init__(message)
+        self.gateway = gateway
+        """Which of those that share sessions runs what is asked for, if it is known that one does."""
+
 
 class EngineNotConfigured(_AboutOne):
     """The engine exists, but this deployment has not configured it."""

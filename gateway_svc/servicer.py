@@ -48,6 +48,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
 }
 RETRY_AFTER_SECONDS: Mapping[type[Exception], float] = {
     errors.Busy: 1.0,
+    errors.StoreUnavailable: 1.0,
     errors.DiskFull: 5.0,
     errors.Overloaded: 1.0,
     errors.ShuttingDown: 1.0,

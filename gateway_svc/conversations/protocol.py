@@ -11,6 +11,8 @@ from gateway_svc.messages import Message
 if TYPE_CHECKING:
     from gateway_svc.conversations.postgres.calls import Calls
     from gateway_svc.conversations.postgres.requests import SharedRequests
+    from gateway_svc.stopping.kept import SharedStops
+    from gateway_svc.turns.budgets import Spent
 
 
 class Lease(Protocol):
@@ -64,6 +66,12 @@ class Conversations(Protocol):
     """Between the gateways that share it; None where they cannot call each other."""
     requests: "SharedRequests | None"
     """Those that one of the gateways that share it runs; None where each knows its own."""
+
+    stops: "SharedStops | None"
+    """Of all gateways that share it; None where each keeps its own."""
+
+    spending: "Spent | None"
+    """What labels have spent at all gateways that share it; None where each state directory has its own."""
 
     def start(self) -> None:
         """Begins what the home does beside calls. It belongs to the loop that it is started in, or used in first."""

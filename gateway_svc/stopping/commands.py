@@ -45,7 +45,7 @@ def stop(
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Refuse turns and tool calls from now on, and end those that run, on this one gateway.
+    """Refuse turns and tool calls from now on, and end those that run, wherever sessions are shared.
 
     Give one thing that is to be stopped. Takes the role admin. Exit code 1 if something still runs after 10 seconds.
     """
@@ -89,7 +89,7 @@ def resume(
     reason: Annotated[str, Option(help="Why; kept on the record.")],
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Lift a stop on this one gateway. What it ended stays ended."""
+    """Lift a stop, at all gateways that share it. What it ended stays ended."""
     if not is_whole(stop_id):
         in_force = _ask(target, "ListStops", pb.ListStopsRequest()).stops
         newest_first = sorted(in_force, key=lambda one: one.at_ms, reverse=True)

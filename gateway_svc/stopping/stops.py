@@ -1,41 +1,41 @@
-"""The stops in force: in memory, where they count at once, and in a file, where the next start finds them."""
+"""The stops in force: in memory, where they count at once, and where the next start finds them (kept.py).
+
+Gateways that share sessions share their stops too. Each keeps up with what is kept there, and whoever stops agents
+asks the others besides, so that the answer tells what was ended at all of them.
+"""
 
 import asyncio
-import fcntl
-import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-from google.protobuf import json_format
 from onrecord.audit.v1 import audit_pb2
 from onrecord.gateway.v1 import control_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.undisturbed import to_its_end
-from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, SettingsError, StoreUnavailable, storing
+from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, StoreUnavailable, storing
+from gateway_svc.stopping.kept import MAX_LIFTED, FileOfStops, KeptStops, NoFile, Ours, SharedStops
 from gateway_svc.stopping.stop import check_reason, check_scope
 from gateway_svc.stopping.turns import StoppableTurn
-from recording.locks import sync_folder
-from recording.replacing import replace_file
 from service_kit.producing.stop import Subject, scope_text
 
 MAX_STOPS = 100
-MAX_LIFTED = 1000
-"""How many of the stops that were lifted are remembered, so that a Resume may be tried again."""
 END_SECONDS = 10.0
 """How long an answer waits for the end of what a stop ends."""
+LOOK_SECONDS = 1.0
+"""How often it is looked for stops of other gateways, of which nobody may have told this one."""
 COUNTED = ("turn_refused", "turn_ended", "call_refused", "call_ended")
-_VERSION = 1
 
 log = structlog.get_logger(__name__)
 
 
 class Others(Protocol):
-    """The other processes of this gateway: what is stopped in one is stopped in all."""
+    """The other processes of this gateway, or the gateways that share sessions: what is stopped in one is in all."""
 
     async def stop(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> list[pb.StopAgentsResponse]:
         """Has a stop hold in all, and returns what it ended in each.
@@ -66,20 +66,39 @@ class Stops:
     """All stops of a gateway, and the turns that they reach."""
 
     def __init__(
-        self, state_dir: Path | None = None, record: Record = record_nothing, others: Others | None = None
+        self,
+        state_dir: Path | None = None,
+        record: Record = record_nothing,
+        others: Others | None = None,
+        shared: SharedStops | None = None,
     ) -> None:
         """Reads the stops that an earlier run has left in force; without a state_dir they end with the process.
+
+        shared: where gateways keep their stops together, and not in state_dir; those that are there move.
 
         Raises:
             SettingsError: the file cannot be read as stops. What is stopped is then not known.
             OSError: it cannot be read at all.
         """
-        self._path = state_dir / "stops.json" if state_dir else None
+        self._file = FileOfStops(state_dir) if state_dir else NoFile()
+        self._shared = shared
+        self._kept: KeptStops = shared or self._file
         self._record = record
         self._others = others
-        self._in_force, self._lifted = _load(self._path) if self._path else ((), [])
+        self._in_force, self._lifted = self._file.load()
+        self._is_moving = bool(shared and self._in_force)
+        self._told = set[str]()
+        """The stops that the gateways' common place has."""
+        self._let_end = set[str]()
+        """The stops that let running calls go on."""
+        self._early: dict[str, list[asyncio.Future[Any]]] = {}
+        """What stops have ended here before who made them asked: the answer tells it."""
+        self._unknown = "" if shared is None else "they were not read yet"
+        self._is_known = shared is None
+        """Whether what is stopped was known at least once; then the last that was known counts."""
         self._turns: set[StoppableTurn] = set()
         self._changing = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self.counts = Counter[str](dict.fromkeys(COUNTED, 0))
         """How much was refused or ended."""
         for stop in self._in_force:
@@ -89,15 +108,35 @@ class Stops:
         """The stops in force, the oldest first."""
         return self._in_force
 
+    def check_known(self) -> None:
+        """Looks whether it is known what is stopped.
+
+        Raises:
+            StoreUnavailable: it was never read since the start.
+        """
+        if not self._is_known:
+            raise StoreUnavailable(self.trouble())
+
+    def trouble(self) -> str:
+        """Why nothing may begin here yet; empty if it may."""
+        return "" if self._is_known else f"what is stopped is not known: {self._unknown}"
+
     def detail(self) -> str:
         """What health says of them; empty when there are none."""
-        if not self._in_force:
-            return ""
-        everything = any(stop.scope.HasField("everything") for stop in self._in_force)
-        return f"stops in force: {len(self._in_force)}" + (", of everything" if everything else "")
+        told = [f"the stops that gateways share cannot be read, the last known hold: {self._unknown}"]
+        told = told if self._is_known and self._unknown else []
+        if self._in_force:
+            everything = any(stop.scope.HasField("everything") for stop in self._in_force)
+            told.insert(0, f"stops in force: {len(self._in_force)}" + (", of everything" if everything else ""))
+        return "; ".join(told)
 
     def turn(self, subject: Subject) -> StoppableTurn:
-        """A new turn, which stops reach from when it is watched."""
+        """A new turn, which stops reach from when it is watched.
+
+        Raises:
+            StoreUnavailable: it is not known what is stopped.
+        """
+        self.check_known()
         return StoppableTurn(subject, self.in_force, self.counts)
 
     def watch(self, turn: StoppableTurn, task: "asyncio.Task[Any]") -> None:
@@ -143,6 +182,8 @@ class Stops:
         # From here on it holds, whatever else fails; what runs is ended before anything is waited for.
         endings = self._apply(request, stop)
         elsewhere = asyncio.ensure_future(self._others.stop(request, stop)) if self._others else None
+        if elsewhere:
+            elsewhere.add_done_callback(lambda task: task.cancelled() or task.exception())  # else asyncio tells it
         if is_new:
             log.warning("agents.stopped", stop_id=stop.id, scope=scope_text(stop.scope), stopped_by=principal)
             await self._tell(audit_pb2.CONTROL_KIND_STOP, stop, principal, stop.reason)
@@ -156,18 +197,81 @@ class Stops:
         return answer
 
     async def adopt(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> pb.StopAgentsResponse:
-        """Has a stop hold that another process of this gateway made, and puts on the record and on disk."""
-        if all(one.id != stop.id for one in self._in_force) and stop.id not in self._lifted:
-            self._in_force += (stop,)
-        return await self._ended(request, stop, self._apply(request, stop))
+        """Has a stop hold that another process, or gateway, made, and puts on the record and where it is kept."""
+        endings = self._adopt(stop, lets_calls_end=request.let_running_calls_end)
+        early = self._early.pop(stop.id, [])
+        return await self._ended(request, stop, list(dict.fromkeys([*early, *endings])))
 
     def forget(self, stop_id: str) -> None:
-        """Lifts a stop that another process of this gateway has lifted."""
-        self._in_force = tuple(one for one in self._in_force if one.id != stop_id)
-        self._lifted = [*self._lifted, stop_id][-MAX_LIFTED:]
+        """Lifts a stop that another process, or gateway, has lifted."""
+        self._forget(stop_id)
+
+    async def begin(self) -> None:
+        """Reads the stops that gateways share, if that can be done now: until it was, nothing begins here."""
+        with suppress(StoreUnavailable):
+            await self._look()
+
+    async def follow(self) -> None:
+        """Keeps up with the stops that gateways share, until it is cancelled."""
+        while (shared := self._shared) is not None:
+            shared.changed.clear()
+            with suppress(StoreUnavailable):
+                await self._look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await shared.changed.wait()
+
+    async def _look(self, *ids: str) -> None:
+        """Tells what the others may not know, and does what they have told. ids: of stops that may have been lifted.
+
+        Raises:
+            StoreUnavailable: that cannot be done now. The last that was known holds.
+        """
+        if self._shared is None:
+            return
+        async with self._looking:
+            held = {stop.id: stop for stop in self._in_force}
+            untold = [Ours(stop, stop.id in self._let_end) for stop in held.values() if stop.id not in self._told]
+            try:
+                found = await self._shared.exchange(untold, {*held, *ids})
+            except StoreUnavailable as error:
+                if not self._unknown:
+                    log.warning("stops.unreadable", reason=str(error))
+                self._unknown = str(error)
+                raise
+            self._unknown, self._is_known = "", True
+            self._told = {ours.stop.id for ours in found.in_force}
+            self._forget(*found.lifted)  # one that is just not there any more stays, and is told again
+            for stop, lets_calls_end in found.in_force:
+                if stop.id not in held:
+                    self._early[stop.id] = self._adopt(stop, lets_calls_end=lets_calls_end)
+            if self._is_moving:
+                self._file.remove()
+                self._is_moving = False
+
+    def _adopt(self, stop: pb.Stop, *, lets_calls_end: bool) -> "list[asyncio.Future[Any]]":
+        """Has a stop hold that was made elsewhere; returns what it ends."""
+        if stop.id in self._lifted:
+            return []
+        if all(one.id != stop.id for one in self._in_force):
+            self._in_force = tuple(sorted((*self._in_force, stop), key=lambda one: (one.at_ms, one.id)))
+            log.warning("agents.stopped", stop_id=stop.id, scope=scope_text(stop.scope), stopped_by=stop.principal)
+        return self._apply(pb.StopAgentsRequest(let_running_calls_end=lets_calls_end), stop)
+
+    def _forget(self, *stop_ids: str) -> None:
+        gone = set(stop_ids)
+        self._in_force = tuple(one for one in self._in_force if one.id not in gone)
+        self._lifted = [*(one for one in self._lifted if one not in gone), *stop_ids][-MAX_LIFTED:]
+        self._let_end -= gone
+        for stop_id in gone:
+            self._early.pop(stop_id, None)
 
     def _apply(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> "list[asyncio.Future[Any]]":
         let_end = request.let_running_calls_end
+        if let_end:
+            self._let_end.add(stop.id)
+        else:
+            self._let_end.discard(stop.id)
         return [ending for turn in list(self._turns) for ending in list(turn.apply(stop, let_calls_end=let_end))]
 
     async def _ended(
@@ -199,6 +303,7 @@ class Stops:
 
     async def _resume(self, request: pb.ResumeRequest, principal: str) -> None:
         async with self._changing:
+            await self._look(request.stop_id)
             stop = next((one for one in self._in_force if one.id == request.stop_id), None)
             if stop is None:
                 if request.stop_id in self._lifted:
@@ -207,18 +312,14 @@ class Stops:
                     return
                 raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
             await self._tell(audit_pb2.CONTROL_KIND_RESUME, stop, principal, request.reason)
-            lifted = [*self._lifted, stop.id][-MAX_LIFTED:]
-            left = [one for one in self._in_force if one is not stop]
             with storing():
-                unsynced = await asyncio.to_thread(_save, self._path, left, lifted)
-            # Of what is in force now: a stop that came meanwhile waits to be written.
-            self._in_force = tuple(one for one in self._in_force if one is not stop)
-            self._lifted = lifted
-            if self._others:
-                await self._others.resume(stop.id)
+                unsynced = await self._kept.save(self._in_force, [*self._lifted, stop.id])
+            self._forget(stop.id)
             log.warning("agents.resumed", stop_id=stop.id, scope=scope_text(stop.scope), resumed_by=principal)
             if unsynced:  # the next start reads it as lifted, so it is; a loss of power may bring it back
                 log.warning("agents.resume_unsynced", stop_id=stop.id, error=str(unsynced))
+            if self._others:
+                await self._others.resume(stop.id)
 
     async def _write(self, stop: pb.Stop) -> bool:
         """Writes what is in force; returns whether the stop still is."""
@@ -226,68 +327,18 @@ class Stops:
             if stop not in self._in_force:  # somebody has just lifted it
                 return False
             try:
+                if self._shared is not None:
+                    await self._look()
+                    return stop in self._in_force
                 with storing():
-                    if unsynced := await asyncio.to_thread(_save, self._path, self._in_force, self._lifted):
+                    if unsynced := await self._kept.save(self._in_force, self._lifted):
                         raise unsynced
             except StoreUnavailable as error:
-                told = f"the stop {stop.id} is in force until this gateway ends, and could not be written: {error}"
+                where = "here, and elsewhere when it can be written" if self._shared else "until this gateway ends"
+                told = f"the stop {stop.id} is in force {where}, and could not be written: {error}"
                 raise type(error)(told) from error
         return True
 
     async def _tell(self, kind: audit_pb2.ControlKind.ValueType, stop: pb.Stop, principal: str, reason: str) -> None:
         scope = scope_text(stop.scope)
         await self._record(kind, scope=scope, principal=principal, reason=reason, stop_id=stop.id)
-
-
-def _save(path: Path | None, stops: Iterable[pb.Stop], lifted: list[str]) -> OSError | None:
-    """Writes them beside those of other gateways on the folder.
-
-    Returns why the file, which is there for the next start, may be the one before it after a loss of power.
-
-    Raises:
-        StoreUnavailable: the file cannot be read, and is left as it is.
-        OSError: it could not be written, and is what it was.
-    """
-    if path is None:
-        return None
-    with path.with_suffix(".lock").open("a") as lock:  # which its closing lets go
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            others, gone = _load(path)
-        except SettingsError as error:
-            raise StoreUnavailable(str(error)) from error
-        known = {*(stop.id for stop in stops), *lifted, *gone}
-        every = [*stops, *(stop for stop in others if stop.id not in known)]
-        value = {
-            "version": _VERSION,
-            "stops": [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop in every],
-            "lifted": [*dict.fromkeys([*gone, *lifted])][-MAX_LIFTED:],
-        }
-        replace_file(path, json.dumps(value, indent=1).encode() + b"\n")
-        try:
-            sync_folder(path.parent)
-        except OSError as error:
-            return error
-    return None
-
-
-def _load(path: Path) -> tuple[tuple[pb.Stop, ...], list[str]]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return (), []
-    try:
-        value = json.loads(content)
-        if value.keys() != {"version", "stops", "lifted"} or value["version"] != _VERSION:
-            raise ValueError("it is of another version")
-        stops = tuple(json_format.ParseDict(one, pb.Stop()) for one in value["stops"])
-        for stop in stops:
-            check_scope(stop.scope)
-            if not stop.id:
-                raise ValueError("a stop has no id")
-        return stops, [str(one) for one in value["lifted"]]
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is stopped is not known
-        raise SettingsError(
-            f"{path}: cannot be read as the stops in force ({type(error).__name__}): it may be damaged, or of a newer "
-            "version. Restore it, or remove it if nothing is to be stopped"
-        ) from None

@@ -1,7 +1,7 @@
 """Budgets: what a turn, a session and a label may cost. They are checked before each step.
 
-A turn's and a session's cost is with the session. What labels have spent is in a file in the state
-directory, for all gateways that share it; optionally the ledger is asked too, which knows about every gateway.
+A turn's and a session's cost is with the session. What labels have spent is in a file in the state directory, or
+in the database of sessions, for all gateways that share it; optionally the ledger is asked too, which knows them all.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import structlog
 
@@ -102,16 +102,44 @@ class Account:
         return int(datetime.fromisoformat(first_day).replace(tzinfo=UTC).timestamp()) * 1000
 
 
+class Spent(Protocol):
+    """What accounts have spent, which survives the process, and which gateways may share."""
+
+    def spent(self, account: Account) -> int:
+        """Millionths of a US dollar, as far as is known here."""
+        ...
+
+    def add(self, accounts: Sequence[Account], micros: int, now: datetime) -> None:
+        """Adds to accounts. What cannot be written is kept in memory, and retried."""
+        ...
+
+    async def look(self, accounts: Sequence[Account]) -> None:
+        """Returns when it is known here what others have spent so far, of which is heard from then on.
+
+        Raises:
+            StoreUnavailable: they cannot be asked.
+        """
+        ...
+
+
+def is_current(account: str, now: datetime) -> bool:
+    """Whether the period of an account, given as its text, is not over."""
+    return json.loads(account)[2] in {"", *(now.strftime(form) for form in _PERIOD_FORMATS.values())}
+
+
 class Spending:
-    """What accounts have spent, in a file that survives the process and that gateways may share."""
+    """See Spent: in a file, for all gateways on a state directory."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "spending.json"
         self._unwritten: dict[str, int] = {}
         """Spending that could not be written yet."""
 
+    async def look(self, accounts: Sequence[Account]) -> None:
+        """The file is read whenever it counts."""
+
     def spent(self, account: Account) -> int:
-        """Millionths of a US dollar."""
+        """See Spent."""
         return self._read().get(str(account), 0) + self._unwritten.get(str(account), 0)
 
     def add(self, accounts: Sequence[Account], micros: int, now: datetime) -> None:
@@ -120,8 +148,7 @@ class Spending:
             self._unwritten[str(account)] = self._unwritten.get(str(account), 0) + micros
         try:
             with self._locked():
-                current = {"", *(now.strftime(form) for form in _PERIOD_FORMATS.values())}
-                total = {text: spent for text, spent in self._read().items() if json.loads(text)[2] in current}
+                total = {text: spent for text, spent in self._read().items() if is_current(text, now)}
                 for text, spent in self._unwritten.items():
                     total[text] = total.get(text, 0) + spent
                 replace_file(self._path, json.dumps(total, ensure_ascii=False).encode(), synced=False)
@@ -161,7 +188,7 @@ class LabelBudgets:
     uncertain: list[str] = field(default_factory=list)
     """Warnings about accounts that the ledger could not be asked for."""
     accounts: list[Account] = field(default_factory=list)
-    spending: Spending | None = None
+    spending: Spent | None = None
 
     def add(self, micros: int) -> None:
         """Adds the cost of a request."""
@@ -175,7 +202,7 @@ class Budgets:
     def __init__(
         self,
         labels: Sequence[LabelBudget] = (),
-        spending: Spending | None = None,
+        spending: Spent | None = None,
         ask: Ask | None = None,
         *,
         strict: bool = False,
@@ -191,21 +218,21 @@ class Budgets:
 
         Raises:
             BudgetUnknown: the mode is `strict`, and the ledger does not answer.
+            StoreUnavailable: what other gateways have spent cannot be asked.
         """
         found, spending, now = LabelBudgets(spending=self._spending), self._spending, datetime.now(UTC)
         if spending is None:
             return found
-        for label in self._labels:
-            account = label.account(labels, now)
-            if account is None:
-                continue
+        accounts = [(label, account) for label in self._labels if (account := label.account(labels, now))]
+        await spending.look([account for _, account in accounts])
+        for label, account in accounts:
             elsewhere = await self._spent_elsewhere(account, spending, found)
             if account not in found.accounts:
                 found.accounts.append(account)
             found.budgets.append(Budget(account.name, label.max_micros, partial(_spent, spending, account, elsewhere)))
         return found
 
-    async def _spent_elsewhere(self, account: Account, spending: Spending, found: LabelBudgets) -> int:
+    async def _spent_elsewhere(self, account: Account, spending: Spent, found: LabelBudgets) -> int:
         """Spending that the ledger knows about and this state directory does not."""
         if self._ask is None:
             return 0
@@ -219,5 +246,5 @@ class Budgets:
             return 0
 
 
-def _spent(spending: Spending, account: Account, elsewhere: int) -> int:
+def _spent(spending: Spent, account: Account, elsewhere: int) -> int:
     return spending.spent(account) + elsewhere

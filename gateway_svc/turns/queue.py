@@ -440,7 +440,7 @@ class Turns:
             await self._keep(known)
             turn.accept()
         # The session first: a turn that waits for another turn of its session holds no slot.
-        async with self._sessions.hold(turn.session_id) as session, self._places:
+        async with self._sessions.hold(turn.session_id, patient=True) as session, self._places:
             turn.begun = True
             await self._on_session.run(session, turn, request)
 

@@ -15,6 +15,9 @@ from gateway_svc.messages import EncodedConversation, Message
 from gateway_svc.turns.events import now_ms
 from gateway_svc.turns.keyed_locks import KeyedLocks
 
+AGAIN_SECONDS = 0.1
+"""How soon a turn looks again whether another process has let its session go."""
+
 
 class Session:
     """A session that is held, so that a turn can continue it."""
@@ -108,19 +111,19 @@ class Sessions:
         await self._conversations.create(state, synced=synced)
 
     @asynccontextmanager
-    async def hold(self, session_id: str) -> AsyncIterator[Session]:
-        """Opens a session for one turn, in the order of the requests.
+    async def hold(self, session_id: str, *, patient: bool = False) -> AsyncIterator[Session]:
+        """Opens a session for one turn, in the order of the requests. patient: waits while another process has it open.
 
         Raises:
             InvalidRequest: the id is empty.
             NotFound: there is no such session.
-            Busy: another process has it open.
+            Busy: another process has it open, and it is not to be waited for.
             Damaged: what it is cannot be read.
         """
         async with self._queues.hold(session_id):
             opened = self._held[session_id] = asyncio.get_running_loop().create_future()
             try:
-                lease = await self._conversations.open(session_id)
+                lease = await self._open(session_id, patient=patient)
                 try:
                     session = Session(lease)
                     opened.set_result(session)
@@ -130,6 +133,15 @@ class Sessions:
             finally:
                 del self._held[session_id]
                 opened.cancel()
+
+    async def _open(self, session_id: str, *, patient: bool) -> Lease:
+        while True:
+            try:
+                return await self._conversations.open(session_id)
+            except Busy:
+                if not patient:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
 
     def asking_for(self, session_id: str) -> int:
         """How many hold a session here, or wait for it."""

@@ -1,19 +1,21 @@
-"""The tool calls that wait for answers, of all workers together."""
+"""The tool calls that wait for answers, of several processes together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from onrecord.gateway.v1 import approvals_pb2 as pb
 
 from gateway_svc.approvals import page_of
-from gateway_svc.errors import ShuttingDown
-from gateway_svc.workers.peers import REACH_SECONDS, Peer, Peers
+from gateway_svc.errors import ShuttingDown, StoreUnavailable
+from gateway_svc.workers.peers import REACH_SECONDS, Peers
 from service_kit.handlers import Context
 
 AGAIN_SECONDS = 0.2
+JOIN_SECONDS = 2.0
+"""How soon those that come later are followed too."""
 
 Local = Callable[[Any, Context], Any]
 
@@ -31,14 +33,26 @@ def list_pending(peers: Peers, method: str, local: Local) -> Local:
     return listed
 
 
-def watch_pending(peers: Peers, method: str, local: Local) -> Local:
-    """WatchPendingToolCalls over all workers."""
+class Other(Protocol):
+    """Another process that has calls which wait. Equal ones are the same."""
+
+    def stream(self, method: str, request: bytes) -> AsyncGenerator[bytes, None]:
+        """The answers to a call with many. Raises ShuttingDown when it is not there."""
+        ...
+
+
+Others = Callable[[], Awaitable[Sequence[Other]]]
+"""Gives those that there are now. It may raise what ends the call."""
+
+
+def watch_pending(others: Others, method: str, local: Local) -> Local:
+    """WatchPendingToolCalls here and at others, those that come later too."""
 
     async def watched(
         request: pb.WatchPendingToolCallsRequest, context: Context
     ) -> AsyncIterator[pb.WatchPendingToolCallsResponse]:
         told: asyncio.Queue[tuple[object, Any]] = asyncio.Queue(maxsize=1)
-        data = request.SerializeToString()
+        data, tasks = request.SerializeToString(), dict[object, asyncio.Task[None]]()
 
         async def own() -> None:
             try:
@@ -48,9 +62,27 @@ def watch_pending(peers: Peers, method: str, local: Local) -> Local:
             except Exception as error:  # noqa: BLE001 - whatever ends it is told by whom it is for
                 await told.put((None, error))
 
-        tasks = [asyncio.create_task(own())]
-        tasks += [asyncio.create_task(_follow(peer, method, data, told)) for peer in peers]
-        silent: set[object] = {None, *peers}
+        async def join(known: dict[Other, set[str]]) -> None:
+            while True:
+                await asyncio.sleep(JOIN_SECONDS)
+                try:
+                    there = set(await others())
+                except StoreUnavailable:
+                    continue
+                for gone in known.keys() - there:
+                    tasks.pop(gone).cancel()
+                    if ids := known.pop(gone):
+                        await told.put((gone, pb.WatchPendingToolCallsResponse(gone_ids=ids)))
+                for other in there - known.keys():
+                    known[other] = set()
+                    tasks[other] = asyncio.create_task(_follow(other, method, data, told, known[other]))
+
+        known: dict[Other, set[str]] = {other: set() for other in await others()}
+        for other, ids in known.items():
+            tasks[other] = asyncio.create_task(_follow(other, method, data, told, ids))
+        silent: set[object] = {None, *known}
+        tasks["own"] = asyncio.create_task(own())
+        tasks["join"] = asyncio.create_task(join(known))
         first = pb.WatchPendingToolCallsResponse()
         try:
             async with asyncio.timeout(REACH_SECONDS) as reaching:
@@ -67,32 +99,35 @@ def watch_pending(peers: Peers, method: str, local: Local) -> Local:
                         reaching.reschedule(None)
                         yield first
         except TimeoutError:
-            raise ShuttingDown("a worker of this gateway does not answer: it is being started again") from None
+            raise ShuttingDown("a process of those that run turns does not answer: it is being started again") from None
         finally:
-            for task in tasks:
+            ending = list(tasks.values())
+            for task in ending:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(ending)
 
     return watched
 
 
-async def _follow(peer: Peer, method: str, data: bytes, told: "asyncio.Queue[tuple[object, Any]]") -> None:
-    """Tells what waits at a worker. When it is gone, nothing of it waits any more, until it is there again."""
+async def _follow(
+    other: Other, method: str, data: bytes, told: "asyncio.Queue[tuple[object, Any]]", known: set[str]
+) -> None:
+    """Tells what waits at another; known: those. When it is gone nothing of it waits, until it is there again."""
     while True:
-        known: set[str] = set()
         try:
-            async with aclosing(peer.stream(method, data)) as answers:
+            async with aclosing(other.stream(method, data)) as answers:
                 async for answer in answers:
                     change = pb.WatchPendingToolCallsResponse.FromString(answer)
                     known |= {call.tool_call_id for call in change.added}
                     known -= set(change.gone_ids)
-                    await told.put((peer, change))
-        except ShuttingDown:
+                    await told.put((other, change))
+        except (ShuttingDown, StoreUnavailable):
             pass
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                await told.put((peer, error))
+                await told.put((other, error))
                 return
         if known:
-            await told.put((peer, pb.WatchPendingToolCallsResponse(gone_ids=known)))
+            await told.put((other, pb.WatchPendingToolCallsResponse(gone_ids=known)))
+            known.clear()
         await asyncio.sleep(AGAIN_SECONDS)

@@ -54,7 +54,7 @@ class RoutingInterceptor(HandlerInterceptor):
         elif method == _LIST:
             route = list_pending(self._peers, method, local)
         elif method == _WATCH:
-            route = watch_pending(self._peers, method, local)
+            route = watch_pending(self._others, method, local)
         else:
             return handler
         serialize: Any = handler.response_serializer
@@ -67,6 +67,9 @@ class RoutingInterceptor(HandlerInterceptor):
             response_serializer=lambda answer: answer if isinstance(answer, bytes) else serialize(answer),
         )
         return made
+
+    async def _others(self) -> list[Peer]:
+        return list(self._peers)
 
     def _single(self, method: str, local: Local) -> Local:
         async def single(request: Any, context: Context) -> Any:

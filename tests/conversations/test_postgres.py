@@ -10,13 +10,16 @@ from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from demo.postgres import PostgresServer
+from gateway_svc.conversations.postgres.database import Patience
 from gateway_svc.conversations.postgres.store import PostgresConversations
 from gateway_svc.conversations.said import Place
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import AlreadyExists, Busy, LeaseLost, SettingsError, StoreUnavailable
 from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.turns.requests import Request
-from tests.support.postgres import *  # noqa: F403 - fixtures
+from tests.support.postgres import postgres_database, postgres_server, standing_still
+
+__all__ = ["postgres_database", "postgres_server"]
 
 pytestmark = pytest.mark.postgres
 
@@ -204,7 +207,7 @@ async def test_what_is_held_by_nobody_here_is_let_go_when_the_connection_is_made
 
 
 async def test_a_server_that_is_away_for_long_is_told_and_waited_for(home, monkeypatch):
-    monkeypatch.setattr("gateway_svc.conversations.postgres.database.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("gateway_svc.conversations.postgres.store.TURN", Patience(0.5, 5.0))
     with PostgresServer(synced=False) as server:
         url = server.create_database("sessions")
         server.kill()
@@ -218,6 +221,21 @@ async def test_a_server_that_is_away_for_long_is_told_and_waited_for(home, monke
                 await asyncio.sleep(0.1)
         await (await away.open(await made(away))).close()
         await away.aclose()
+
+
+async def test_a_server_that_stands_still_holds_no_caller_up():
+    with PostgresServer(synced=False) as server:
+        home = PostgresConversations(server.create_database("sessions"))
+        session_id = await made(home)
+        with standing_still(server):
+            async with asyncio.timeout(SECONDS_TO_BEAT):
+                with pytest.raises(StoreUnavailable, match="does not answer"):
+                    await home.state(session_id, None)
+        async with asyncio.timeout(SECONDS_TO_BEAT):
+            while await home.trouble():
+                await asyncio.sleep(0.1)
+        assert (await home.state(session_id, None)).id == session_id
+        await home.aclose()
 
 
 async def test_a_record_that_is_gone_is_told_and_costs_itself_alone(home):

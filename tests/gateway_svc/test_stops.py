@@ -18,7 +18,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.script import Call, Refusal, Script, Step
 from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, SettingsError, Stopped, StoreUnavailable
 from gateway_svc.servicer import status_of
-from gateway_svc.stopping import stops as stops_module
+from gateway_svc.stopping import kept as kept_module
 from gateway_svc.stopping.stops import MAX_STOPS, Stops
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
@@ -218,7 +218,7 @@ async def test_a_stop_that_cannot_be_written_holds_and_says_so_and_none_is_lifte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(stops_module, "replace_file", full)
+        broken.setattr(kept_module, "replace_file", full)
         with pytest.raises(StoreUnavailable, match="is in force until this gateway ends"):
             await house.stop({"engine": "one"})
         [stop] = house.stops.in_force()
@@ -236,7 +236,7 @@ async def test_the_caller_the_gateway_and_its_next_start_agree_where_the_folder_
     def broken(folder: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(stops_module, "sync_folder", broken)
+    monkeypatch.setattr(kept_module, "sync_folder", broken)
     with pytest.raises(StoreUnavailable, match="is in force"):
         await stops.stop(asked({"engine": "one"}), "root")
     [stop] = stops.in_force()

@@ -4,14 +4,34 @@ A conftest takes the fixtures by `from tests.support.postgres import *`, and tes
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from demo.postgres import MISSING, PostgresServer, find_binaries
 
-__all__ = ["postgres_database", "postgres_server"]
+__all__ = ["postgres_database", "postgres_server", "standing_still"]
+
+
+@contextmanager
+def standing_still(server: PostgresServer) -> Iterator[None]:
+    """A server that takes connections and says nothing: all of its processes are paused."""
+    pids = [server.pid, *_children(server.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _children(parent: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 @pytest.fixture(scope="session")

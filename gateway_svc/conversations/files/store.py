@@ -32,6 +32,8 @@ from service_kit.paging import MAX_PAGE_BYTES
 if TYPE_CHECKING:
     from gateway_svc.conversations.postgres.calls import Calls
     from gateway_svc.conversations.postgres.requests import SharedRequests
+    from gateway_svc.stopping.kept import SharedStops
+    from gateway_svc.turns.budgets import Spent
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,8 @@ class FileConversations:
 
     calls: "Calls | None" = None
     requests: "SharedRequests | None" = None
+    stops: "SharedStops | None" = None
+    spending: "Spent | None" = None
 
     def __init__(
         self, state_dir: Path, *, synced: bool = True, memory_bytes: int = 2**28, keys: Keys | None = None

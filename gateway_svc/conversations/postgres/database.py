@@ -5,10 +5,11 @@ the URL or a password.
 """
 
 import asyncio
+import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 import structlog
@@ -23,9 +24,24 @@ from service_kit.paging import KEY_BYTES, use_key
 
 OLDEST = 150_000
 """The oldest server, as libpq tells its version: 15."""
-PATIENCE_SECONDS = 20.0
-"""How long a call outlasts a server that is away, as during its restart."""
 CONNECTIONS = 10
+
+
+class Patience(NamedTuple):
+    """How long a server is waited for."""
+
+    away_seconds: float
+    """That is away, as during its restart."""
+    answer_seconds: float
+    """That says nothing, as one that stands still."""
+
+
+CALLER = Patience(2.0, 5.0)
+"""Of what a caller waits for, who is to hear soon that it cannot be had now."""
+TURN = Patience(20.0, 30.0)
+"""Of a turn that runs: it outlasts a restart, or a failover."""
+ONCE = Patience(0.0, 5.0)
+"""Of what is done again later."""
 
 _AGAIN_SECONDS = 0.1
 _CONNECTED_SECONDS = 1.0
@@ -51,6 +67,7 @@ _REFUSED = (
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # each attempt to connect; what counts of it is told here
 
 
 class Database:
@@ -119,7 +136,9 @@ class Database:
                 if not self._is_fit:
                     await asyncio.to_thread(self._fit)
 
-    async def ask(self, statement: str, values: Mapping[str, Any] | None = None, *, patient: bool = True) -> list[Any]:
+    async def ask(
+        self, statement: str, values: Mapping[str, Any] | None = None, patience: Patience = CALLER
+    ) -> list[Any]:
         """The rows of a statement, a transaction of its own. It may have run when its answer is lost, and runs again.
 
         Raises:
@@ -132,15 +151,15 @@ class Database:
                 cursor = await connection.execute(statement, values)
                 return await cursor.fetchall() if cursor.description else [(cursor.rowcount,)]
 
-        return await self.patiently(once, PATIENCE_SECONDS if patient else 0)
+        return await self.patiently(lambda: _within(patience.answer_seconds, once()), patience.away_seconds)
 
-    async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
+    async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
         """Returns what work returns, which is done again while the database is away.
 
         Raises:
             StoreUnavailable: it is away for too long, or cannot be used.
         """
-        deadline = time.monotonic() + (PATIENCE_SECONDS if seconds is None else seconds)
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 return await work()
@@ -182,6 +201,26 @@ class Database:
             return f"PostgreSQL answers {error.sqlstate} ({type(error).__name__})"
         text = " ".join(str(error).split())
         return text.replace(self._password, "***") if self._password else text
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Returns what work returns, or leaves it to its end, which of a server that stands still takes long.
+
+    Raises:
+        OSError: it did not return in time.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task], timeout=seconds)
+        raise
+    if task.done():
+        return task.result()
+    task.cancel()
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # else asyncio tells it
+    raise OSError("it does not answer")
 
 
 def _page_key(connection: psycopg.Connection[Any]) -> bytes:

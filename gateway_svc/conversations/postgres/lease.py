@@ -10,7 +10,7 @@ from onrecord.common.v1 import common_pb2
 from gateway_svc.conversations.encryption import Cipher
 from gateway_svc.conversations.memory import History
 from gateway_svc.conversations.messages import encode
-from gateway_svc.conversations.postgres.database import Database
+from gateway_svc.conversations.postgres.database import TURN, Database
 from gateway_svc.conversations.postgres.reading import digest_of
 from gateway_svc.conversations.records import SUMS, record_of
 from gateway_svc.conversations.session import SessionState
@@ -177,7 +177,7 @@ class PostgresLease:
         due = [record for record in self._unsynced if self._written < record[0] <= values["last"]]
         numbers, kinds, payloads = map(list, zip(*due, strict=True)) if due else ([], [], [])
         more = {"numbers": numbers, "kinds": kinds, "payloads": payloads, "bytes": sum(map(len, payloads))}
-        rows = await self._owner.database.ask(statement, {**values, **more, "first": self._written + 1})
+        rows = await self._owner.database.ask(statement, {**values, **more, "first": self._written + 1}, TURN)
         return bool(rows[0][0])
 
     async def _look(self) -> None:
@@ -187,7 +187,7 @@ class PostgresLease:
             LeaseLost: another has taken the session.
             StoreUnavailable: the database has lost what it had promised to keep, or has what is not this lease's.
         """
-        rows = await self._owner.database.ask(_LOOK, self.ids)
+        rows = await self._owner.database.ask(_LOOK, self.ids, TURN)
         if not rows:
             raise LeaseLost(
                 f"another gateway has taken session {self.ids['id']} over, since this one did not answer: "

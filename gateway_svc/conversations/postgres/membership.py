@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 
-from gateway_svc.conversations.postgres.database import Database
+from gateway_svc.conversations.postgres.database import CALLER, Database, Patience
 from gateway_svc.conversations.postgres.migrate import LOCK
 from gateway_svc.errors import SettingsError
 
@@ -16,7 +16,8 @@ BEAT_SECONDS = 3.0
 GONE_SECONDS = 15.0
 """A gateway that has not told for so long that it lives, by the server's clock, may be succeeded: it hangs."""
 _AGAIN_SECONDS = 0.2
-_LOCK_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
+"""How long a server may say nothing until it counts as away."""
 
 _HELD = f"""SELECT objid::bigint AS number, pid FROM pg_locks
     WHERE locktype = 'advisory' AND classid::bigint = {LOCK[0]} AND objsubid = 2 AND granted
@@ -28,8 +29,8 @@ ALIVE = f"""alive AS MATERIALIZED (
 )"""
 """A part of a statement: the numbers of the gateways that live."""
 
-OnNote = Callable[[str], Awaitable[None]]
-"""Is called with the channel of a notification, and must not raise."""
+OnNote = Callable[[str, str], Awaitable[None]]
+"""Is called with the channel and the payload of a notification, and must not raise."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class Membership:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="sessions' database")
 
-    async def number(self) -> int:
+    async def number(self, patience: Patience = CALLER) -> int:
         """The number of this gateway, once it holds it.
 
         Raises:
@@ -78,7 +79,12 @@ class Membership:
                     raise OSError(self._why) from None
             return self._number
 
-        return await self._database.patiently(joined)
+        return await self._database.patiently(joined, patience.away_seconds)
+
+    @property
+    def known(self) -> int:
+        """The number of this gateway, if it was ever told one; else 0."""
+        return self._number
 
     def trouble(self) -> str:
         """Why this gateway is none of them now; empty if it is."""
@@ -89,18 +95,20 @@ class Membership:
             try:
                 await self._database.fit()
                 async with await psycopg.AsyncConnection.connect(self._database.conninfo, autocommit=True) as link:
-                    await self._join(link)
-                    for channel in self.channels:
-                        await link.execute(f"LISTEN {channel}")
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        await self._join(link)
+                        for channel in self.channels:
+                            await link.execute(f"LISTEN {channel}")
                     self._joined.set()
                     await self._on_beat(joined=True)
                     while True:
-                        async for note in link.notifies(timeout=BEAT_SECONDS, stop_after=1):
-                            await self._on_note(note.channel)
-                        await self._beat(link)
+                        async for note in link.notifies(timeout=BEAT_SECONDS):
+                            await self._on_note(note.channel, note.payload)
+                        async with asyncio.timeout(_ANSWER_SECONDS):
+                            await self._beat(link)
                         await self._on_beat(joined=False)
             except (psycopg.Error, SettingsError, OSError) as error:
-                self._why = self._database.why(error)
+                self._why = self._database.why(error) or "it does not answer"
                 if self._joined.is_set():
                     log.warning("sessions.database_away", reason=self._why)
                 self._joined.clear()
@@ -117,8 +125,7 @@ class Membership:
             cursor = await link.execute("INSERT INTO gateways (beat_at) VALUES (clock_timestamp()) RETURNING number")
             row = await cursor.fetchone()
             self._number = int(row[0]) if row else 0
-        async with asyncio.timeout(_LOCK_SECONDS):
-            await link.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK[0], self._number))
+        await link.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK[0], self._number))
         await self._beat(link)
         log.info("sessions.database_joined", gateway=self._number)
 

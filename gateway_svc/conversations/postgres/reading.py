@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gateway_svc.conversations.encryption import Cipher
 from gateway_svc.conversations.history import mended
 from gateway_svc.conversations.memory import History, Kept
-from gateway_svc.conversations.postgres.database import Database
+from gateway_svc.conversations.postgres.database import TURN, Database
 from gateway_svc.conversations.records import MAX_READ_BYTES, USER, Found
 from gateway_svc.conversations.said import Place, Said, SaidPage
 from service_kit.paging import MAX_PAGE_BYTES
@@ -55,7 +55,7 @@ async def read(database: Database, cipher: Cipher, session_id: str, records: int
         StoreUnavailable: the database cannot be used now.
     """
     if kept is not None and 0 < kept.end <= records:
-        rows = await database.ask(_FROM, {"id": session_id, "start": kept.end})
+        rows = await database.ask(_FROM, {"id": session_id, "start": kept.end}, TURN)
         if rows and rows[0][0] == kept.end and digest_of(rows[0][2]) == kept.identity:
             found = _found(cipher, rows[1:], kept.end + 1, records)
             if not found.holes:
@@ -64,9 +64,9 @@ async def read(database: Database, cipher: Cipher, session_id: str, records: int
                 return Read(kept.history, found.number - 1, digest_of(rows[-1][2]))
     start = 1
     if size > MAX_READ_BYTES:
-        begin = await database.ask(_BEGIN, {"id": session_id, "most": MAX_READ_BYTES})
+        begin = await database.ask(_BEGIN, {"id": session_id, "most": MAX_READ_BYTES}, TURN)
         start = int(begin[0][0] or records)
-    rows = await database.ask(_FROM, {"id": session_id, "start": start})
+    rows = await database.ask(_FROM, {"id": session_id, "start": start}, TURN)
     cut = next((at for at, row in enumerate(rows) if row[1] == USER), 0) if start > 1 else 0
     found = _found(cipher, rows[cut:], start + cut, records)
     found.left_out += start + cut - 1

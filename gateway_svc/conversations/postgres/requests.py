@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import structlog
 
-from gateway_svc.conversations.postgres.database import Database
+from gateway_svc.conversations.postgres.database import ONCE, Database
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
 from gateway_svc.errors import AlreadyExists, Busy, StoreUnavailable
 from gateway_svc.turns.kept import KEEP_SECONDS
@@ -25,7 +25,7 @@ ON CONFLICT (caller, request_id)
 DO UPDATE SET digest = excluded.digest, claim = excluded.claim, holder = excluded.holder, ended_at = NULL
 WHERE known.turn_id = '' AND known.holder NOT IN (SELECT number FROM alive)"""
 _FIND = f"""WITH {ALIVE}
-SELECT claim::text, digest, session_id, turn_id, accepted_ms, finished, holder IN (SELECT number FROM alive)
+SELECT claim::text, digest, session_id, turn_id, accepted_ms, finished, holder IN (SELECT number FROM alive), holder
 FROM gateway_requests WHERE {_KEY}"""
 _TELL = f"""UPDATE gateway_requests SET session_id = %(session_id)s, turn_id = %(turn_id)s,
     accepted_ms = %(accepted_ms)s, finished = %(finished)s,
@@ -70,7 +70,7 @@ class SharedRequests:
         while not rows:  # one that is in the way may be released before it is looked at
             await self._database.ask(_CLAIM, mine)
             rows = await self._database.ask(_FIND, key)
-        found, its_digest, session_id, turn_id, accepted_ms, finished, is_alive = rows[0]
+        found, its_digest, session_id, turn_id, accepted_ms, finished, is_alive, holder = rows[0]
         if found == claim:
             return None
         del self._claims[caller, request_id]
@@ -79,7 +79,8 @@ class SharedRequests:
                 "request_id stands for another request already: take a new one for each", "request", request_id
             )
         if finished is None and (is_alive or not turn_id):
-            raise Busy("the turn of this request runs at another gateway: send it again to hear how it has ended")
+            told = "the turn of this request runs at another gateway: send it again to hear how it has ended"
+            raise Busy(told, holder)
         return Request(caller, request_id, digest, session_id, turn_id, accepted_ms, finished=finished)
 
     async def begun(self, request: Request) -> None:
@@ -115,15 +116,15 @@ class SharedRequests:
             with suppress(StoreUnavailable):
                 while self._untold:
                     claim, (statement, values) = next(iter(self._untold.items()))
-                    await self._database.ask(statement, values, patient=False)
+                    await self._database.ask(statement, values, ONCE)
                     del self._untold[claim]
 
     async def look(self) -> None:
         """With each beat: tells what is untold, and forgets what ended an hour ago, by the server's clock."""
         await self.tell()
         with suppress(StoreUnavailable):
-            await self._database.ask(_GONE, patient=False)
-            await self._database.ask(_FORGET, patient=False)
+            await self._database.ask(_GONE, patience=ONCE)
+            await self._database.ask(_FORGET, patience=ONCE)
 
     async def aclose(self) -> None:
         """Tells what can be told now."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from gateway_svc.conversations.encryption import Cipher, NotGenuine
-from gateway_svc.conversations.postgres.database import Database
+from gateway_svc.conversations.postgres.database import TURN, Database
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.stored import encode_prompt, encode_state
 from gateway_svc.errors import LeaseLost
@@ -50,7 +50,7 @@ async def rewrite(
     if cipher.encrypts:
         await _rewrite_records(database, ids, cipher)
     values = {"state": encode_state(state, records, cipher), "prompt": encode_prompt(state, cipher)}
-    rows = await database.ask(_PUT_STATE, {**ids, **values})
+    rows = await database.ask(_PUT_STATE, {**ids, **values}, TURN)
     if not rows[0][0]:
         raise _lost(ids)
     cipher.takes_clear = not cipher.encrypts
@@ -70,7 +70,7 @@ async def _rewrite_records(database: Database, ids: Mapping[str, Any], cipher: C
                 payloads.append(cipher.encrypt(kind, number, cipher.decrypt(kind, number, payload)))
                 numbers.append(number)
         if numbers:
-            written = await database.ask(_PUT, {**ids, "numbers": numbers, "payloads": payloads})
+            written = await database.ask(_PUT, {**ids, "numbers": numbers, "payloads": payloads}, TURN)
             if not written[0][0]:
                 raise _lost(ids)
 

@@ -11,20 +11,24 @@ from onrecord.common.v1 import common_pb2
 from gateway_svc.conversations.encryption import Cipher, Keys, NotGenuine, is_encrypted
 from gateway_svc.conversations.memory import Kept, Memory
 from gateway_svc.conversations.postgres.calls import ANSWERS, CALLS, Calls
-from gateway_svc.conversations.postgres.database import Database
+from gateway_svc.conversations.postgres.database import ONCE, TURN, Database
 from gateway_svc.conversations.postgres.lease import UNSYNCED, PostgresLease
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
 from gateway_svc.conversations.postgres.noted_keys import NOTE_ONLY
 from gateway_svc.conversations.postgres.reading import read, said_page
 from gateway_svc.conversations.postgres.requests import SharedRequests
 from gateway_svc.conversations.postgres.rewriting import rewrite
+from gateway_svc.conversations.postgres.spending import SPENDING, PostgresSpending
+from gateway_svc.conversations.postgres.stops import STOPS, PostgresStops
 from gateway_svc.conversations.records import SUMS
 from gateway_svc.conversations.said import Place, SaidPage
 from gateway_svc.conversations.session import SESSION_ID, SessionState
 from gateway_svc.conversations.stored import decode_state, encode_prompt, encode_state
 from gateway_svc.conversations.undisturbed import whole
 from gateway_svc.errors import Busy, Damaged, InvalidRequest, KeyMissing, NotFound, StoreUnavailable
+from gateway_svc.stopping.kept import SharedStops
 from gateway_svc.turns.account import Totals
+from gateway_svc.turns.budgets import Spent
 from service_kit.paging import MAX_PAGE_BYTES
 
 LEFT = 0
@@ -90,9 +94,13 @@ class PostgresConversations:
         self._keys = keys or Keys()
         self.database = Database(url, self._keys)
         self.synced = synced
-        self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS))
+        self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS, STOPS, SPENDING))
         self._calls = Calls(self.database, self._membership)
         self.calls: Calls | None = self._calls
+        self._stops = PostgresStops(self.database)
+        self.stops: SharedStops | None = self._stops
+        self._spending = PostgresSpending(self.database, self._membership)
+        self.spending: Spent | None = self._spending
         self._requests = SharedRequests(self.database, self._membership)
         self.requests: SharedRequests | None = self._requests
         self._memory = Memory(memory_bytes)
@@ -121,7 +129,7 @@ class PostgresConversations:
                 records = taken.records
                 if told > records:  # some were taken away: the numbers of what was there are not used again
                     records = told
-                    await self.database.ask(_COUNT, {**taken.ids, "records": records})
+                    await self.database.ask(_COUNT, {**taken.ids, "records": records}, TURN)
                 kept = self._memory.take(session_id)
                 found = await read(self.database, taken.cipher, session_id, records, taken.size, kept)
             except BaseException as error:
@@ -131,7 +139,7 @@ class PostgresConversations:
         return PostgresLease(self, taken.cipher, state, found.history, taken.ids, found.records, found.last)
 
     async def _take(self, session_id: str, holder: int) -> "_Taken":
-        rows = await self.database.ask(_OPEN, {"id": session_id, "holder": holder})
+        rows = await self.database.ask(_OPEN, {"id": session_id, "holder": holder}, TURN)
         if not rows:
             raise await self._why_not(session_id)
         fence, owner, *kept = rows[0][:7]
@@ -146,7 +154,7 @@ class PostgresConversations:
             raise _busy(session_id)
         self._held.add(session_id)
         try:
-            yield await self._membership.number()
+            yield await self._membership.number(TURN)
         finally:
             self._held.discard(session_id)
 
@@ -166,13 +174,15 @@ class PostgresConversations:
 
     async def _let_go(self, ids: Mapping[str, Any], *, in_order: bool) -> None:
         try:
-            await self.database.ask(_RELEASE, {**ids, "left": None if in_order else LEFT})
+            await self.database.ask(_RELEASE, {**ids, "left": None if in_order else LEFT}, TURN)
         except StoreUnavailable as error:
             log.warning("session.not_released", session_id=ids["id"], reason=str(error))
             self._is_swept = False
 
     async def _on_beat(self, *, joined: bool) -> None:
         """Lets go what this gateway does not hold, though the database says so: it was away, or a crash undid that."""
+        if joined:  # what was told meanwhile was told to nobody
+            self._stops.changed.set()
         await self._calls.look(clean=True)
         await self._requests.look()
         self._is_swept &= not joined
@@ -180,11 +190,16 @@ class PostgresConversations:
             return
         with suppress(StoreUnavailable):
             holder = await self._membership.number()
-            await self.database.ask(_SWEEP, {"holder": holder, "held": list(self._held), "left": LEFT}, patient=False)
+            await self.database.ask(_SWEEP, {"holder": holder, "held": list(self._held), "left": LEFT}, ONCE)
             self._is_swept = True
 
-    async def _on_note(self, channel: str) -> None:
-        await self._calls.notified(channel)
+    async def _on_note(self, channel: str, payload: str) -> None:
+        if channel == STOPS:
+            self._stops.changed.set()
+        elif channel == SPENDING:
+            self._spending.notified()
+        else:
+            await self._calls.notified(channel, payload)
 
     def start(self) -> None:
         """Joins the gateways that share the database, as soon as it can be reached."""
@@ -230,7 +245,7 @@ class PostgresConversations:
 
     async def remove(self, session_id: str) -> None:
         async with self._taking(session_id) as holder:
-            rows = await self.database.ask(_REMOVE, {"id": session_id, "holder": holder})
+            rows = await self.database.ask(_REMOVE, {"id": session_id, "holder": holder}, TURN)
             if not rows[0][0]:
                 raise await self._why_not(session_id)
             self._memory.take(session_id)
@@ -261,7 +276,7 @@ class PostgresConversations:
 
     async def trouble(self) -> str:
         try:
-            await self.database.ask("SELECT 1", patient=False)
+            await self.database.ask("SELECT 1", patience=ONCE)
         except StoreUnavailable as error:
             return str(error)
         return self._membership.trouble()
@@ -269,6 +284,7 @@ class PostgresConversations:
     async def aclose(self) -> None:
         await self._calls.aclose()
         await self._requests.aclose()
+        await self._spending.aclose()
         await self._membership.aclose()
         await self.database.aclose()
 

@@ -38,8 +38,8 @@ class GatewayServiceStub:
     another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
 
     A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
-    session), ALREADY_EXISTS (the request_id stands for another request), ABORTED (the request_id's turn runs at another
-    gateway that shares sessions: send it again later), FAILED_PRECONDITION (engine not configured, or stopped: see
+    session), ALREADY_EXISTS (the request_id stands for another request), ABORTED (the request_id goes from one
+    gateway that shares sessions to the next: send it again), FAILED_PRECONDITION (engine not configured, or stopped: see
     ControlService),
     RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
     event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
@@ -92,8 +92,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
 
     A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
-    session), ALREADY_EXISTS (the request_id stands for another request), ABORTED (the request_id's turn runs at another
-    gateway that shares sessions: send it again later), FAILED_PRECONDITION (engine not configured, or stopped: see
+    session), ALREADY_EXISTS (the request_id stands for another request), ABORTED (the request_id goes from one
+    gateway that shares sessions to the next: send it again), FAILED_PRECONDITION (engine not configured, or stopped: see
     ControlService),
     RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
     event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
@@ -149,8 +149,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         another in the order of their calls. Cancelling the call cancels the turn, unless it was asked to be kept.
 
         A status without events means that nothing ran: INVALID_ARGUMENT (empty input, malformed request), NOT_FOUND (unknown
-        session), ALREADY_EXISTS (the request_id stands for another request), ABORTED (the request_id's turn runs at another
-        gateway that shares sessions: send it again later), FAILED_PRECONDITION (engine not configured, or stopped: see
+        session), ALREADY_EXISTS (the request_id stands for another request), ABORTED (the request_id goes from one
+        gateway that shares sessions to the next: send it again), FAILED_PRECONDITION (engine not configured, or stopped: see
         ControlService),
         RESOURCE_EXHAUSTED (the gateway runs as many turns as it takes), UNAVAILABLE (it is shutting down). From the first
         event on, turn_accepted, the turn ends in one way: turn_finished, and OK. A stream that ends otherwise was cut: attach
