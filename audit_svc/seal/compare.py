@@ -1,6 +1,5 @@
 """Compares rows with what was sealed of them: a tile at a time, and row by row where something does not fit."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from audit_svc.seal.history import Segments
 from audit_svc.seal.ledger import Row
 from audit_svc.seal.log import Run
 from audit_svc.seal.tiles import WIDTH, Tiles, split
-from recording.transparency.tree import HASH_BYTES
+from recording.transparency.tree import HASH_BYTES, leaf_hash
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ def compare(
             taken = ahead.take(count)
             if _are_sealed(taken, first, count, sealed):
                 found.rows += count
-                if b"\0" + encode_again(first) != taken[0][1]:
+                if encode_again(first) != taken[0][1]:
                     found.problems.append(f"{kind} {first} is encoded differently by the database and by Python")
             else:
                 ahead.give_back(taken)
@@ -75,8 +74,7 @@ def _are_sealed(rows: Sequence[Row], first: int, count: int, sealed: bytes) -> b
     """Whether these are the rows of so many positions side by side, with the hashes that were sealed."""
     if len(rows) != count or rows[0][0] != first or rows[-1][0] != first + count - 1:
         return False
-    sha256 = hashlib.sha256
-    return b"".join([sha256(hashed).digest() for _, hashed in rows]) == sealed
+    return b"".join([leaf_hash(leaf) for _, leaf in rows]) == sealed
 
 
 def _look_closely(kind: str, ahead: "_Ahead", first: int, index: int, sealed: bytes, found: Comparison) -> None:
@@ -86,7 +84,7 @@ def _look_closely(kind: str, ahead: "_Ahead", first: int, index: int, sealed: by
         row = ahead.take_at(position)
         if row is None:
             found.missing.append(position)
-        elif hashlib.sha256(row[1]).digest() != hash_:
+        elif leaf_hash(row[1]) != hash_:
             found.problems.append(f"{kind} {position} is not what was sealed as leaf {index + place}: it was changed")
         else:
             found.rows += 1

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from audit_svc.seal.leaf import Kind
 
 Row = tuple[int, bytes]
-"""Its position, and what its leaf's hash is of: a zero byte and the leaf."""
+"""Its position, and its leaf."""
 
 
 class SealedLedger(Protocol):
@@ -20,7 +20,7 @@ class SealedLedger(Protocol):
         """What the body reads is of one moment of all tables."""
         ...
 
-    def hashed(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
+    def leaves_after(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
         """Rows behind a position, up to and with another, and so many at most. They are read while they are taken."""
         ...
 

@@ -90,13 +90,13 @@ def _leaves(ledger: SealedLedger, index: Index, run: Run, known: Segments | None
         yield from (index.entry(position) for position in positions)
         return
     kind = BY_NAME[run.kind]
-    rows = ledger.hashed(kind, positions.start - 1, positions.stop - 1)
+    rows = ledger.leaves_after(kind, positions.start - 1, positions.stop - 1)
     found = next(rows, None)
     for place, wanted in enumerate(positions):
         said = None
         if found and found[0] == wanted:
             # after a restore another row may have the position of one that was lost
-            said = found[1][1:].decode() if known.index_of(wanted) == run.first_index + place else None
+            said = found[1].decode() if known.index_of(wanted) == run.first_index + place else None
             found = next(rows, None)
         yield said
 

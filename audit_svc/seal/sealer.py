@@ -4,7 +4,6 @@ What is written in a round: first the tiles, then the runs, last the checkpoint.
 from the checkpoint: nobody was ever told of anything behind it.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -35,10 +34,10 @@ from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log, Run
 from audit_svc.seal.newest_key import is_cut_short, last_change, missing, refuse_older
 from audit_svc.seal.tiles import Tiles, TileWriter
-from recording.transparency import tree
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer
 from recording.transparency.proof import Proof
+from recording.transparency.tree import leaf_hash
 
 ROUND_ROWS = 16_384
 """The most rows of one kind in a round, which ends with a checkpoint."""
@@ -112,8 +111,8 @@ class Sealer:
                 self._history.refuse_rewritten(kind, *self._last[kind.name])
             producers = self._ledger.producers()
             for kind in KINDS:
-                rows = self._ledger.hashed(kind, self._last[kind.name][0], limit=ROUND_ROWS)
-                if taken := [(at, hashlib.sha256(hashed).digest()) for at, hashed in rows]:
+                rows = self._ledger.leaves_after(kind, self._last[kind.name][0], limit=ROUND_ROWS)
+                if taken := [(at, leaf_hash(said)) for at, said in rows]:
                     found.append((kind, taken))
         if found:
             self._append(found, producers)
@@ -186,7 +185,7 @@ class Sealer:
     def _enter(self, said: str, producers: Mapping[tuple[str, str], int] | None = None) -> None:
         before = self.size
         with self._log.changing(self._signed):
-            self._tiles.append([tree.leaf_hash(said.encode())])
+            self._tiles.append([leaf_hash(said.encode())])
             with self._index.transaction():
                 self._index.add_entry(said, before)
                 self._index.note_producers(producers or {})

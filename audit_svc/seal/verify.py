@@ -192,7 +192,7 @@ def _check_rows(
 ) -> list[int]:
     """Compares all rows of a kind, and returns the positions of those that are not there."""
     last = known.last_position
-    rows = ledger.hashed(kind, _FIRST, last)
+    rows = ledger.leaves_after(kind, _FIRST, last)
     found = compare(kind.name, rows, known, tiles, lambda at: kind.encode(ledger.row(kind, at)), progress.add)
     report.rows += found.rows
     report.problems += _some(found.problems, kind.name)

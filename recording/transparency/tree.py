@@ -10,9 +10,15 @@ HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
+_begin_leaf = hashlib.sha256(b"\x00").copy
+"""Where each leaf's hash begins: a copy of it costs less than the zero byte before a leaf."""
+
+
 def leaf_hash(leaf: bytes) -> bytes:
     """Of 32 bytes."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    hash_ = _begin_leaf()
+    hash_.update(leaf)
+    return hash_.digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -22,9 +28,11 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def fold(hashes: Sequence[bytes]) -> bytes:
     """The root above subtrees side by side: all of one size, but the last, which may be smaller. At least one."""
-    level = list(hashes)
+    level, sha256 = list(hashes), hashlib.sha256
     while len(level) > 1:
-        paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+        pairs = zip(level[::2], level[1::2], strict=False)
+        # a call of node_hash() for each would take a fifth longer
+        paired = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
         level = paired + level[2 * len(paired) :]
     return level[0]
 

@@ -8,7 +8,7 @@ from audit_svc.seal.leaf import VERSION, Kind
 
 
 def select(kind: Kind, where: str) -> str:
-    """The statement that gives (position, what the leaf's hash is of) of rows in the order of their positions.
+    """The statement that gives (position, leaf) of rows in the order of their positions.
 
     In the place of the second is NULL where encode() has to make the leaf.
     """
@@ -19,7 +19,7 @@ def select(kind: Kind, where: str) -> str:
         + [("kind", f"""'"{kind.name}"'"""), ("v", f"""'"{VERSION}"'""")]
     )
     members = " || ',' || ".join(f"""'"{name}":' || {value}""" for name, value in pairs)
-    leaf = f"'\\x00'::bytea || convert_to('{{' || {members} || '}}', 'UTF8')"
+    leaf = f"convert_to('{{' || {members} || '}}', 'UTF8')"
     if kind.hashed:
         leaf = f"CASE WHEN erased IS NULL THEN {leaf} END"
     position = kind.column("position")

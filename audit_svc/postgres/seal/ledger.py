@@ -41,7 +41,7 @@ class PostgresSealedLedger(SqlSealedLedger):
         with translated(), self._connection.raw.transaction():
             yield
 
-    def hashed(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
+    def leaves_after(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
         """Rows behind a position, up to and with another."""
         position = kind.column("position")
         where = f"{position} > ?1" if until is None else f"{position} > ?1 AND {position} <= ?3"
@@ -59,18 +59,18 @@ class PostgresSealedLedger(SqlSealedLedger):
     def leaf_at(self, kind: Kind, position: int) -> bytes | None:
         """A row's leaf as the ledger has it now."""
         found = self._whole(kind, self._all(leaves.select(kind, f"{kind.column('position')} = ?"), position))
-        return next((said[1:] for _, said in found), None)
+        return next((said for _, said in found), None)
 
     def leaves_of(self, kind: Kind, id_: str, recorded_by: str | None) -> list[tuple[int, bytes]]:
         """The positions and leaves of the rows of an id."""
         who, values = ("", (id_,)) if recorded_by is None else (" AND recorded_by = ?2", (id_, recorded_by))
         found = self._all(leaves.select(kind, f"id = ?1{who}"), *values)
-        return [(at, said[1:]) for at, said in self._whole(kind, found)]
+        return [(at, said) for at, said in self._whole(kind, found)]
 
     def _whole(self, kind: Kind, rows: list[Any]) -> Iterator[Row]:
         """The rows with the leaves that the database has left out."""
         for at, said in rows:
-            yield at, b"\0" + kind.encode(self.row(kind, at)) if said is None else bytes(said)
+            yield at, kind.encode(self.row(kind, at)) if said is None else bytes(said)
 
     def changed_sessions(self, limit: int) -> list[str]:
         """The ids of sessions that are not what their last sealed revision says."""

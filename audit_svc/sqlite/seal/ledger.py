@@ -37,12 +37,12 @@ class SqliteSealedLedger(SqlSealedLedger):
         with translated(self._path), self._connection:
             yield
 
-    def hashed(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
+    def leaves_after(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
         """Rows behind a position, up to and with another."""
         position = kind.column("position")
         where = f"{position} > ?1" if until is None else f"{position} > ?1 AND {position} <= ?3"
         values = (after, -1 if limit is None else limit, *(() if until is None else (until,)))
-        rows: Any = self._connection.execute(f"{leaves.select_hashed(kind, where)} LIMIT ?2", values)
+        rows: Any = self._connection.execute(f"{leaves.select_bytes(kind, where)} LIMIT ?2", values)
         return iter(rows)
 
     def leaf_at(self, kind: Kind, position: int) -> bytes | None:

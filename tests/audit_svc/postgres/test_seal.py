@@ -112,10 +112,12 @@ def test_leaves_of_a_ledger_are_alike_in_both_stores(filled: PostgresSeal, datab
         postgres.moment(),
     ):
         for kind in leaf.KINDS:
-            found = list(postgres.hashed(kind, 0))
-            assert found == list(sqlite.hashed(kind, 0))
-            assert found == [(at, b"\0" + kind.encode(postgres.row(kind, at))) for at, _ in found]
-            assert list(postgres.hashed(kind, 1, until=7, limit=3)) == list(sqlite.hashed(kind, 1, until=7, limit=3))
+            found = list(postgres.leaves_after(kind, 0))
+            assert found == list(sqlite.leaves_after(kind, 0))
+            assert found == [(at, kind.encode(postgres.row(kind, at))) for at, _ in found]
+            assert list(postgres.leaves_after(kind, 1, until=7, limit=3)) == list(
+                sqlite.leaves_after(kind, 1, until=7, limit=3)
+            )
         assert postgres.producers() == sqlite.producers() != {}
 
 

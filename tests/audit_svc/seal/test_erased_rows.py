@@ -88,7 +88,7 @@ def test_a_proof_of_an_erased_row_is_that_of_before(seal: Seal, record: Record, 
 
 BY_HAND = {
     "texts without an entry": (
-        forget(3, "json_object('args_summary', sealed_text(salt, args_summary))"),
+        forget(3, "json_object('args_summary', hex_sha256(CAST(salt || args_summary AS BLOB)))"),
         "tool_call 3 has no texts, and no entry says that they were erased",
     ),
     "other hashes": (forget(3, "json_object('args_summary', 'x')"), "tool_call 3 is not what was sealed as leaf 2"),

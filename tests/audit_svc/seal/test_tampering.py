@@ -125,7 +125,7 @@ def a_run_of_the_index(rng: random.Random, seal: Seal, then: Path) -> None:
 
 
 def texts_without_an_entry(rng: random.Random, seal: Seal, then: Path) -> None:
-    hashes = "json_object('args_summary', sealed_text(salt, args_summary))"
+    hashes = "json_object('args_summary', hex_sha256(CAST(salt || args_summary AS BLOB)))"
     erased = f"salt = NULL, args_summary = '[erased]', error = NULL, erased = {hashes}"
     write(
         seal.database,
