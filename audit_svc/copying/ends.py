@@ -127,7 +127,7 @@ def source_file(path: Path, folder: Path | None, on_unseen: Callable[[str], None
     with ExitStack() as held:
         if not path.exists():
             raise StoreRefused(f"there is no file {path}")
-        held.enter_context(FileLock(path))
+        held.enter_context(FileLock(path, "--from"))
         if folder.exists():
             held.enter_context(FolderLog(folder).locked())
         connection = held.enter_context(reading(path, on_unseen=on_unseen))
@@ -146,6 +146,6 @@ def target_file(path: Path, folder: Path | None) -> Iterator[End]:
         raise StoreRefused(f"there is a file {path}: name another, or move it away")
     if folder.exists() and not draft.exists():
         raise StoreRefused(f"there is a seal in {folder}: move it away")
-    with FileLock(draft), translated(draft), closing(open_for_writing(draft, create=True)) as connection:
+    with FileLock(draft, "--to"), translated(draft), closing(open_for_writing(draft, create=True)) as connection:
         migrate.up(connection, migrate.load_migrations())
         yield FileTarget(path, folder, draft, SqliteTables(connection, draft))

@@ -187,7 +187,7 @@ def _run(connection: Connection, migration: Migration, script: str, ledger: str,
     except psycopg.errors.InsufficientPrivilege:
         raise MigrationRefused(
             f"migration {migration.label} is not applied, and this user may not: run `audit-svc migrate up` as the "
-            "owner of the database"
+            "owner of the database, and then deploy/postgres/service-role.sql for the rights of the service's user"
         ) from None
     except psycopg.Error as error:
         problem = error.diag.message_primary or str(error)

@@ -12,8 +12,10 @@ from audit_svc.sqlite.open.rights import why_unwritable, written_paths
 class FileLock:
     """Locks a database for this process: a lock file beside it, released by the kernel when the process ends."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, named_by: str = "AUDIT_DB") -> None:
         """Takes the lock; makes the folder, readable by its owner alone, if it is not there.
+
+        named_by: the setting, or the option, that names the database, for people.
 
         Raises:
             DatabaseInUse: another process holds the database.
@@ -25,11 +27,11 @@ class FileLock:
         try:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if reason := why_unwritable(written_paths(database)):
-                raise StoreRefused(f"{reason}, or choose another database with AUDIT_DB")
+                raise StoreRefused(f"{reason}, or choose another database with {named_by}")
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         except OSError as error:
             raise StoreRefused(
-                f"the folder {database.parent} cannot be used ({error.strerror}): see AUDIT_DB"
+                f"the folder {database.parent} cannot be used ({error.strerror}): see {named_by}"
             ) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,7 +39,7 @@ class FileLock:
             holder = self._file.read(20).decode()
             self._file.close()
             raise DatabaseInUse(
-                f"process {holder} has the database {database} open: stop it first, or choose another with AUDIT_DB"
+                f"process {holder} has the database {database} open: stop it first, or choose another with {named_by}"
             ) from None
         self._file.truncate(0)
         self._file.write(str(os.getpid()).encode())

@@ -126,7 +126,7 @@ def test_a_ledger_that_is_served_is_refused(ledger: Path, postgres_database: str
 
     with FileLock(ledger):
         served = copy(ledger, postgres_database)
-    assert (served.exit_code, "has the database" in served.stderr) == (1, True)
+    assert (served.exit_code, "stop it first, or choose another with --from" in served.stderr) == (1, True)
     assert copy(ledger, postgres_database).exit_code == 0
 
     with closing(connect(postgres_database, writes=True)) as writer:
@@ -134,7 +134,7 @@ def test_a_ledger_that_is_served_is_refused(ledger: Path, postgres_database: str
         def beat(seconds: float) -> None:
             writer.execute("UPDATE ledger_lease SET beats = beats + 1")
 
-        monkeypatch.setattr("audit_svc.copying.postgres.time.sleep", beat)
+        monkeypatch.setattr("audit_svc.postgres.open.served.time.sleep", beat)
         served = copy(postgres_database, ledger.with_name("back.db"))
     assert (served.exit_code, "a replica of audit-svc writes to the database" in served.stderr) == (1, True)
 

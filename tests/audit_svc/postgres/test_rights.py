@@ -114,5 +114,5 @@ async def test_the_service_can_neither_change_nor_remove_what_is_in_a_log(ledger
 
 def test_the_service_migrates_nothing_and_says_who_does(migrated, service_url):
     migrate.down(migrated, migrate.load_migrations(), 0)
-    with pytest.raises(MigrationRefused, match="run `audit-svc migrate up` as the owner"):
+    with pytest.raises(MigrationRefused, match=r"as the owner .* deploy/postgres/service-role\.sql"):
         PostgresLedger.open(service_url, queue_rows=10)
