@@ -10,9 +10,9 @@ from gateway_svc.messages import Message
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.postgres.calls import Calls
-    from gateway_svc.conversations.postgres.requests import SharedRequests
     from gateway_svc.stopping.kept import SharedStops
     from gateway_svc.turns.budgets import Spent
+    from gateway_svc.turns.named import Claims
 
 
 class Lease(Protocol):
@@ -64,7 +64,7 @@ class Conversations(Protocol):
 
     calls: "Calls | None"
     """Between the gateways that share it; None where they cannot call each other."""
-    requests: "SharedRequests | None"
+    requests: "Claims | None"
     """Those that one of the gateways that share it runs; None where each knows its own."""
 
     stops: "SharedStops | None"

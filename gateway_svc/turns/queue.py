@@ -1,36 +1,31 @@
 """Runs turns: each on its session, cancellable from elsewhere, and leaving the session ready for the next."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
 from google.rpc import status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.conversations.session import SessionState, may_see
-from gateway_svc.conversations.undisturbed import to_its_end
+from gateway_svc.conversations.session import SessionState
 from gateway_svc.errors import (
     Busy,
-    Interrupted,
     InvalidRequest,
     NotFound,
     Overloaded,
     ShuttingDown,
-    StoreUnavailable,
 )
 from gateway_svc.stopping.stop import stopped
 from gateway_svc.stopping.stops import Stops
 from gateway_svc.stopping.turns import StoppableTurn
-from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Budgets
-from gateway_svc.turns.events import accepted, now_ms, turn_finished
 from gateway_svc.turns.kept import KeptTurn, KeptTurns
 from gateway_svc.turns.keyed_locks import KeyedLocks
-from gateway_svc.turns.requests import Request, Requests, digest_of
+from gateway_svc.turns.named import Claims, NamedRequests
+from gateway_svc.turns.requests import Request, Requests
 from gateway_svc.turns.session_settings import (
     MAX_PROMPT_BYTES,
     check_budget,
@@ -50,9 +45,6 @@ from recording.upkeep import attempt
 from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
 from service_kit.producing.stop import Subject
-
-if TYPE_CHECKING:
-    from gateway_svc.conversations.postgres.requests import SharedRequests
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +81,7 @@ class Turns:
         synced: Callable[[], Awaitable[object]] | None = None,
         forget: Callable[[str], object] = lambda session_id: None,
         stops: Stops | None = None,
-        shared: "SharedRequests | None" = None,
+        shared: Claims | None = None,
     ) -> None:
         """`record` receives a session's state at the start and the end of each turn, and must not raise.
 
@@ -112,12 +104,9 @@ class Turns:
         self._capacity = capacity or Capacity()
         self._places = self._capacity.places or asyncio.Semaphore(self._capacity.running)
         self._kept = KeptTurns()
-        self._equal = KeyedLocks()
-        """Of requests that name themselves: an equal one must find the first."""
         self._in_order = KeyedLocks()
         """Of sessions: turns begin in the order of their requests."""
-        self._requests = requests
-        self._shared = shared
+        self._requests = NamedRequests(requests, shared, status_of)
         self._draining = False
 
     async def create_session(self, settings: pb.SessionSettings, owner: str = "") -> SessionState:
@@ -178,14 +167,14 @@ class Turns:
             EventsGone: a client of an equal request that reads too slowly, or comes too late for all events.
         """
         turn: KeptTurn | None
-        async with self._equal.hold((owner, request.request_id or object())):
-            known = self._requests.find(owner, request) if request.request_id else None
+        async with self._requests.in_turn(owner, request):
+            known = self._requests.find(owner, request)
             if known is not None:
                 turn = self._kept.find(known.turn_id)
             else:
                 turn, known = await self._begin_once(request, viewer, owner)
         if turn is None:
-            for event in self._tell_again(known) if known else ():
+            for event in self._requests.told_again(known) if known else ():
                 yield event
             return
         # Here, so that the lines of the turn and those of its RPC have them; both end with their task's context.
@@ -221,8 +210,8 @@ class Turns:
         if request.after_sequence < 0:
             raise InvalidRequest("after_sequence is negative: send 0 for all events", "after_sequence")
         turn = self._kept.find(request.turn_id)
-        if turn is None and (known := self._remembered(request.turn_id, viewer)):
-            for event in self._tell_again(known, request.after_sequence):
+        if turn is None and (known := self._requests.of_turn(request.turn_id, viewer)):
+            for event in self._requests.told_again(known, request.after_sequence):
                 yield event
             return
         if turn is None or not turn.is_visible_to(viewer):
@@ -249,7 +238,7 @@ class Turns:
         if not wanted:
             raise InvalidRequest(f"{target} is empty: name the turn, or the session whose turn is meant", target)
         turn = self._kept.find(wanted) if request.turn_id else self._kept.of_session(wanted)
-        if turn is None and request.turn_id and self._remembered(wanted, viewer):
+        if turn is None and request.turn_id and self._requests.of_turn(wanted, viewer):
             return wanted
         if turn is None or not turn.is_visible_to(viewer):
             told = f"turn {wanted[:64]!r}" if request.turn_id else "turn of this session"
@@ -281,7 +270,7 @@ class Turns:
 
     def knows(self, request: pb.RunTurnRequest, owner: str) -> bool:
         """Whether a request of the caller owner under this request_id, equal or not, is remembered here."""
-        return self._requests.knows(owner, request.request_id)
+        return self._requests.knows(owner, request)
 
     def close(self) -> None:
         """Closes the file of requests."""
@@ -313,18 +302,12 @@ class Turns:
         Raises:
             GatewayError: for the caller; nothing ran.
         """
-        try:
-            if self._shared is not None and request.request_id:
-                self._check_draining()
-                known = await self._shared.claim(owner, request.request_id, digest_of(request))
-                if known is not None:
-                    return None, known
+        self._check_draining()
+        async with self._requests.claimed(owner, request) as known:
+            if known is not None:
+                return None, known
             async with self._in_order.hold(request.session_id or object()):
                 return await self._begin(request, viewer, owner), None
-        except BaseException:
-            if self._shared is not None and request.request_id:
-                await to_its_end(self._shared.release(owner, request.request_id))
-            raise
 
     async def _begin(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
         """Begins a turn.
@@ -348,7 +331,7 @@ class Turns:
         stops = self._check_stopped(request, owner, session.settings)
         # From here to the task nothing is awaited: a stop finds the turn, or the turn has found the stop.
         turn = self._kept.begin(session, owner, keep_on_disconnect=request.keep_on_disconnect, stops=stops)
-        known = self._requests.begin(owner, request, turn) if request.request_id else None
+        known = self._requests.begin(owner, request, turn)
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
         if known is None:
             turn.accept()
@@ -371,27 +354,6 @@ class Turns:
     def _check_draining(self) -> None:
         if self._draining:
             raise ShuttingDown("the gateway is shutting down and begins no turn")
-
-    def _remembered(self, turn_id: str, viewer: str | None) -> Request | None:
-        """The request of a turn that an earlier process of this gateway ran, and that viewer may know of."""
-        known = self._requests.of_turn(turn_id)
-        return known if known is not None and may_see(known.caller, viewer) else None
-
-    def _tell_again(self, known: Request, after: int = 0) -> Iterator[pb.TurnEvent]:
-        """The first and the last event of a turn of an earlier process of this gateway, if they come after `after`."""
-        if after < 1:
-            yield accepted(known.session_id, known.turn_id, known.accepted_ms)
-        if known.finished is not None:
-            finished = pb.TurnEvent.FromString(known.finished)
-            if finished.sequence > after:
-                yield finished
-            return
-        error = Interrupted(
-            "the gateway ended in the middle of this turn: look at what it did, and go on with a new request_id"
-        )
-        finished = turn_finished(pb.STOP_REASON_FAILED, Totals(), 0, self._status_of(error))
-        finished.sequence, finished.at_ms = max(1, after) + 1, now_ms()
-        yield finished
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [turn.task for turn in self._kept.running() if turn.task]
@@ -437,29 +399,12 @@ class Turns:
 
     async def _run(self, turn: KeptTurn, request: pb.RunTurnRequest, known: Request | None) -> None:
         if known is not None:
-            await self._keep(known)
+            await self._requests.keep(known)
             turn.accept()
         # The session first: a turn that waits for another turn of its session holds no slot.
         async with self._sessions.hold(turn.session_id, patient=True) as session, self._places:
             turn.begun = True
             await self._on_session.run(session, turn, request)
-
-    async def _keep(self, request: Request) -> None:
-        """Returns when the request would be known after a crash, to all who may be sent it again.
-
-        Raises:
-            Busy: another gateway has taken it over.
-            StoreUnavailable: it cannot be written.
-        """
-        try:
-            if self._shared is not None:
-                await self._shared.begun(request)
-            await self._requests.write(request)
-        except (Busy, StoreUnavailable):
-            self._requests.forget(request)
-            if self._shared is not None:
-                await self._shared.release(*request.key)
-            raise
 
     def _end(self, turn: KeptTurn, task: asyncio.Task[None]) -> None:
         """Called when a turn's task is done, even if it was cancelled before it started."""
@@ -472,8 +417,6 @@ class Turns:
             log.info("turn.failed", trace_id=turn.trace_id, error=type(error).__name__, code=code_name(status))
             if not turn.started:
                 self._telemetry.turn_failed_before_its_begin()
-        known = self._requests.end(turn, turn.finish(status))
-        if known is not None and self._shared is not None:
-            self._shared.ended(known)
+        self._requests.end(turn, turn.finish(status))
         turn.events.close()
         self._kept.end(turn)

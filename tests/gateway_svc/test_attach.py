@@ -56,7 +56,7 @@ async def leave(task: "asyncio.Task[list[pb.TurnEvent]]") -> None:
 def kill(house: House) -> None:
     """Lets go what a process holds that is killed: its lock."""
     house.turns.close()
-    house.turns._requests._fd = os.open(os.devnull, os.O_WRONLY)
+    house.turns._requests._own._fd = os.open(os.devnull, os.O_WRONLY)
 
 
 async def test_from_wherever_somebody_attaches_all_events_come_once_and_in_order(tmp_path):

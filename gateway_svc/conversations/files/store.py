@@ -31,9 +31,9 @@ from service_kit.paging import MAX_PAGE_BYTES
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.postgres.calls import Calls
-    from gateway_svc.conversations.postgres.requests import SharedRequests
     from gateway_svc.stopping.kept import SharedStops
     from gateway_svc.turns.budgets import Spent
+    from gateway_svc.turns.named import Claims
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class FileConversations:
     """See protocol.Conversations."""
 
     calls: "Calls | None" = None
-    requests: "SharedRequests | None" = None
+    requests: "Claims | None" = None
     stops: "SharedStops | None" = None
     spending: "Spent | None" = None
 

@@ -36,11 +36,13 @@ _GONE = f"""WITH {ALIVE} UPDATE gateway_requests SET ended_at = clock_timestamp(
 WHERE ended_at IS NULL AND holder NOT IN (SELECT number FROM alive)"""
 _FORGET = f"DELETE FROM gateway_requests WHERE ended_at < clock_timestamp() - interval '{KEEP_SECONDS} s'"
 
+_RELEASED_SECONDS = 1.0
+
 log = structlog.get_logger(__name__)
 
 
 class SharedRequests:
-    """The requests of one gateway among those of all. It belongs to the loop that uses it first."""
+    """See gateway_svc.turns.named.Claims. It belongs to the loop that uses it first."""
 
     def __init__(self, database: Database, membership: Membership) -> None:
         self._database = database
@@ -53,15 +55,6 @@ class SharedRequests:
         self._task: asyncio.Task[None] | None = None
 
     async def claim(self, caller: str, request_id: str, digest: str) -> Request | None:
-        """Makes a request this gateway's own, and returns None, or the one of before, whose turn has ended.
-
-        One whose gateway is gone has ended, without a last event. A claim is to be ended by released() or ended().
-
-        Raises:
-            AlreadyExists: the request_id stands for another request of the caller.
-            Busy: its turn runs at another gateway, or is about to begin.
-            StoreUnavailable: the database cannot be used now; nothing is claimed.
-        """
         key = {"caller": caller, "request_id": request_id}
         claim = self._claims[caller, request_id] = str(uuid4())
         await self.tell()  # a release of the same request may be untold
@@ -84,24 +77,17 @@ class SharedRequests:
         return Request(caller, request_id, digest, session_id, turn_id, accepted_ms, finished=finished)
 
     async def begun(self, request: Request) -> None:
-        """Returns when all gateways know that the request has its turn, which may begin.
-
-        Raises:
-            Busy: this gateway was taken for gone meanwhile, and another has claimed the request.
-            StoreUnavailable: the database cannot be used now.
-        """
         rows = await self._database.ask(_TELL, {**_turn(request), "claim": self._claims[request.key]})
         if not rows[0][0]:
             raise Busy("another gateway has taken this request over, since this one did not answer: send it again")
 
     def ended(self, request: Request) -> None:
-        """The request's turn has ended; the others are told soon."""
         self._tell_soon(request.key, _TELL, _turn(request))
 
     async def release(self, caller: str, request_id: str) -> None:
-        """Nothing of the request runs: it may be sent again, to any gateway. Does nothing if it is not claimed here."""
         self._tell_soon((caller, request_id), _RELEASE, {"caller": caller, "request_id": request_id})
-        await self.tell()
+        if self._task is not None:  # who was refused hears so soon, also while the database is away
+            await asyncio.wait([self._task], timeout=_RELEASED_SECONDS)
 
     def _tell_soon(self, key: tuple[str, str], statement: str, values: dict[str, Any]) -> None:
         if (claim := self._claims.pop(key, None)) is None:

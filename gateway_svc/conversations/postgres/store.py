@@ -29,6 +29,7 @@ from gateway_svc.errors import Busy, Damaged, InvalidRequest, KeyMissing, NotFou
 from gateway_svc.stopping.kept import SharedStops
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.budgets import Spent
+from gateway_svc.turns.named import Claims
 from service_kit.paging import MAX_PAGE_BYTES
 
 LEFT = 0
@@ -102,7 +103,7 @@ class PostgresConversations:
         self._spending = PostgresSpending(self.database, self._membership)
         self.spending: Spent | None = self._spending
         self._requests = SharedRequests(self.database, self._membership)
-        self.requests: SharedRequests | None = self._requests
+        self.requests: Claims | None = self._requests
         self._memory = Memory(memory_bytes)
         self._held = set[str]()
         self._is_swept = True
