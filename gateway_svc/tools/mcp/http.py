@@ -19,7 +19,9 @@ from service_kit.bounds import EVENTS, PIECES, RESPONSE, Exceeded, Tally
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
-PIECES_A_TURN = 256
+PIECES_A_TURN, PIECE_BYTES = 32, 2048
+"""How many pieces are taken before others have their turn. So many bytes count as another one: they may be lines
+without anything in them."""
 NOT_FOUND, NO_STREAM = 404, 405
 EVENT_STREAM = "text/event-stream"
 
@@ -119,7 +121,7 @@ def _media(response: httpx2.Response) -> str:
 
 
 async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yields the body as it comes, within the bounds on a response; others have their turn between small chunks.
+    """Yields the body as it comes, within the bounds on a response; others have their turn between chunks.
 
     Raises:
         ConnectionLost: it goes beyond them.
@@ -134,8 +136,9 @@ async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
         except Exceeded:
             raise ConnectionLost from None
         yield chunk
-        pieces += 1
-        if pieces % PIECES_A_TURN == 0:
+        pieces += 1 + len(chunk) // PIECE_BYTES
+        if pieces >= PIECES_A_TURN:
+            pieces = 0
             await asyncio.sleep(0)
 
 
