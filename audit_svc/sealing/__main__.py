@@ -20,13 +20,14 @@ from audit_svc.sealing.places import DATABASE, LOOK, SealPlace, open_sealer, pla
 from recording.transparency.errors import TransparencyError
 
 NICENESS = 19
+_AUTOGROUP = Path("/proc/self/autogroup")
 AGAIN_SECONDS = 5.0
 """After trouble it lets go of the folder for so long: whoever mends it needs it."""
 
 
 def main(folder: str, key_file: str, origin: str, seconds: str) -> int:
     """Seals until stdin ends."""
-    os.nice(NICENESS)
+    give_way()
     place = place_of(os.environ[DATABASE], Path(folder) if folder else None)
     if seconds == LOOK:
         return _look(place, Path(key_file))
@@ -53,6 +54,19 @@ def _look(place: SealPlace, key_file: Path) -> int:
     except TransparencyError as error:
         _tell(trouble=str(error))
     return 0
+
+
+def give_way() -> None:
+    """Gives this process the lowest priority.
+
+    It has a session of its own, so on Linux a group of its own too (sched(7), autogroup), beside which niceness alone
+    would count for nothing.
+    """
+    os.nice(NICENESS)
+    with suppress(OSError):  # a kernel, or a container, without such groups
+        _AUTOGROUP.write_text(str(NICENESS), encoding="ascii")
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it never interrupts who runs when it wakes
 
 
 def _has_ended(seconds: float) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_a_service_has_its_log_stamped_and_verify_says_when(tmp_path: Path):
     half = run_command("audit_svc", {"AUDIT_DB": str(database), "AUDIT_SEAL_TIMESTAMP_URL": authority.url}, "serve")
     assert half.returncode != 0
     assert "AUDIT_SEAL_TIMESTAMP_CA" in half.stderr + half.stdout
+
+
+def test_the_sealer_gives_way_to_the_service_in_a_session_of_its_own():
+    code = (
+        "import os, pathlib\nfrom audit_svc.sealing.__main__ import give_way\ngive_way()\n"
+        "group = pathlib.Path('/proc/self/autogroup')\n"
+        "said = group.read_text().split()[-1] if group.exists() else '19'\n"
+        "print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_BATCH, said)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["19", "True", "19"]
 
 
 def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_path: Path):
