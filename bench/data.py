@@ -50,6 +50,7 @@ _TOOL_WEIGHTS = (30, 25, 10, 8, 12, 5, 10)
 _ENDS = ("succeeded", "failed", "timed_out", "denied", "cancelled", "invalid_call")
 _END_WEIGHTS = (930, 50, 8, 6, 4, 2)
 _TAILS = 20_000
+_AGENTS = (("onrecord", "0.1.0"), ("claude-code", "2.1.0"), ("codex", "0.40.0"), ("opencode", "1.2.0"))
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ class _Session:
     engine: str
     model: str
     labels: dict[str, str]
+    agent: tuple[str, str]
     began_at: int
     calls: int = 0
 
@@ -161,7 +163,8 @@ def _session(chance: random.Random, now_ms: int, number: int) -> _Session:
     engine, model = chance.choice(_ENGINES)
     # There are many users with few sessions each, and few teams with many.
     labels = {"user": f"user-{chance.randrange(2_000)}", "team": f"team-{number % 20}", "env": "production"}
-    return _Session(_id(chance, now_ms), _id(chance, now_ms), engine, model, labels, now_ms)
+    agent = _AGENTS[number % len(_AGENTS)]
+    return _Session(_id(chance, now_ms), _id(chance, now_ms), engine, model, labels, agent, now_ms)
 
 
 def _tail(chance: random.Random, number: int) -> Row:
@@ -193,6 +196,7 @@ def _call(chance: random.Random, session: _Session, tail: Row, now_ms: int) -> R
         "model": session.model,
         "provider_call_id": f"call_{row_id[-12:]}",
         "redaction_version": 1,
+        **_who(session),
         "created_at": now_ms,
     }
 
@@ -212,8 +216,14 @@ def _cost(chance: random.Random, session: _Session, now_ms: int) -> Row:
         "cost_micros": 0 if session.engine == "ollama" else read * 2 + written * 8,
         "error": "the model server answered 503" if chance.random() < 0.01 else None,
         "duration_ms": 900 + written,
+        **_who(session),
         "created_at": now_ms,
     }
+
+
+def _who(session: _Session) -> Row:
+    name, version = session.agent
+    return {"principal": session.labels["user"], "agent": name, "agent_version": version}
 
 
 def _ended(session: _Session, now_ms: int) -> Row:

@@ -41,6 +41,9 @@ TABLES = (
     *(Table(f"tool_call_usage_{step}", _CALL_USAGE) for step in ("hourly", "daily", "32d")),
     *(Table(f"request_usage_{step}", _REQUEST_USAGE) for step in ("hourly", "daily", "32d")),
     Table("session_usage", ("session_id", "recorded_by", "engine", "model")),
+    Table("named_usage", ("name", "step", "begins_at", "value")),
+    Table("session_traits", ("session_id", "recorded_by", "name", "value")),
+    Table("relabelled", ("id",)),
     *(Table(name, ("id",), is_single=True) for name in ("ledger_clock", "erasing", "session_usage_summed")),
 )
 

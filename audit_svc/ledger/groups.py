@@ -10,7 +10,7 @@ MAX_GROUPS = 8
 LABEL = "label:"
 """The prefix of a label's key."""
 WHO = ("principal", "agent", "source", "mcp_server")
-"""Dimensions that no sum is kept by: they are counted from the rows."""
+"""Dimensions of rows that no rollup has. There are sums by each of them alone: see audit_svc.sql.usage.named_usage."""
 DIMENSIONS = ("session", "recorded_by", "engine", "model", "tool", "outcome", *WHO, "hour", "day")
 
 PERIODS = {"hour": (HOUR_MS, "%Y-%m-%dT%H:00Z"), "day": (DAY_MS, "%Y-%m-%d")}

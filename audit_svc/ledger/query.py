@@ -26,6 +26,7 @@ _EQUAL = (
     *("id", "session_id", "turn_id", "engine", "model", "tool_name", "caller", "method"),
     *("principal", "on_behalf_of", "parent_turn_id", "decided_by", "rule", "policy_digest"),
 )
+_RENAMED = {"agent_name": "agent"}
 _INNER = {
     "agent": {"name": "agent", "version": "agent_version"},
     "mcp_server": {"name": "mcp_server", "version": "mcp_server_version"},
@@ -175,7 +176,10 @@ class _Reader:
     def read(self) -> Filter:
         """All conditions. Raises InvalidRequest."""
         return Filter(
-            {name: value for name in _EQUAL if (value := self._get(name, ""))} | self._recorded_by() | self._inner(),
+            {name: value for name in _EQUAL if (value := self._get(name, ""))}
+            | {column: value for name, column in _RENAMED.items() if (value := self._get(name, ""))}
+            | self._recorded_by()
+            | self._inner(),
             self._names("outcomes", OUTCOMES),
             self._names("statuses", STATUSES),
             self._optional("has_error"),

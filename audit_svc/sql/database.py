@@ -43,6 +43,8 @@ class Dialect:
     """An expression: rows for which it differs have histograms of their own, which would else not fit in a value."""
     apart_sessions: str
     """The same for the rows of session_usage."""
+    apart_named: str
+    """The same for the rows of named_usage of one value."""
 
 
 class Connection(Protocol):

@@ -21,6 +21,7 @@ GRANT UPDATE ON ledger_writer, ledger_lease, erasing, session_usage_summed TO on
 GRANT INSERT, UPDATE ON producers, recorders, ledger_clock, pruned TO onrecord_service;
 GRANT INSERT, UPDATE, DELETE ON
     sessions, session_labels, producer_gaps, refusals, session_usage,
+    named_usage, session_traits, relabelled,
     tool_call_usage_hourly, tool_call_usage_daily, tool_call_usage_32d,
     request_usage_hourly, request_usage_daily, request_usage_32d,
     seal_files, seal_runs, seal_entries, seal_producers

@@ -45,6 +45,7 @@ from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
 from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
 from audit_svc.ledger.usage import MAX_SUMMED
+from audit_svc.sql.read.session_traits import OF_REQUESTS, traits_of
 from service_kit.paging import Position
 from tests.audit_svc.samples import row_of
 
@@ -128,8 +129,22 @@ class ListLedger:
         return _page(self._matching(query.filter, self._requests), query, request_key)
 
     async def list_sessions(self, query: Query) -> Page[questions_pb2.SessionRecord]:
-        found = [one for one in self._sessions.values() if _holds(query.filter, one, one.session.labels)]
+        traits = traits_of(query.filter)
+        equal = {name: value for name, value in query.filter.equal.items() if name not in traits}
+        wanted = replace(query.filter, equal=equal, outcomes=())
+        found = [
+            one
+            for key, one in self._sessions.items()
+            if _holds(wanted, one, one.session.labels)
+            and all(set(values) & self._traits(key, name) for name, values in traits.items())
+        ]
         return _page(found, query, session_key)
+
+    def _traits(self, session: tuple[str, str], name: str) -> set[str]:
+        """What the rows of a session say."""
+        kinds: list[Any] = [self._calls, *([self._requests] if name in OF_REQUESTS else [])]
+        rows = [(row_of(one), one.receipt.recorded_by) for kind in kinds for one in kind.values()]
+        return {_stored(row, name) for row, by in rows if (row.session_id, by) == session}
 
     async def list_controls(self, query: Query) -> Page[questions_pb2.ControlRecord]:
         found = [one for one in self._controls.values() if _holds(query.filter, one, {})]

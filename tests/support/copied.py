@@ -9,6 +9,7 @@ from audit_svc.postgres.open.connection import Connection
 TABLES = (
     *("tool_call_log", "cost_log", "control_log", "sessions", "session_labels", "producers", "producer_gaps"),
     *("refusals", "recorders", "query_log", "pruned", "session_usage", "session_usage_summed"),
+    *("named_usage", "session_traits", "relabelled"),
     *(f"{kind}_usage_{step}" for kind in ("tool_call", "request") for step in ("hourly", "daily", "32d")),
 )
 """What questions read."""

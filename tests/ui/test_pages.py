@@ -71,6 +71,7 @@ def test_a_lost_row_is_told_on_the_first_page(tmp_path):
         ("tool=webfetch", {"s-ada"}),
         ("outcome=denied", {"s-ada"}),
         ("outcome=failed&principal=ada", set()),
+        ("tool=bash&status=running", {"s-ada"}),
         ("label=repository%3Dshop", {"s-ada"}),
         ("label=repository%3Dshop&tool=bash", {"s-ada"}),
         ("status=failed", {"s-bob"}),
@@ -85,7 +86,7 @@ def test_the_list_has_the_sessions_that_meet_the_filter(pages, query, found):
 
 
 @pytest.mark.parametrize(
-    "query", ["since=x", "outcome=good", "status=dead", "label=x", "tool=bash&status=idle", "page=x", "until=-1"]
+    "query", ["since=x", "outcome=good", "status=dead", "label=x", "agent=x&outcome=worse", "page=x", "until=-1"]
 )
 def test_a_filter_that_makes_no_sense_is_refused_in_a_sentence(pages, query):
     answer = pages.read(f"/sessions?{query}")

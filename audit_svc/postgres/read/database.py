@@ -46,6 +46,7 @@ POSTGRES = Dialect(
     ),
     apart=_WIDTH,
     apart_sessions=f"{_WIDTH}, r.earliest % {PARTS}",
+    apart_named=_WIDTH,
 )
 
 

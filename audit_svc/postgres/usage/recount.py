@@ -12,7 +12,7 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Sums, by_step
 from audit_svc.postgres.open.connection import Connection, transaction
 from audit_svc.postgres.read.database import POSTGRES
-from audit_svc.sql.usage import session_recount
+from audit_svc.sql.usage import named_recount, session_recount
 from audit_svc.sql.usage.rollups import ROLLUPS, Rollup
 from audit_svc.sql.usage.usage_tables import Table, usage_tables
 from service_kit.bounds import saturated
@@ -35,7 +35,12 @@ def rollup_differences(connection: Connection, from_ms: int, on_progress: OnProg
         kept = {row[:width]: row[width:] for row in rows}
         true = {key: _stored(rollup, values) for key, values in sums.items() if key[0] >= from_ms}
         differences[rollup.name] = sum(kept.get(key) != true.get(key) for key in kept.keys() | true.keys())
-    return {**differences, "session_usage": session_recount.session_differences(connection, POSTGRES)}
+    return {
+        **differences,
+        "session_usage": session_recount.session_differences(connection, POSTGRES),
+        "named_usage": named_recount.named_differences(connection, POSTGRES),
+        "session_traits": named_recount.trait_differences(connection, POSTGRES),
+    }
 
 
 def rebuild_rollups(connection: Connection, on_progress: OnProgress) -> None:

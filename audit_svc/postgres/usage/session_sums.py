@@ -9,6 +9,7 @@ from audit_svc.errors import AuditError, NotWriter
 from audit_svc.ledger.idle import IdleSteps
 from audit_svc.postgres.open.connection import Connection
 from audit_svc.postgres.read.database import POSTGRES
+from audit_svc.sql.usage.named_usage import move_relabelled
 from audit_svc.sql.usage.session_usage import sum_some
 from audit_svc.sql.usage.usage_tables import usage_tables
 
@@ -39,3 +40,12 @@ class SessionSums(IdleSteps):
                 if last is None:
                     break
                 yield
+        while True:
+            try:
+                with self._transaction() as connection:
+                    moved = move_relabelled(connection, usage_tables(POSTGRES).kinds)
+            except NotWriter:
+                return
+            if not moved:
+                break
+            yield

@@ -17,6 +17,7 @@ from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sql.care.holds import NEVER, held, is_held
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.usage.named_usage import forget_named
 from audit_svc.sql.write.rollups import drop_rollups
 from audit_svc.sql.writing import Connection, larger, smaller
 from service_kit.bounds import saturated
@@ -231,7 +232,9 @@ class Prune:
                 f"DELETE FROM {_SESSIONS} NOT {sql} RETURNING id, recorded_by",  # noqa: S608 - texts of ours
                 (*those, *arguments),
             ).fetchall()
-            connection.executemany("DELETE FROM session_labels WHERE session_id = ? AND recorded_by = ?", removed)
+            for table in ("session_labels", "session_traits"):
+                forget = f"DELETE FROM {table} WHERE session_id = ? AND recorded_by = ?"  # noqa: S608 - names of ours
+                connection.executemany(forget, removed)
             revisions: list[Any] = [
                 row[0] for session in removed for row in connection.execute(_REVISIONS, session).fetchall()
             ]
@@ -251,7 +254,7 @@ class Prune:
         return until_ms == self.before_ms
 
     def _remove_session_usage(self, connection: Connection) -> bool:
-        return not self._forget_sessions(connection)
+        return not (self._forget_sessions(connection) or forget_named(connection, self.before_ms, BATCH_ROWS))
 
     def _remove_queries(self, connection: Connection) -> bool:
         """The log of queries and the refusals are kept as long as the rows."""

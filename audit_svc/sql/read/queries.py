@@ -15,6 +15,7 @@ from audit_svc.sql.database import Database
 from audit_svc.sql.marks import ambiguous_session
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import RECEIPT, ROW_RECEIPT, Condition, Statement
+from audit_svc.sql.read.session_traits import OF_CALLS, traits_of, with_trait
 
 _SESSION_NAMES = [*RECEIPT, *(column.name for column in SESSION_COLUMNS)]
 _SESSIONS = f"SELECT {', '.join(_SESSION_NAMES)} FROM sessions"  # noqa: S608 - names of ours
@@ -41,9 +42,12 @@ def sessions_statement(database: Database, query: Query) -> Statement:
     """The statement behind list_sessions."""
     wanted = query.filter
     label = listing.with_rare_label(database, wanted.labels, "id")
+    traits = [with_trait(database, name, values) for name, values in traits_of(wanted).items()]
+    equal = {name: value for name, value in wanted.equal.items() if name not in OF_CALLS}
     conditions = [
         *([label] if label else []),
-        *(Condition(f"{name} = ?", (value,)) for name, value in wanted.equal.items()),
+        *(condition for condition, _ in traits),
+        *(Condition(f"{name} = ?", (value,)) for name, value in equal.items()),
         *listing.any_of(wanted).values(),
         *listing.time_range(wanted),
         *listing.updated_range(wanted),
@@ -51,7 +55,7 @@ def sessions_statement(database: Database, query: Query) -> Statement:
         *listing.has_labels(wanted.labels, "sessions.id", "sessions.recorded_by"),
     ]
     by_filter = next((name for name in ("model", "engine") if name in wanted.equal), "created")
-    by_id = label or "id" in wanted.equal or "id" in wanted.any_of
+    by_id = label or any(are_few for _, are_few in traits) or "id" in wanted.equal or "id" in wanted.any_of
     walks = [("sqlite_autoindex_sessions_1" if by_id else f"idx_sessions_{by_filter}", conditions)]
     if wanted.statuses:
         each = [Condition("status = ?", (one,)) if one else Condition("status IS NULL") for one in wanted.statuses]

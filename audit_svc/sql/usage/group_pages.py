@@ -30,7 +30,7 @@ def page_of(database: Database, query: Query, parts: Sequence[Part]) -> tuple[li
     groups: set[Group] = set()
     # The sums of calls and those of requests have the same groups.
     for table, conditions in {
-        (table.name, tuple(conditions)): (table, conditions) for table, conditions in parts
+        (table.name, tuple(conditions)): (table, conditions) for table, conditions in parts if table.sign > 0
     }.values():
         groups |= set(_first_groups(database, query, table, conditions))
     page = sorted(groups)[: query.size + 1]
@@ -85,13 +85,13 @@ def columns_of(table: Table, groups: Sequence[str]) -> tuple[list[str], str, lis
     keys: list[str] = []
     columns: list[str] = []
     for at, name in enumerate(groups):
-        if name.startswith(LABEL):
+        if name in table.columns:
+            columns.append(table.columns[name])
+        elif name.startswith(LABEL):
             of_session = f"l{at}.session_id = r.session_id AND l{at}.recorded_by = r.recorded_by"
             joins.append(f" LEFT JOIN session_labels l{at} ON {of_session} AND l{at}.key = ?")
             keys.append(name.removeprefix(LABEL))
             columns.append(f"coalesce(l{at}.value, '')")
-        elif name in PERIODS:
-            columns.append(f"{table.time} - {table.time} % {PERIODS[name][0]}")
         else:
-            columns.append(table.columns[name])
+            columns.append(f"{table.time} - {table.time} % {PERIODS[name][0]}")
     return columns, "".join(joins), keys

@@ -7,6 +7,7 @@ from typing import Any
 from audit_svc.sql.database import Dialect
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.usage.named_usage import move_relabelled
 from audit_svc.sql.usage.session_usage import SELECT_SUMS, grouped, sum_some, summed_of
 from audit_svc.sql.usage.usage_tables import usage_tables
 from audit_svc.sql.writing import Connection
@@ -23,12 +24,18 @@ def sum_sessions(connection: Connection, dialect: Dialect, transaction: Transact
             if last is None:
                 break
             yield
+    moved = True
+    while moved:
+        with transaction():
+            moved = move_relabelled(connection, usage_tables(dialect).kinds)
+        yield
 
 
 def rebuild_sessions(connection: Connection, dialect: Dialect, transaction: Transaction) -> Iterator[None]:
     """Makes the sums again from the rows, in steps as sum_sessions()."""
     with transaction():
-        connection.execute("DELETE FROM session_usage")
+        for table in ("session_usage", "named_usage", "session_traits", "relabelled"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
         connection.execute("UPDATE session_usage_summed SET tool_calls = 0, model_requests = 0")
     yield from sum_sessions(connection, dialect, transaction)
 

@@ -12,6 +12,8 @@ from typing import Any
 from audit_svc.ledger import histogram
 from audit_svc.sql.database import Connection, Database
 from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.read.session_traits import sum_traits
+from audit_svc.sql.usage.named_usage import sum_named
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table
 from service_kit.bounds import saturated
 
@@ -88,6 +90,8 @@ def sum_some(connection: Connection, kind: Kind, rows: int = ROWS_A_STEP) -> int
         durations = histogram.to_blob(sums[len(CALLS)])
         sums = [durations if place == len(CALLS) else saturated(total) for place, total in enumerate(sums)]
         connection.execute(_UPSERT, (*key, min(earliest, row[0]), max(latest, row[1]), *sums))
+    sum_named(connection, kind, first, last)
+    sum_traits(connection, kind, first, last)
     connection.execute(f"UPDATE session_usage_summed SET {kind.summed} = ?", (last,))  # noqa: S608 - a name of ours
     return int(last)
 

@@ -26,6 +26,7 @@ from audit_svc.sql.marks import ambiguous_session, pruned_before, recorders_of
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.usage.group_pages import Group, Part, columns_of, page_of
+from audit_svc.sql.usage.named_usage import named_of, named_parts
 from audit_svc.sql.usage.session_usage import is_short, session_parts
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Table, usage_tables
 from service_kit.bounds import saturated
@@ -53,9 +54,11 @@ class _Sums:
     def add(self, table: Table, values: Sequence[Any]) -> None:
         """Adds what a row of table says."""
         if table.durations is None:
+            values = values if table.sign > 0 else list(map(operator.neg, values))
             self.requests = values if self.requests is _NO_REQUESTS else list(map(operator.add, self.requests, values))
             return
         *sums, which, what = values
+        sums = sums if table.sign > 0 else list(map(operator.neg, sums))
         self.calls = sums if self.calls is _NO_CALLS else list(map(operator.add, self.calls, sums))
         self.durations.append((table, which, what))
 
@@ -66,7 +69,10 @@ class _Sums:
 
     def histogram(self) -> int:
         """Of the calls' durations."""
-        return sum(table.durations.merge(which, what) for table, which, what in self.durations if table.durations)
+        merged = (
+            (table.sign, table.durations.merge(which, what)) for table, which, what in self.durations if table.durations
+        )
+        return sum(sign * durations for sign, durations in merged)
 
 
 def summarize_usage(database: Database, query: Query) -> Page[questions_pb2.UsageGroup]:
@@ -115,6 +121,11 @@ def _parts(database: Database, wanted: Filter, groups: Sequence[str]) -> Iterato
     begin = max(wanted.from_ms or 0, pruned_before(database))
     end = MAX_INT64 if wanted.before_ms is None else wanted.before_ms
     if begin >= end:
+        return
+    name = named_of(wanted, groups)
+    named = None if name is None else named_parts(database, name, wanted, groups, begin, end, filters)
+    if named is not None:
+        yield from named
         return
     only_calls = wanted.is_of_calls
     # What no sum is kept by.

@@ -49,6 +49,15 @@ class Table:
     """Expressions of the sums: CALLS or REQUESTS."""
     durations: Durations | None = None
     """None for requests."""
+    sign: int = 1
+    """-1 where what it says is taken away."""
+
+    def named(self, group: str, value: str, sign: int = 1) -> "Table":
+        """The table of named sums with their values, an expression, as a dimension."""
+        durations = self.durations
+        if durations and sign < 0:  # of all values in one group: a period at a time, which fits in a value
+            durations = durations._replace(apart=f"{durations.apart}, {self.time}")
+        return replace(self, columns={group: value}, durations=durations, sign=sign)
 
     def statement(
         self, groups: Sequence[str], joins: str, conditions: Iterable[Condition], times: Sequence[str] = ()
@@ -124,6 +133,11 @@ class UsageTables:
                 "count(*) - count(r.cost_micros)",
             ),
         )
+        sums = [dialect.whole_sum(f"r.{name}") for name in CALLS]
+        named = self._blobs._replace(apart=dialect.apart_named)
+        self.named_calls = Table("named_usage", "r.begins_at", {}, sums, named)
+        sums = [dialect.whole_sum(f"r.{name}") for name in REQUESTS]
+        self.named_requests = Table("named_usage", "r.begins_at", {}, sums)
         self.kinds = (
             self._kind(self.call_rows, CALLS, "tool_calls"),
             self._kind(self.request_rows, REQUESTS, "model_requests"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audit_svc.ledger.batch import SESSION_COLUMNS
+from audit_svc.sql.usage.named_usage import note_labels
 from audit_svc.sql.writing import Connection
 
 _NAMES = [column.name for column in SESSION_COLUMNS]
@@ -36,6 +37,10 @@ class SessionLabels:
 
     def write(self, session_id: str, recorded_by: str, labels: Mapping[str, str]) -> None:
         """Has a session have these labels and no others."""
+        before = self.of(session_id, recorded_by)
+        if before == labels:
+            return
+        note_labels(self._connection, session_id, recorded_by, before, labels)
         self._connection.execute(_FORGET, (session_id, recorded_by))
         rows = [(session_id, recorded_by, key, value) for key, value in labels.items()]
         self._connection.executemany(_ADD, rows)

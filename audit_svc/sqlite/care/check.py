@@ -8,11 +8,13 @@ import apsw
 from audit_svc.errors import StoreRefused
 from audit_svc.ledger.progress import OnProgress
 from audit_svc.sql.care.check import Finding, comparable_from, rollup_findings, shared_findings
+from audit_svc.sql.usage.named_recount import named_differences, trait_differences
 from audit_svc.sqlite.care.backup import call_while_it_runs
 from audit_svc.sqlite.care.wal import unread
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.files import reading
+from audit_svc.sqlite.read.database import SQLITE
 from audit_svc.sqlite.text.text_index import text_index_differences
 from audit_svc.sqlite.usage.recount import rollup_differences
 from audit_svc.sqlite.usage.session_sums import session_differences
@@ -83,7 +85,12 @@ def rollups_off(connection: apsw.Connection) -> dict[str, int]:
     connection.pragma("temp_store", "memory")
     try:
         differences = rollup_differences(connection, from_ms)
-        return {**differences, "session_usage": session_differences(connection)}
+        return {
+            **differences,
+            "session_usage": session_differences(connection),
+            "named_usage": named_differences(connection, SQLITE),
+            "session_traits": trait_differences(connection, SQLITE),
+        }
     finally:
         connection.pragma("query_only", True)
 

@@ -46,6 +46,7 @@ SQLITE = Dialect(
     ),
     apart=f"{_WIDTH}, r.rowid / {BLOBS_AT_ONCE}",
     apart_sessions=f"{_WIDTH}, r.rowid / {BLOBS_AT_ONCE}",
+    apart_named=_WIDTH,
 )
 
 

@@ -34,8 +34,6 @@ COMPARE = {
     "month": "the same time 28 days before",
     "from": "the time from",
 }
-BY_ROW = {"principal", "agent", "mcp_server", "label"}
-"""What no sums are kept of: it is counted row by row, and so by default over a day."""
 MAX_DAYS = 400
 HOURLY_DAYS = 2
 SHOWN = 100
@@ -54,10 +52,7 @@ class Row:
 async def show(asked: Asked) -> Response:
     """The page. Raises WrongAddress, NotAnswered."""
     given = {name: asked.text(name) for name in FIELDS} | {"by": asked.text("by", "tool")}
-    since, until = (
-        asked.moment("since", "24h" if given["by"] in BY_ROW else "7d") or 0,
-        asked.moment("until") or asked.now_ms,
-    )
+    since, until = asked.moment("since", "7d") or 0, asked.moment("until") or asked.now_ms
     if not 0 < until - since <= MAX_DAYS * DAY_MS:
         raise WrongAddress(f"a time of at most {MAX_DAYS} days is shown, and it ends after it begins")
     dimension, step = _dimension(given), "hour" if until - since <= HOURLY_DAYS * DAY_MS else "day"

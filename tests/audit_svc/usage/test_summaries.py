@@ -1,5 +1,6 @@
 """SummarizeUsage says what the rows say, whichever of rollups and rows it reads."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,10 +19,12 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED, Usage
-from audit_svc.sql.usage import group_pages, session_usage, summaries
+from audit_svc.sql.usage import group_pages, named_usage, session_usage, summaries
+from audit_svc.sql.usage.named_recount import named_differences, trait_differences
+from audit_svc.sql.usage.named_usage import is_relabelling, move_relabelled
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.read.database import BLOBS_AT_ONCE
+from audit_svc.sqlite.read.database import BLOBS_AT_ONCE, SQLITE
 from audit_svc.sqlite.usage import session_sums
 from audit_svc.sqlite.usage.session_sums import session_differences
 from audit_svc.sqlite.write.inserts import Inserts
@@ -47,12 +50,20 @@ SESSIONS = {
     "s4": {},
 }
 ENGINES, MODELS, TOOLS = ["ollama", "openai"], ["", "small", "large"], ["read", "bash", "webfetch"]
+SOURCES = {0: "", 1: "own_loop"}
 OUTCOMES = {1: "succeeded", 2: "failed", 8: "dry_run"}
-KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team"]
+WHO = ["principal", "agent", "source", "mcp_server"]
+KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team", *WHO]
+NAMED = ["label:user", "label:team", *WHO]
+"""What there are sums of by hours and days."""
+PRINCIPALS, AGENTS = ["", "ada", "bob"], [{}, {"agent": {"name": "codex"}}, {"agent": {"name": "claude-code"}}]
 SUMMED = [0, 1, 31, 33, 5_000, MAX_SUMMED, 2**50]
 
 calls = st.builds(
-    audit_row,
+    lambda agent, **fields: audit_row(**agent, **fields),
+    agent=st.sampled_from(AGENTS),
+    principal=st.sampled_from(PRINCIPALS),
+    source=st.sampled_from([0, 1]),
     # "s5" has no row of its own.
     session_id=st.sampled_from([*SESSIONS, "s5"]),
     engine=st.sampled_from(ENGINES),
@@ -68,7 +79,9 @@ calls = st.builds(
     created_at_ms=TIMES,
 )
 requests = st.builds(
-    cost_row,
+    lambda agent, **fields: cost_row(**agent, **fields),
+    agent=st.sampled_from(AGENTS),
+    principal=st.sampled_from(PRINCIPALS),
     session_id=st.sampled_from([*SESSIONS, "s5"]),
     engine=st.sampled_from(ENGINES),
     model=st.sampled_from(MODELS),
@@ -89,8 +102,12 @@ questions = st.builds(
     times=st.tuples(st.none() | TIMES, st.none() | TIMES).filter(
         lambda ends: ends[0] is None or ends[1] is None or ends[0] < ends[1]
     ),
-    group_by=st.lists(st.sampled_from(KEYS), unique=True, max_size=4),
+    group_by=st.lists(st.sampled_from(KEYS), unique=True, max_size=4)
+    | st.lists(st.sampled_from(["hour", "day"]), max_size=1).flatmap(
+        lambda periods: st.sampled_from(NAMED).map(lambda name: [name, *periods])
+    ),
     session_id=st.sampled_from(["", "", "", "s1"]),
+    principal=st.sampled_from(["", "", "", "ada"]),
     engine=st.sampled_from(["", "", "ollama"]),
     model=st.sampled_from(["", "", "small"]),
     tool_name=st.sampled_from(["", "", "bash"]),
@@ -118,6 +135,7 @@ def expected(
         if not (
             wanted.session_id in ("", row.session_id)
             and wanted.engine in ("", row.engine)
+            and wanted.principal in ("", row.principal)
             and wanted.model in ("", row.model)
             and (not is_call or wanted.tool_name in ("", row.tool_name))
             and (not is_call or not wanted.outcomes or row.outcome in wanted.outcomes)
@@ -139,6 +157,10 @@ def expected(
             "outcome": OUTCOMES[row.outcome] if is_call else "",
             "hour": f"{time:%Y-%m-%dT%H:00Z}",
             "day": f"{time:%Y-%m-%d}",
+            "principal": row.principal,
+            "agent": row.agent.name,
+            "source": SOURCES[row.source],
+            "mcp_server": "",
             "label:user": labels.get("user", ""),
             "label:team": labels.get("team", ""),
         }
@@ -259,6 +281,7 @@ def test_usage_is_what_the_rows_say_that_a_prune_left_and_those_that_came_late(
         inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
         add_to_sums(empty, late_summed)
         assert session_differences(empty) == 0
+        assert named_differences(empty, SQLITE) == trait_differences(empty, SQLITE) == 0
         left = [row for row in [*rows, *late] if row.created_at_ms >= before]
         costs = [row for row in costs if row.created_at_ms >= before]
         for one in asked:
@@ -315,6 +338,41 @@ def test_rows_that_no_sum_of_a_session_has_yet_are_counted(empty, rows):
     asked = questions_pb2.SummarizeUsageRequest(group_by=["label:user"])
     with holding(empty, calls, [], (rows, 0)):
         assert list(summarize_usage(empty, asked).groups) == expected(asked, calls, [])
+
+
+def test_rows_that_are_summed_go_with_the_labels_that_their_session_gets(empty, monkeypatch):
+    """They are moved some at a time, and until then nothing is answered from sums that have the old ones."""
+    monkeypatch.setattr(named_usage, "ROWS_MOVED", 2)
+    calls = [audit_row(session_id=f"s{1 + n % 3}", created_at_ms=MIDNIGHT + n * HOUR_MS // 3) for n in range(9)]
+    costs = [cost_row(session_id="s1", created_at_ms=MIDNIGHT + HOUR_MS + n) for n in range(5)]
+    asked = [
+        question(
+            questions_pb2.SummarizeUsageRequest,
+            group_by=[f"label:{name}", *periods],
+            created_from_ms=MIDNIGHT,
+            created_before_ms=MIDNIGHT + DAY_MS,
+        )
+        for name in ("user", "team")
+        for periods in ([], ["hour"])
+    ]
+    with holding(empty, calls, costs, (6, 5)) as inserts:
+        changed = {"s1": {"user": "bob"}, "s2": {"user": "ada", "team": "blue"}, "s3": {"team": "red"}}
+        for revision, labels in ((2, {"user": "eve"}), (3, None)):
+            sessions = [
+                session_row(id=name, revision=revision, labels=changed[name] if labels is None else labels)
+                for name in changed
+            ]
+            batch = read_batch(record_request(sessions=sessions), NOW_MS)
+            inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
+        assert is_relabelling(empty)
+        monkeypatch.setattr(sys.modules[__name__], "SESSIONS", SESSIONS | changed)
+        while move_relabelled(empty, session_sums.KINDS):
+            for one in asked:
+                assert list(summarize_usage(empty, one).groups) == expected(one, calls, costs)
+        add_to_sums(empty, (9, 9))
+        for one in asked:
+            assert list(summarize_usage(empty, one).groups) == expected(one, calls, costs)
+        assert named_differences(empty, SQLITE) == 0
 
 
 def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_counted(empty):

@@ -937,6 +937,10 @@ class SessionFilter(_message.Message):
     UPDATED_FROM_MS_FIELD_NUMBER: _builtins.int
     UPDATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    AGENT_NAME_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """Only sessions whose last turn was this engine's."""
     model: _builtins.str
@@ -953,6 +957,12 @@ class SessionFilter(_message.Message):
     """Only sessions whose last revision is of this time or later: milliseconds since 1970-01-01 UTC."""
     updated_before_ms: _builtins.int
     """Only sessions whose last revision is from before this time: milliseconds since 1970-01-01 UTC."""
+    principal: _builtins.str
+    """Only sessions in which this person or program had a call or a model request made, also one that was pruned since."""
+    agent_name: _builtins.str
+    """Only sessions in which an agent of this name made a call or a model request, also one that was pruned since."""
+    tool_name: _builtins.str
+    """Only sessions in which this tool was called, also by a call that was pruned since."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.SessionStatus.ValueType]:
         """Only sessions of one of these statuses."""
@@ -964,6 +974,12 @@ class SessionFilter(_message.Message):
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only sessions of one of these ids, each of which is as many as callers recorded one; at most 1000, else INVALID_ARGUMENT."""
+
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Outcome.ValueType]:
+        """Only sessions in which some call ended in one of these ways, also one that was pruned since. INVALID_ARGUMENT for
+        OUTCOME_UNSPECIFIED.
+        """
 
     def __init__(
         self,
@@ -979,10 +995,14 @@ class SessionFilter(_message.Message):
         updated_from_ms: _builtins.int | None = ...,
         updated_before_ms: _builtins.int | None = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
+        principal: _builtins.str = ...,
+        agent_name: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        outcomes: _abc.Iterable[_common_pb2.Outcome.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "id", b"id", "ids", b"ids", "labels", b"labels", "model", b"model", "recorded_by", b"recorded_by", "statuses", b"statuses", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "_updated_before_ms", b"_updated_before_ms", "_updated_from_ms", b"_updated_from_ms", "agent_name", b"agent_name", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "id", b"id", "ids", b"ids", "labels", b"labels", "model", b"model", "outcomes", b"outcomes", "principal", b"principal", "recorded_by", b"recorded_by", "statuses", b"statuses", "tool_name", b"tool_name", "updated_before_ms", b"updated_before_ms", "updated_from_ms", b"updated_from_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015

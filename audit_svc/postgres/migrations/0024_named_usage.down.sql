@@ -1,0 +1,3 @@
+DROP TABLE relabelled;
+DROP TABLE session_traits;
+DROP TABLE named_usage;
