@@ -13,6 +13,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2, approvals_pb2_grpc, gateway_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
+from demo.postgres import PostgresServer
 from demo.processes import Service, ServiceEnded
 from demo.script import Call, Script, Step
 from service_kit.access.roles import Role, make_token
@@ -233,6 +234,36 @@ async def test_a_request_that_was_refused_may_be_sent_to_another_gateway(make_pa
         await run_turn(one, input=" ", request_id="once")
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert text_of(await run_turn(two, request_id="once")) == "Done."
+
+
+@pytest.mark.long
+async def test_who_calls_while_the_database_is_away_hears_so_and_when_to_come_again(make_pair):
+    pair = await make_pair(WORK)
+    (pair.workspace / "go").touch()
+    with PostgresServer(synced=False) as server:
+        service = start(pair, server.create_database("sessions"), "one")
+        gateway = await pair.gateway(service)
+        session_id = (await run_turn(gateway))[0].turn_accepted.session_id
+        server.kill()
+        new, named = pb.RunTurnRequest(input="go"), pb.RunTurnRequest(input="go", request_id="once")
+        for request in (new, named, pb.RunTurnRequest(input="go", session_id=session_id)):
+            call = gateway.RunTurn(request, timeout=SECONDS_TO_ARRIVE)
+            with pytest.raises(grpc.aio.AioRpcError) as away:
+                await anext(aiter(call))
+            assert away.value.code() == grpc.StatusCode.UNAVAILABLE
+            status = status_pb2.Status.FromString(dict(away.value.trailing_metadata())["grpc-status-details-bin"])
+            assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+        assert service.stderr_text().count("sessions.database_away") == 1
+        assert "psycopg" not in service.stderr_text()
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(SECONDS_TO_ARRIVE):
+            while True:
+                try:
+                    events = await run_turn(gateway, session_id=session_id)
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.1)
+        assert text_of(events) == "Done."
 
 
 def reason_in(status: status_pb2.Status) -> str:
