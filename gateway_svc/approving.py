@@ -22,6 +22,8 @@ from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import whole_id
+from service_kit.terminal.messages import set_fields
+from service_kit.terminal.printing import print_fields
 
 CallId = Annotated[str, Argument(metavar="ID", help="The id that `approvals` shows, or its first or last characters.")]
 
@@ -47,22 +49,24 @@ def approvals(
 def approve(
     call_id: CallId,
     reason: Annotated[str, Option(help="Why; kept on the call's row.")] = "",
+    as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Let a waiting tool call run, with the arguments that it shows now and no others."""
-    _answer(call_id, common_pb2.VERDICT_ALLOWED, reason, target)
+    _answer(call_id, common_pb2.VERDICT_ALLOWED, reason, target, as_json=as_json)
 
 
 def deny(
     call_id: CallId,
     reason: Annotated[str, Option(help="Why; told to the model, and kept on the call's row.")],
+    as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Refuse a waiting tool call."""
-    _answer(call_id, common_pb2.VERDICT_DENIED, reason, target)
+    _answer(call_id, common_pb2.VERDICT_DENIED, reason, target, as_json=as_json)
 
 
-def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, target: str) -> None:
+def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, target: str, *, as_json: bool) -> None:
     async def answer(stub: Any, metadata: Metadata) -> pb.PendingToolCall | None:
         waiting = {call.tool_call_id: call async for call in _listed(stub, metadata)}
         call = waiting.get(whole_id(call_id, list(waiting), "ID"))
@@ -76,7 +80,11 @@ def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, ta
     call = call_gateway(target, answer, approvals_pb2_grpc.ApprovalServiceStub)
     if call is None:
         raise Failed(f"no tool call {call_id} waits for an answer: `approvals` lists those that do")
-    out.print(f"{'allowed' if verdict == common_pb2.VERDICT_ALLOWED else 'denied'}: {_line(call)}")
+    said = "allowed" if verdict == common_pb2.VERDICT_ALLOWED else "denied"
+    if as_json:
+        print_fields({"verdict": said, "reason": reason, "tool_call": set_fields(call)})
+    else:
+        out.print(f"{said}: {_line(call)}")
 
 
 async def _listed(stub: Any, metadata: Metadata) -> AsyncIterator[pb.PendingToolCall]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from audit_svc.sealing.places import POSTGRES
 from audit_svc.terminal.running import error_is_exit_code_1, progress, say_unseen
 from service_kit.terminal.command import BadParameter, Option, echo
+from service_kit.terminal.printing import Json, print_fields
 
 if TYPE_CHECKING:
     from audit_svc.copying.ends import End
@@ -16,6 +17,7 @@ def copy(
     source: Annotated[str, Option("--from", help="A database file, or postgresql://user@host:5432/database.")],
     target: Annotated[str, Option("--to", help="As --from: an empty database, or a file that is not there.")],
     seal: Annotated[Path | None, Option("--seal", help="The folder of the file's seal; FILE.seal by default.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Copy a ledger that no service has open, with its positions and its seal, and verify it; asked again it goes on.
 
@@ -30,6 +32,9 @@ def copy(
     with error_is_exit_code_1(), progress("copying") as on_progress, ExitStack() as opened:
         ends = [opened.enter_context(end) for end in (_source(source, seal), _target(target, seal))]
         leaves = copy_ledger(ends[0], ends[1], lambda copied: on_progress(copied.rows, 0))
+    if as_json:
+        print_fields({"copied": True, "leaves_verified": leaves})
+        return
     echo(f"copied; counts and sums are alike, and {leaves} leaves of the seal were verified from the rows that came")
     if leaves:
         echo("the signing key was not copied: put its file where the new service's AUDIT_SEAL_KEY_FILE names it")

@@ -8,27 +8,34 @@ from typing import Annotated, Any
 
 from audit_svc.terminal.running import AnyDatabase, error_is_exit_code_1, named_database, out
 from service_kit.terminal.command import Option, echo
-from service_kit.terminal.printing import Table
+from service_kit.terminal.printing import Json, Table, print_fields
 
 
-def up(db: AnyDatabase = None) -> None:
+def up(db: AnyDatabase = None, as_json: Json = False) -> None:
     """Apply pending migrations."""
     with error_is_exit_code_1(), _opened(named_database(db)) as (migrations, connection):
         applied = migrations.up(connection, migrations.load_migrations())
+    if as_json:
+        print_fields({"applied": [migration.label for migration in applied]})
+        return
     echo("\n".join(f"applied {migration.label}" for migration in applied) or "nothing is pending")
 
 
 def down(
     to: Annotated[int, Option(help="Undo every migration above this version, the rows of its tables included.")],
     db: AnyDatabase = None,
+    as_json: Json = False,
 ) -> None:
     """Undo migrations, the newest first."""
     with error_is_exit_code_1(), _opened(named_database(db)) as (migrations, connection):
         undone = migrations.down(connection, migrations.load_migrations(), to)
+    if as_json:
+        print_fields({"undone": [migration.label for migration in undone]})
+        return
     echo("\n".join(f"undone {migration.label}" for migration in undone) or "nothing to undo")
 
 
-def status(db: AnyDatabase = None) -> None:
+def status(db: AnyDatabase = None, as_json: Json = False) -> None:
     """Show where each migration stands; exit code 1 when the service would refuse the database as it is."""
     with error_is_exit_code_1(), _opened(named_database(db), reads=True) as (migrations, connection):
         known = migrations.load_migrations()
@@ -39,8 +46,10 @@ def status(db: AnyDatabase = None) -> None:
                 if entry.applied_at
                 else ""
             )
-            table.add_row(f"{entry.version:04d}", entry.name, entry.state, at)
-        out.print(table)
+            fields = {"version": entry.version, "name": entry.name, "state": entry.state, "applied_at": at}
+            print_fields(fields) if as_json else table.add_row(f"{entry.version:04d}", *list(fields.values())[1:])
+        if not as_json:
+            out.print(table)
         migrations.pending(connection, known)
 
 

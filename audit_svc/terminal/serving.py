@@ -9,6 +9,7 @@ from service_kit.probe import probe
 from service_kit.run import prepare_process
 from service_kit.settings import load_settings, unknown_variables
 from service_kit.terminal.command import Exit, Option, echo
+from service_kit.terminal.printing import Json, print_fields
 
 
 def serve(
@@ -29,11 +30,15 @@ def health(
     target: Annotated[str | None, Option(help="host:port; AUDIT_LISTEN when not given.")] = None,
     timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
     live: Annotated[bool, Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Ask a running service whether it serves; exit code 0 when it does, else 1."""
     settings = load_settings(AuditSettings)
     serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files, live=live)
-    echo(said, err=not serves)
+    if as_json:
+        print_fields({"serves": serves, "said": said})
+    else:
+        echo(said, err=not serves)
     raise Exit(0 if serves else 1)
 
 

@@ -3,13 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from gateway_svc.settings import SessionsSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import check_disk, load_settings
-from service_kit.terminal.command import Exit, Option, echo
+from service_kit.terminal.command import Exit, echo
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.printing import Json
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.encryption import Keys
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 EXIT_DAMAGED = 1
 
 
-def check(as_json: Annotated[bool, Option("--json", help="Print one JSON object a line.")] = False) -> None:
+def check(as_json: Json = False) -> None:
     """Look through the files of all sessions; the exit code is 1 if anything is damaged or missing."""
     from gateway_svc.conversations.files import check as files_check  # other commands need not load it
 
@@ -35,8 +36,11 @@ def check(as_json: Annotated[bool, Option("--json", help="Print one JSON object 
     raise Exit(EXIT_DAMAGED if damaged else 0)
 
 
-def export(session_id: str) -> None:
-    """Print a session with all that was said in it, one JSON object a line: it is content, so mind who reads it."""
+def export(session_id: str, as_json: Json = False) -> None:
+    """Print a session with all that was said in it, one JSON object a line in any case.
+
+    It is content, so mind who reads it.
+    """
     from gateway_svc.conversations.files import session_file, transcript
     from gateway_svc.conversations.files.places import CONVERSATION, Places, owner_of
     from gateway_svc.errors import GatewayError

@@ -14,6 +14,7 @@ from service_kit.printable import printable
 from service_kit.settings import check_disk, load_settings
 from service_kit.terminal.command import Exit, echo
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.printing import Json, print_fields
 
 EXIT_LEFT = 1
 """Some sessions are not what they are to be."""
@@ -27,17 +28,17 @@ class Left(NamedTuple):
     why: str
 
 
-def encrypt() -> None:
+def encrypt(as_json: Json = False) -> None:
     """Encrypt all sessions by the first key of GATEWAY_SESSIONS_KEY_FILE, those of older keys too."""
-    _rewrite_all(encrypts=True)
+    _rewrite_all(encrypts=True, as_json=as_json)
 
 
-def decrypt() -> None:
+def decrypt(as_json: Json = False) -> None:
     """Put all sessions in clear, so that gateways can do without GATEWAY_SESSIONS_KEY_FILE. End them first."""
-    _rewrite_all(encrypts=False)
+    _rewrite_all(encrypts=False, as_json=as_json)
 
 
-def _rewrite_all(*, encrypts: bool) -> None:
+def _rewrite_all(*, encrypts: bool, as_json: bool) -> None:
     settings = load_settings(SessionsSettings)
     check_disk(settings)
     if settings.sessions_key_file is None:
@@ -50,6 +51,10 @@ def _rewrite_all(*, encrypts: bool) -> None:
             done, left = asyncio.run(rewrite_all(home))
     except (GatewayError, OSError) as error:
         raise Failed(str(error), EXIT_SETTINGS, error) from None
+    if as_json:
+        left_out = [session._asdict() for session in left]
+        print_fields({"sessions": done, "encrypted": encrypts, "key_id": keys.first or "", "left": left_out})
+        raise Exit(EXIT_LEFT if left else 0)
     for session in left:
         sys.stderr.write(printable(f"session {session.session_id}: {session.why}") + "\n")
     what = f"encrypted by the key {keys.first}" if encrypts else "in clear"

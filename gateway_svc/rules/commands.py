@@ -12,7 +12,7 @@ from service_kit.client import open_channel
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Exit, Option, echo
 from service_kit.terminal.failures import Failed
-from service_kit.terminal.printing import Printer, Table, counted
+from service_kit.terminal.printing import Json, Printer, Table, counted, print_fields
 from service_kit.times import parse_time
 
 if TYPE_CHECKING:  # who asks for help need not load the library of conditions
@@ -29,9 +29,16 @@ RulesFile = Annotated[Path, Argument(help="The file of rules.")]
 CasesFile = Annotated[Path, Argument(help="The file of cases.")]
 
 
-def check(file: RulesFile) -> None:
+def check(file: RulesFile, as_json: Json = False) -> None:
     """Check a file of rules, and print its rules and its digest. The exit code is 2 if it cannot be used."""
     policy = _load(file)
+    if as_json:
+        rules = [
+            {"rule": rule.name, "verdict": rule.verdict, "tools": list(rule.tools), "condition": rule.condition or ""}
+            for rule in policy.rules
+        ]
+        print_fields({"rules": rules, "digest": policy.digest})
+        return
     table = Table("rule", "verdict", "tools", "condition", text="condition")
     for rule in policy.rules:
         cells = (rule.name, rule.verdict, " ".join(rule.tools), " ".join((rule.condition or "").split()))
@@ -40,7 +47,7 @@ def check(file: RulesFile) -> None:
     echo(f"{counted(len(policy.rules), 'rule')}, digest {policy.digest}")
 
 
-def run_cases(file: RulesFile, cases_file: CasesFile) -> None:
+def run_cases(file: RulesFile, cases_file: CasesFile, as_json: Json = False) -> None:
     """Run cases against a file of rules. The exit code is 1 if one comes out otherwise, 2 if a file cannot be used."""
     from gateway_svc.rules.cases import check_cases, load_cases
 
@@ -51,10 +58,15 @@ def run_cases(file: RulesFile, cases_file: CasesFile) -> None:
         _refuse(error)
     checked = check_cases(policy, cases)
     failed = [case for case in checked if case.problem]
+    reached = {case.rule for case in checked}
+    unreached = [rule.name for rule in policy.rules if rule.name not in reached]
+    if as_json:
+        problems = [{"case": str(case.place), "problem": case.problem} for case in failed]
+        print_fields({"cases": len(cases), "failed": problems, "rules_that_decide_none": unreached})
+        raise Exit(EXIT_FAILED if failed else 0)
     for case in failed:
         echo(printable(f"{case.place}: {case.problem}"))
-    reached = {case.rule for case in checked}
-    if unreached := [rule.name for rule in policy.rules if rule.name not in reached]:
+    if unreached:
         echo(f"No case is decided by: {', '.join(unreached)}")
     echo(f"{len(cases) - len(failed)} of {len(cases)} cases come out as expected")
     raise Exit(EXIT_FAILED if failed else 0)
@@ -66,6 +78,7 @@ def try_on_record(
     target: Annotated[
         str, Option(envvar="GATEWAY_AUDIT_TARGET", help="The audit service's address, host:port.")
     ] = "127.0.0.1:50052",
+    as_json: Json = False,
 ) -> None:
     """Ask the ledger what rules would have said of recorded calls, as far as the record tells."""
     from gateway_svc.rules.recorded import Trial
@@ -75,7 +88,22 @@ def try_on_record(
         asyncio.run(_read_record(trial, target, parse_time(since, time.time_ns() // 1_000_000)))
     except grpc.aio.AioRpcError as error:
         raise Failed(f"{error.code().name}: {error.details() or ''}", EXIT_FAILED, error) from None
-    _show(trial)
+    _print_json(trial) if as_json else _show(trial)
+
+
+def _print_json(trial: "Trial") -> None:
+    rules = [
+        {
+            "rule": rule.name,
+            "verdict": rule.verdict,
+            "calls": found.calls,
+            "ran": found.ran,
+            "undecided": found.undecided,
+        }
+        for rule in trial.policy.rules
+        for found in [trial.by_rule[rule.name]]
+    ]
+    print_fields({"rules": rules, "calls": trial.calls, "calls_without_a_rule": trial.by_default})
 
 
 def _load(path: Path) -> "Policy":

@@ -23,7 +23,7 @@ from service_kit.producing.stop import scope_text
 from service_kit.terminal.command import Argument, BadParameter, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
-from service_kit.terminal.printing import counted
+from service_kit.terminal.printing import counted, print_fields
 from service_kit.times import show_time
 
 Reason = Annotated[str, Option(help="Why; told to those who are refused, and kept on the record.")]
@@ -87,6 +87,7 @@ def resume(
         str, Argument(metavar="ID", help="The id that `stops` shows, its first or last characters, or @last.")
     ],
     reason: Annotated[str, Option(help="Why; kept on the record.")],
+    as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
     """Lift a stop, at all gateways that share it. What it ended stays ended."""
@@ -95,7 +96,10 @@ def resume(
         newest_first = sorted(in_force, key=lambda one: one.at_ms, reverse=True)
         stop_id = whole_id(stop_id, [one.id for one in newest_first], "ID")
     _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
-    out.print(f"lifted: {printable(stop_id)}")
+    if as_json:
+        print_fields({"stop_id": stop_id, "lifted": True})
+    else:
+        out.print(f"lifted: {printable(stop_id)}")
 
 
 def _ask(target: str, rpc: str, request: Message, seconds: float = GRPC_TIMEOUT_SECONDS) -> Any:

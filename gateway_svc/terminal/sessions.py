@@ -29,7 +29,7 @@ from service_kit.printable import printable
 from service_kit.probe import probe
 from service_kit.settings import load_settings
 from service_kit.terminal.command import Exit, Option, echo
-from service_kit.terminal.printing import Table, Wide
+from service_kit.terminal.printing import Table, Wide, print_fields
 
 
 def change(
@@ -41,9 +41,10 @@ def change(
     fallback: Annotated[str, Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
     shadow: Annotated[list[str] | None, Option(help="ENGINE[:MODEL], in the place of all; repeatable.")] = None,
     without: Annotated[list[str] | None, Option(help="A setting to take away, such as max_cost_micros.")] = None,
+    as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Change what the next turns of a session run with, and print the session as one JSON object."""
+    """Change what the next turns of a session run with, and print the session as one JSON object in any case."""
     given: dict[str, Any] = {
         "engine": engine,
         "model": model,
@@ -100,23 +101,29 @@ def sessions(
     out.print(sessions_table(response.sessions), wide=wide)
 
 
-def delete(session: SessionId, target: Target = DEFAULT_TARGET) -> None:
+def delete(session: SessionId, as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
     """Delete a session and all that was said in it; the ledger keeps its rows."""
     request = pb.DeleteSessionRequest(session_id=named_session(target, session, "SESSION"))
     call_gateway(
         target,
         lambda stub, metadata: awaited(stub.DeleteSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),
     )
+    if as_json:
+        print_fields({"session_id": request.session_id, "deleted": True})
 
 
 def health(
     target: Target = DEFAULT_TARGET,
     timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
     live: Annotated[bool, Option("--live", help="Succeed if it answers at all, even that it cannot serve.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Ask a running gateway whether it serves; the exit code is 0 if it does, else 1."""
     serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files, live=live)
-    echo(said, err=not serves)
+    if as_json:
+        print_fields({"serves": serves, "said": said})
+    else:
+        echo(said, err=not serves)
     raise Exit(0 if serves else EXIT_FAILED)
 
 

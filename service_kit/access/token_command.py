@@ -6,6 +6,7 @@ from typing import Annotated
 
 from service_kit.access.roles import Role, make_token
 from service_kit.terminal.command import Argument, BadParameter, Option, echo
+from service_kit.terminal.printing import Json, print_fields
 
 
 def token(
@@ -14,6 +15,7 @@ def token(
     variable: str,
     roles: Sequence[str],
     days: Annotated[int | None, Option(min=1, help="How long it is good for; for ever when not given.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Make a token. It goes to stdout, this once; the table for the list of callers goes to stderr.
 
@@ -25,5 +27,8 @@ def token(
         made, table = make_token(name, role, datetime.now(UTC) + timedelta(days=days) if days else None)
     except ValueError as error:
         raise BadParameter(str(error), param_hint="NAME") from None
+    if as_json:
+        print_fields({"token": made, "table": table})
+        return
     echo(f"# Add to the file that {variable} names; the service reads it again by itself.\n{table}", err=True)
     echo(made)

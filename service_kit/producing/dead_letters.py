@@ -47,21 +47,32 @@ def list_letters(settings: str, variable: str, as_json: Json = False, wide: Wide
     out.print(table, wide=wide)
 
 
-def show(settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "") -> None:
-    """Show refused rows as they were recorded, one JSON object a line."""
+def show(
+    settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "", as_json: Json = False
+) -> None:
+    """Show refused rows as they were recorded, one JSON object a line in any case."""
     for letter in _chosen(_open(settings, variable)[0], ids, every=every, code=code):
         _print_json(letter.about or _about(letter))
 
 
 def resend(
-    settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False
+    settings: str,
+    variable: str,
+    ids: Ids = None,
+    every: All = False,
+    code: Code = "",
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Send refused rows again, once what they were refused for is mended. Their ids stay, so none is stored twice."""
     letters, folders = _open(settings, variable)
     chosen = _chosen(letters, ids, every=every, code=code)
     rows = [letter.row() for letter in chosen if letter.about]
     if dry_run or not rows:
-        echo(f"{counted(len(rows), 'row')} would be sent again")
+        if as_json:
+            _print_json({"rows": len(rows), "resent": False})
+        else:
+            echo(f"{counted(len(rows), 'row')} would be sent again")
         return
     spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead process's
     try:
@@ -72,11 +83,20 @@ def resend(
     if not whole:
         _fail("The disk does not take them: nothing was removed from the dead letters.")
     letters.remove([letter for letter in chosen if letter.about])
-    echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
+    if as_json:
+        _print_json({"rows": len(rows), "resent": True, "producer_id": spool.id})
+    else:
+        echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
 
 
 def drop(
-    settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "", dry_run: DryRun = False
+    settings: str,
+    variable: str,
+    ids: Ids = None,
+    every: All = False,
+    code: Code = "",
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Remove refused rows for good. It says which, and a row `onrecord.gap` tells the ledger how many."""
     from recording.spool.gap import Gap
@@ -86,7 +106,10 @@ def drop(
     for letter in chosen:
         _print_json(_about(letter))
     if dry_run or not chosen:
-        echo(f"{counted(len(chosen), 'row')} would be dropped")
+        if as_json:
+            _print_json({"rows": len(chosen), "dropped": False})
+        else:
+            echo(f"{counted(len(chosen), 'row')} would be dropped")
         return
     kinds = Counter(str(_about(letter)["kind"]) for letter in chosen)
     times = [int(letter.about["time_ms"]) for letter in chosen if letter.about]
@@ -103,7 +126,10 @@ def drop(
     if not told:
         _fail("The disk does not take the row that tells of it: nothing was dropped.")
     letters.remove(chosen)
-    echo(f"{len(chosen)} rows dropped")
+    if as_json:
+        _print_json({"rows": len(chosen), "dropped": True})
+    else:
+        echo(f"{len(chosen)} rows dropped")
 
 
 def _open(settings: str, variable: str) -> "tuple[DeadLetters, Folders]":

@@ -4,13 +4,13 @@ import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
-from typing import IO, Annotated, Self
+from typing import IO, Annotated, Any, Self
 
 from service_kit.printable import json_text
-from service_kit.terminal.command import Option
+from service_kit.terminal.command import Option, echo
 from service_kit.terminal.ids import short_ids
 from service_kit.times import show_time
 
@@ -220,6 +220,11 @@ class Printer:
     def print_time(self, ms: int) -> str:
         """A time in milliseconds since 1970: how long ago where people read it, else in RFC 3339."""
         return ago(time.time_ns() // 1_000_000 - ms) if self.is_terminal else show_time(ms)
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Prints what a command has done for programs: an object on one line."""
+    echo(json_text(fields, ascii_only=True))
 
 
 _form = {"stderr_is_json": False}

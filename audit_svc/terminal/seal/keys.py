@@ -11,20 +11,22 @@ from audit_svc.terminal.running import Database, error_is_exit_code_1
 from audit_svc.terminal.seal.ordering import ask_sealer
 from audit_svc.terminal.seal.place import Folder, KeyFile, Where, where
 from service_kit.terminal.command import Argument, Option, echo
+from service_kit.terminal.printing import Json, print_fields
 
 
 def new(
     origin: Annotated[str, Argument(help="The log's name: yours, such as ledger.example.com/agents.")],
     db: Database = None,
     key_file: KeyFile = None,
+    as_json: Json = False,
 ) -> None:
     """Make a signing key before the first start, and print the verifier key that others check with."""
     with error_is_exit_code_1():
         made = make_key(key_file or where(db, None).key_file, origin)
-    echo(str(made.verifier))
+    _say(str(made.verifier), str(made.verifier), as_json=as_json)
 
 
-def show(db: Database = None, key_file: KeyFile = None) -> None:
+def show(db: Database = None, key_file: KeyFile = None, as_json: Json = False) -> None:
     """Print the verifier key: keep it where who writes to the ledger cannot."""
     with error_is_exit_code_1():
         path = key_file or where(db, None).key_file
@@ -32,7 +34,7 @@ def show(db: Database = None, key_file: KeyFile = None) -> None:
             signer = read_key(path)
         except FileNotFoundError:
             raise SealError(f"{path} is not there: `audit-svc seal key new` or the first start makes it") from None
-    echo(str(signer.verifier))
+    _say(str(signer.verifier), str(signer.verifier), as_json=as_json)
 
 
 def rotate(
@@ -40,9 +42,11 @@ def rotate(
     db: Database = None,
     seal: Folder = None,
     key_file: KeyFile = None,
+    as_json: Json = False,
 ) -> None:
     """Begin to sign with a new key beside the old one, and print the new verifier key."""
-    echo(_change("rotate", reason, where(db, seal), key_file).key)
+    key = _change("rotate", reason, where(db, seal), key_file).key
+    _say(key, key, as_json=as_json)
 
 
 def retire(
@@ -50,9 +54,15 @@ def retire(
     db: Database = None,
     seal: Folder = None,
     key_file: KeyFile = None,
+    as_json: Json = False,
 ) -> None:
     """End that two keys sign, and remove the old one."""
-    echo(f"signed by {_change('retire', reason, where(db, seal), key_file).key} alone")
+    key = _change("retire", reason, where(db, seal), key_file).key
+    _say(f"signed by {key} alone", key, as_json=as_json)
+
+
+def _say(text: str, key: str, *, as_json: bool) -> None:
+    print_fields({"key": key}) if as_json else echo(text)
 
 
 def _change(act: Act, reason: str, found: Where, key_file: Path | None) -> KeyChange:

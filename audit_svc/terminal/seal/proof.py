@@ -21,6 +21,7 @@ from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
 from service_kit.terminal.command import Argument, Option, echo
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.printing import Json, print_fields
 from service_kit.times import show_time
 
 EXIT_NOT_VERIFIED = 2
@@ -46,6 +47,7 @@ def proof(
     texts: Annotated[
         Path | None, Option(help="Write the row's texts and its salt to this file, for whom may read them.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
     refuse_both(db, target)
@@ -60,7 +62,7 @@ def proof(
                 say_unseen(
                     "its texts were erased; `audit-svc proof` beside the ledger's database says when, and by whom"
                 )
-        echo(answer.proof.removesuffix("\n"))
+        _say(id, answer.proof, texts, as_json=as_json)
         return
     found = where(db, seal)
     with error_is_exit_code_1(), found.reading() as ledger:
@@ -73,7 +75,14 @@ def proof(
             _write(texts, told := texts_of(ledger, kind, position))
             if erased := told.get("erased"):
                 say_unseen(_of_erasure(**erased))
-    echo(str(made).removesuffix("\n"))
+    _say(id, str(made), texts, as_json=as_json)
+
+
+def _say(id_: str, made: str, texts: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print_fields({"id": id_, "proof": made, "texts_file": str(texts or "")})
+    else:
+        echo(made.removesuffix("\n"))
 
 
 def _has_hashes(leaf: str) -> bool:

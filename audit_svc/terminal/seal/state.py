@@ -46,7 +46,7 @@ def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> N
     raise Exit(1 if trouble else 0)
 
 
-def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None) -> None:
+def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None, as_json: Json = False) -> None:
     """Seal what is committed and not yet sealed, once, without a service."""
     found = where(db, seal)
     with error_is_exit_code_1(), progress("sealing") as on_progress:
@@ -55,8 +55,11 @@ def run(db: Database = None, seal: Folder = None, key_file: KeyFile = None) -> N
         with found.open_sealer(key_file) as sealer:
             while sealer.step():
                 on_progress(sealer.size, 0)
-            said = f"{found.log.place()}: {sealer.size} leaves, signed by {sealer.signer.name}"
-    echo(said)
+            leaves, name = sealer.size, sealer.signer.name
+    if as_json:
+        say("", {"log": str(found.log.place()), "leaves": leaves, "signed_by": name}, as_json=True)
+    else:
+        echo(f"{found.log.place()}: {leaves} leaves, signed by {name}")
 
 
 def accept_restore(
@@ -64,6 +67,7 @@ def accept_restore(
     db: Database = None,
     seal: Folder = None,
     key_file: KeyFile = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a ledger that was restored from a backup: what is lost by that goes into the log, with the reason."""
     found = where(db, seal)
@@ -79,6 +83,9 @@ def accept_restore(
         except InUse:
             restore = Restore.parse(ask_sealer(found.log, "restore", reason))
     lost = {kind: count for kind, count in restore.lost.items() if count}
+    if as_json:
+        say("", {"lost": lost, "producers": {name: list(of) for name, of in restore.producers.items()}}, as_json=True)
+        return
     echo("lost: " + (", ".join(f"{count} of {kind}" for kind, count in lost.items()) or "nothing"))
     for name, (first, last) in restore.producers.items():
         echo(f"lost of producer {name}: numbers {first} to {last}, until it sends them again")
