@@ -26,7 +26,7 @@ from tests.support.command_line import Result, invoke
 
 ONE, TWO = Key("one", b"1" * 32), Key("two", b"2" * 32)
 CLEAR, KEYS, ROTATED = Keys(), Keys([ONE]), Keys([TWO, ONE])
-SECRETS = (b"There is a file", b"be brief", b"a title", b'"user"', b'{"')
+SECRETS = (b"There is a file", b"be brief", b"a title", b'"user"', b'"revision"')
 
 
 async def made(folder: Path, keys: Keys = KEYS, said: list[Message] = SAID) -> str:
