@@ -9,6 +9,7 @@ KINDS = {
     "call": audit_pb2.ROW_KIND_TOOL_CALL,
     "request": audit_pb2.ROW_KIND_MODEL_REQUEST,
     "session": audit_pb2.ROW_KIND_SESSION,
+    "control": audit_pb2.ROW_KIND_CONTROL,
 }
 
 
