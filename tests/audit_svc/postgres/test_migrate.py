@@ -105,5 +105,5 @@ def test_a_user_without_rights_is_told_what_gives_them(migrated, postgres_databa
 
 def test_a_wrong_parameter_is_refused_wherever_the_url_is_read():
     for read in (connect, Writership):
-        with pytest.raises(StoreRefused, match="form that libpq takes"):
+        with pytest.raises(StoreRefused, match="libpq cannot read it"):
             read("postgresql://ada:secret@localhost/ledger?sslmod=x")
