@@ -1,6 +1,6 @@
 """What the rows of each session say, so that sessions are found by persons, agents, tools and outcomes.
 
-session_traits (migration 0024) has each value of a session once. It follows the rows as the sums of sessions do, up to
+session_traits (migration 0023) has each value of a session once. It follows the rows as the sums of sessions do, up to
 the same positions: a question looks at the rows after them too. What a prune removed of a session that is still there
 stays among its traits.
 """

@@ -1,6 +1,6 @@
 """What was used under a name: by a person, an agent, a source, an MCP server, or sessions with a label.
 
-named_usage (migration 0024) has the sums of each hour and each day by (name, value), so that usage by one of them is
+named_usage (migration 0023) has the sums of each hour and each day by (name, value), so that usage by one of them is
 answered without the rows or the sessions. They are made with the sums of sessions, up to the same positions: an answer
 counts the rows after them, and those at the two ends of its range, so it is exact at any time. Where many rows wait to
 be summed, or a session's labels have just changed, the answer comes from elsewhere.
