@@ -1,8 +1,14 @@
 """What a home in PostgreSQL does besides: fences, servers that are away, databases that are not its own."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -26,6 +32,7 @@ pytestmark = pytest.mark.postgres
 FROZEN = "UPDATE gateways SET beat_at = beat_at - interval '1 hour' WHERE number = 1"
 
 SECONDS_TO_BEAT = 30
+STILL_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -236,6 +243,58 @@ async def test_a_server_that_stands_still_holds_no_caller_up():
                 await asyncio.sleep(0.1)
         assert (await home.state(session_id, None)).id == session_id
         await home.aclose()
+
+
+@asynccontextmanager
+async def pulse() -> AsyncIterator[list[float]]:
+    """The times, in seconds, at which the event loop got round to this, ten in a second."""
+    times = [time.monotonic()]
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            times.append(time.monotonic())
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield times
+    finally:
+        beating.cancel()
+
+
+def wake_later(server: PostgresServer, seconds: float) -> subprocess.Popen[bytes]:
+    """Has a server that stands still go on, from without: a loop that waits for it cannot."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    command = f"sleep {seconds}; kill -CONT {server.pid} {' '.join(children)}"
+    return subprocess.Popen(["sh", "-c", command], stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+async def test_the_loop_goes_on_when_what_waits_for_a_server_that_stands_still_is_cancelled(home, postgres_server):
+    here = home()
+    session_id = await made(here)
+    with standing_still(postgres_server):
+        waker = wake_later(postgres_server, STILL_SECONDS)
+        try:
+            async with pulse() as times:
+                asking = [asyncio.create_task(here.state(session_id, None)) for _ in range(3)]
+                await asyncio.sleep(0.5)
+                for task in asking:
+                    task.cancel()
+                ended, _ = await asyncio.wait(asking, timeout=STILL_SECONDS)
+                await here.aclose()
+                times.append(time.monotonic())
+            assert waker.poll() is None, "nobody has waited until the server went on"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(waker.pid, signal.SIGKILL)
+            waker.wait()
+    assert len(ended) == len(asking)
+    assert max(after - before for before, after in pairwise(times)) < STILL_SECONDS / 2
+    again = home()
+    async with asyncio.timeout(SECONDS_TO_BEAT):
+        while await again.trouble():
+            await asyncio.sleep(0.1)
+    assert (await again.state(session_id, None)).id == session_id
 
 
 async def test_a_record_that_is_gone_is_told_and_costs_itself_alone(home):

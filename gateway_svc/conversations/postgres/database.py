@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
@@ -59,6 +60,8 @@ _DEFAULTS = {
     "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3 "
     "-c tcp_user_timeout=10000",
 }
+_LOOK_FOR_CLIENT = "SET client_connection_check_interval = '500ms'"
+"""So the server ends a statement whose connection was closed, such as one that waits for a lock."""
 _REFUSED = (
     ("no pg_hba.conf entry", "refuses this user: look at its pg_hba.conf, and at the user's name"),
     ("password authentication failed", "refuses the password: put the right one into PGPASSFILE, or into the URL"),
@@ -68,6 +71,22 @@ _REFUSED = (
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # each attempt to connect; what counts of it is told here
+
+
+class Connection(psycopg.AsyncConnection[Any]):
+    """A connection that is closed where a statement of it is given up."""
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - the driver's own parameter
+        """Closes it: the driver calls this when a task that waits is cancelled.
+
+        Not by a request to cancel the statement: before libpq 17 that stops the whole process until the server answers.
+        """
+        self.pgconn.finish()
+
+
+async def _prepare(connection: Connection) -> None:
+    with suppress(psycopg.DatabaseError):  # which not every server has, or its system
+        await connection.execute(_LOOK_FOR_CLIENT)
 
 
 class Database:
@@ -94,7 +113,7 @@ class Database:
         self._keys = keys
         self._is_fit = False
         self._fitting = asyncio.Lock()
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._pool: AsyncConnectionPool[Connection] | None = None
         try:
             self._fit()
         except psycopg.Error as error:
@@ -168,10 +187,12 @@ class Database:
                     raise self.unavailable(error) from error
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _opened(self) -> "AsyncConnectionPool[psycopg.AsyncConnection[Any]]":
+    async def _opened(self) -> "AsyncConnectionPool[Connection]":
         if self._pool is None:
             self._pool = AsyncConnectionPool(
                 self.conninfo,
+                connection_class=Connection,
+                configure=_prepare,
                 kwargs={"autocommit": True},
                 min_size=1,
                 max_size=CONNECTIONS,
@@ -204,7 +225,7 @@ class Database:
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Returns what work returns, or leaves it to its end, which of a server that stands still takes long.
+    """Returns what work returns, or leaves it to its end.
 
     Raises:
         OSError: it did not return in time.

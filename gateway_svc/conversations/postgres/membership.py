@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import psycopg
 import structlog
 
-from gateway_svc.conversations.postgres.database import CALLER, Database, Patience
+from gateway_svc.conversations.postgres.database import CALLER, Connection, Database, Patience
 from gateway_svc.conversations.postgres.migrate import LOCK
 from gateway_svc.errors import SettingsError
 
@@ -94,7 +94,7 @@ class Membership:
         while True:
             try:
                 await self._database.fit()
-                async with await psycopg.AsyncConnection.connect(self._database.conninfo, autocommit=True) as link:
+                async with await Connection.connect(self._database.conninfo, autocommit=True) as link:
                     async with asyncio.timeout(_ANSWER_SECONDS):
                         await self._join(link)
                         for channel in self.channels:
@@ -114,7 +114,7 @@ class Membership:
                 self._joined.clear()
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _join(self, link: "psycopg.AsyncConnection[Any]") -> None:
+    async def _join(self, link: Connection) -> None:
         """Takes the lock of this gateway's number: a new one, or the one that it had on a connection that broke."""
         if self._number:
             # What serves the connection that broke may not have noticed it, and has the lock.
@@ -129,7 +129,7 @@ class Membership:
         await self._beat(link)
         log.info("sessions.database_joined", gateway=self._number)
 
-    async def _beat(self, link: "psycopg.AsyncConnection[Any]") -> None:
+    async def _beat(self, link: Connection) -> None:
         await link.execute(
             "INSERT INTO gateways (number, beat_at) OVERRIDING SYSTEM VALUE VALUES (%s, clock_timestamp()) "
             "ON CONFLICT (number) DO UPDATE SET beat_at = excluded.beat_at",
