@@ -6,7 +6,7 @@ any: it is passed on as the caller's own, and the answer comes back as it is.
 
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -81,11 +81,7 @@ class ReplicasInterceptor(HandlerInterceptor):
                 return await local(request, context)
             except NotFound as error:
                 unknown = error
-            answers = await self._calls.ask(_call(method, request), _knows)
-            known = next((answer for answer in answers if _knows(answer)), None)
-            if known is None:
-                raise unknown
-            return _response(known)
+            return _response(_known(await self._calls.ask(_call(method, request), _knows), unknown))
 
         return first
 
@@ -164,10 +160,7 @@ class ReplicasInterceptor(HandlerInterceptor):
                 return
             except NotFound as error:  # before any event
                 unknown = error
-            answers = await self._calls.ask(_call(method, request), _knows)
-            known = next((answer for answer in answers if _knows(answer)), None)
-            if known is None:
-                raise unknown
+            known = _known(await self._calls.ask(_call(method, request), _knows), unknown)
             _response(known)
             async with aclosing(incoming(self._calls, known)) as parts:
                 async for part in parts:
@@ -261,6 +254,8 @@ class Replicas:
 
         async def answer(call: Call) -> Answer:  # in a task of its own, with a context of its own
             try:
+                if call.error is not None:
+                    raise call.error
                 if call.caller:
                     told = json.loads(call.caller)
                     enter(Caller(told["name"], frozenset(map(Role, told["roles"]))))
@@ -297,6 +292,8 @@ def _status(error: BaseException) -> status_pb2.Status:
 
 def _done(answer: Answer) -> bytes:
     """What another gateway answered to what it must be able to do."""
+    if answer.error is not None:
+        raise answer.error
     if answer.response is None:
         raise ShuttingDown(f"gateway {answer.gateway} of those that share sessions did not do so: try again")
     return answer.response
@@ -320,12 +317,28 @@ def _knows(answer: Answer) -> bool:
     return not _is(answer, code_pb2.NOT_FOUND)
 
 
+def _known(answers: Sequence[Answer], unknown: NotFound) -> Answer:
+    """The answer of the first that knows what is meant.
+
+    Raises:
+        KeyMissing, Damaged: one may know, and its answer cannot be read.
+        NotFound: nobody does.
+    """
+    for answer in answers:
+        if answer.error is None and _knows(answer):
+            return answer
+    raise next((answer.error for answer in answers if answer.error is not None), unknown)
+
+
 def _response(answer: Answer) -> bytes:
     """The response of another gateway.
 
     Raises:
         StreamEnded: it ended the call with a status.
+        KeyMissing, Damaged: it cannot be read.
     """
+    if answer.error is not None:
+        raise answer.error
     if answer.status is not None:
         raise StreamEnded(answer.status)
     return answer.response or b""

@@ -110,14 +110,64 @@ class Keys:
         return Cipher(self, session_id, owner)
 
 
+class UnknownKey(Exception):
+    """What is to be decrypted is encrypted by a key that is not there."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no key {key_id}")
+        self.key_id = key_id
+
+
+class Sealing:
+    """Encrypts and decrypts by keys that are made of a deployment's for one thing alone, which `info` names."""
+
+    def __init__(self, keys: Keys, info: bytes) -> None:
+        self._keys = keys
+        self._info = info
+        self._by_id: dict[str, AESGCM] = {}
+
+    def seal(self, key_id: str, about: bytes, payload: bytes) -> bytes:
+        """A payload encrypted; about: what it is bound to."""
+        head, nonce = _MARK + sized(key_id.encode(), 1), os.urandom(_NONCE_BYTES)
+        return head + nonce + self._aead(key_id).encrypt(nonce, payload, _DOMAIN + head + about)
+
+    def open(self, about: bytes, stored: bytes) -> bytes:
+        """The payload of what was encrypted.
+
+        Raises:
+            UnknownKey: its key is not there.
+            NotGenuine: it was changed, or is not bound to this.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        key_id = key_of(stored)
+        if key_id is None:
+            raise NotGenuine("is no encrypted record")
+        if key_id not in self._keys:
+            raise UnknownKey(key_id)
+        size = len(_MARK) + 1 + stored[1]
+        head, nonce, rest = stored[:size], stored[size : size + _NONCE_BYTES], stored[size + _NONCE_BYTES :]
+        try:
+            return self._aead(key_id).decrypt(nonce, rest, _DOMAIN + head + about)
+        except InvalidTag:
+            raise NotGenuine("cannot be decrypted: it was changed, or is from elsewhere") from None
+
+    def _aead(self, key_id: str) -> "AESGCM":
+        if (aead := self._by_id.get(key_id)) is None:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+            aead = self._by_id[key_id] = AESGCM(self._keys.subkey(key_id, self._info))
+        return aead
+
+
 class Cipher:
     """Encrypts and decrypts the records of one session. Where there is no key to encrypt by, both leave them alone."""
 
     def __init__(self, keys: Keys, session_id: str, owner: str) -> None:
         self._keys = keys
         self._session_id = session_id
-        self._about = b"".join(_sized(text.encode()) for text in (session_id, owner))
-        self._by_id: dict[str, AESGCM] = {}
+        self._about = b"".join(sized(text.encode()) for text in (session_id, owner))
+        self._sealing = Sealing(keys, b"session " + session_id.encode())
         self.takes_clear = True
         """Whether a record in clear may be one of the session's."""
 
@@ -128,14 +178,13 @@ class Cipher:
 
     def is_current(self, stored: bytes) -> bool:
         """Whether a record is kept as it would be written now."""
-        return _key_of(stored) == self._keys.first if is_encrypted(stored) else not self.encrypts
+        return key_of(stored) == self._keys.first if is_encrypted(stored) else not self.encrypts
 
     def encrypt(self, kind: int, place: int, payload: bytes) -> bytes:
         """A record's payload as it is kept. place: its number; 0 of a kind that a session has one of."""
         if (key_id := self._keys.first) is None:
             return payload
-        head, nonce = _MARK + _sized(key_id.encode(), 1), os.urandom(_NONCE_BYTES)
-        return head + nonce + self._aead(key_id).encrypt(nonce, payload, self._bound_to(head, kind, place))
+        return self._sealing.seal(key_id, self._bound_to(kind, place), payload)
 
     def decrypt(self, kind: int, place: int, stored: bytes) -> bytes:
         """The payload of a record that is kept.
@@ -148,42 +197,26 @@ class Cipher:
             if not self.takes_clear:
                 raise NotGenuine("is in clear, in an encrypted session: it is none of the gateway's")
             return stored
-        from cryptography.exceptions import InvalidTag
-
-        key_id = _key_of(stored)
-        if key_id is None:
-            raise NotGenuine("is no encrypted record")
-        if key_id not in self._keys:
-            raise self._missing(key_id)
-        size = len(_MARK) + 1 + stored[1]
-        head, nonce, rest = stored[:size], stored[size : size + _NONCE_BYTES], stored[size + _NONCE_BYTES :]
         try:
-            return self._aead(key_id).decrypt(nonce, rest, self._bound_to(head, kind, place))
-        except InvalidTag:
-            raise NotGenuine("cannot be decrypted: it was changed, or is from elsewhere") from None
+            return self._sealing.open(self._bound_to(kind, place), stored)
+        except UnknownKey as error:
+            raise self._missing(error.key_id) from None
 
     def _missing(self, key_id: str) -> KeyMissing:
         told = f"session {self._session_id} is encrypted by the key {key_id}, and "
         told += f"{SETTING} lacks it: put it back" if self._keys else f"{SETTING} is not set"
         return KeyMissing(told, "session", self._session_id)
 
-    def _aead(self, key_id: str) -> "AESGCM":
-        if (aead := self._by_id.get(key_id)) is None:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-            key = self._keys.subkey(key_id, b"session " + self._session_id.encode())
-            aead = self._by_id[key_id] = AESGCM(key)
-        return aead
-
-    def _bound_to(self, head: bytes, kind: int, place: int) -> bytes:
-        return _DOMAIN + head + self._about + kind.to_bytes(1, "big") + place.to_bytes(8, "big")
+    def _bound_to(self, kind: int, place: int) -> bytes:
+        return self._about + kind.to_bytes(1, "big") + place.to_bytes(8, "big")
 
 
-def _sized(data: bytes, size: int = 4) -> bytes:
+def sized(data: bytes, size: int = 4) -> bytes:
+    """Data behind its length."""
     return len(data).to_bytes(size, "big") + data
 
 
-def _key_of(stored: bytes) -> str | None:
+def key_of(stored: bytes) -> str | None:
     """The id of the key of an encrypted record; None where it is none."""
     size = stored[1] if len(stored) > 1 else 0
     found = stored[2 : 2 + size]

@@ -114,9 +114,11 @@ async def _follow(
 ) -> None:
     """Tells what waits at another; known: those. When it is gone nothing of it waits, until it is there again."""
     while True:
+        is_heard = False
         try:
             async with aclosing(other.stream(method, data)) as answers:
                 async for answer in answers:
+                    is_heard = True
                     change = pb.WatchPendingToolCallsResponse.FromString(answer)
                     known |= {call.tool_call_id for call in change.added}
                     known -= set(change.gone_ids)
@@ -125,6 +127,10 @@ async def _follow(
             pass
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                await told.put((other, error))
+                return
+        except Exception as error:  # noqa: BLE001 - who is refused is told why; what broke off is asked again
+            if not is_heard:
                 await told.put((other, error))
                 return
         if known:

@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 
 from gateway_svc.__main__ import program
 from gateway_svc.conversations.encryption import Keys
+from gateway_svc.conversations.postgres.calls import Answer, Call, Calls
 from gateway_svc.conversations.postgres.store import PostgresConversations
 from gateway_svc.conversations.said import Place
 from gateway_svc.conversations.session import SessionState
@@ -174,3 +175,110 @@ async def test_the_commands_encrypt_all_sessions_and_put_them_in_clear(home, pos
     assert (done.exit_code, "3 sessions are in clear\n" in done.output) == (0, True)
     for session_id in ids:
         assert await read(home(CLEAR), session_id) == (SAID, "")
+
+
+CANARY = b"sentinel-of-the-user"
+
+
+def echoing(home: PostgresConversations, hold: asyncio.Event | None = None, status: bytes | None = None) -> None:
+    """Has a home answer each call with what it asks, once `hold` is set, or with a status."""
+
+    async def answer(call: Call) -> Answer:
+        if call.error is not None:
+            return Answer(None, str(call.error).encode())
+        if hold is not None:
+            await hold.wait()
+        return Answer(None, status) if status else Answer(b"heard: " + call.request, None)
+
+    assert home.calls is not None
+    home.calls.answer = answer
+    home.start()
+
+
+async def others_of(home: PostgresConversations, count: int) -> Calls:
+    """The calls of a home, once it sees so many others."""
+    assert home.calls is not None
+    async with asyncio.timeout(30):
+        while len(await home.calls.alive()) < count:
+            await asyncio.sleep(0.05)
+    return home.calls
+
+
+def passed_on(url: str) -> bytes:
+    """All that the tables of calls show."""
+    rows = query(url, "SELECT * FROM gateway_calls") + query(url, "SELECT * FROM gateway_answers")
+    return b"\n".join(
+        bytes(value) if isinstance(value, bytes) else str(value).encode() for row in rows for value in row
+    )
+
+
+async def until_answered(url: str, count: int) -> None:
+    async with asyncio.timeout(30):
+        while query(url, "SELECT count(*) FROM gateway_answers") != [(count,)]:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("status", [None, CANARY])
+async def test_a_call_that_is_passed_on_shows_nothing_in_the_tables(home, postgres_database, status):
+    hold = asyncio.Event()
+    echoing(home(ROTATED), status=status)  # its first key is another
+    echoing(home(), hold, status)
+    calls = await others_of(home(), 2)
+    asking = asyncio.create_task(calls.ask(Call("/Method", CANARY, '{"name": "ada"}'), lambda answer: False))
+    await until_answered(postgres_database, 1)
+    shown = passed_on(postgres_database)
+    assert (b"/Method" in shown, CANARY in shown) == (True, False)
+    hold.set()
+    expected = (None, CANARY) if status else (b"heard: " + CANARY, None)
+    assert [answer[:2] for answer in await asking] == [expected, expected]
+    assert [answer.error for answer in asking.result()] == [None, None]
+
+
+async def test_a_gateway_that_lacks_the_key_says_so_and_hides_no_other_answer(home, postgres_database):
+    without = home(CLEAR)  # as long as it runs on; at a start it would be refused
+    echoing(without)
+    keyed = home()
+    echoing(keyed)
+    calls = await others_of(keyed, 1)
+    (answer,) = await calls.ask(Call("/Method", CANARY, ""), lambda answer: True)
+    assert (answer.response, answer.status) == (None, None)
+    with pytest.raises(KeyMissing, match="cannot read calls that the key one encrypts: all gateways"):
+        raise answer.error or AssertionError
+    (answer,) = await (await others_of(without, 1)).ask(Call("/Method", CANARY, ""), lambda answer: True)
+    assert b"passes calls on in clear: all gateways that share sessions need the same" in (answer.status or b"")
+    echoing(home())
+    calls = await others_of(keyed, 2)
+    (answer,) = await calls.ask(Call("/Method", CANARY, ""), lambda answer: True)
+    assert answer.response == b"heard: " + CANARY, "what cannot be read is never enough"
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "told"),
+    [
+        ("gateway_calls", "NEW.caller := '{}'", "a call of gateway 2 cannot be decrypted: it was changed"),
+        ("gateway_calls", "NEW.method := '/Other'", "a call of gateway 2 cannot be decrypted"),
+        ("gateway_calls", "NEW.asked_by := 3", "a call of gateway 3 cannot be decrypted"),
+        ("gateway_calls", "NEW.request := NEW.request || '1'", "a call of gateway 2 cannot be decrypted"),
+        ("gateway_calls", "NEW.request := 'forged'", "gateway 1 cannot read calls"),
+        ("gateway_answers", "NEW.answer := NEW.answer || '1'", "the answer of gateway 1 of those that share sessions"),
+        ("gateway_answers", "NEW.answer := 'forged'", "the answer of gateway 1 of those that share sessions"),
+        ("gateway_answers", "NEW.answer := NULL; NEW.status := 'forged'", "gateway 1 cannot read calls"),
+    ],
+)
+async def test_a_call_that_is_changed_on_its_way_is_an_error_of_its_own(home, postgres_database, table, change, told):
+    first = home()
+    echoing(first)
+    await others_of(first, 0)
+    second = home()
+    echoing(second)
+    calls = await others_of(second, 1)
+    query(
+        postgres_database,
+        f"CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {change}; RETURN NEW; END $$",
+    )
+    query(postgres_database, f"CREATE TRIGGER change BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION change()")
+    (answer,) = await calls.ask(Call("/Method", CANARY, '{"name": "ada"}'), lambda answer: True)
+    assert told in (str(answer.error) if answer.error else (answer.status or b"").decode())
+    query(postgres_database, f"DROP TRIGGER change ON {table}")
+    (answer,) = await calls.ask(Call("/Method", CANARY, '{"name": "ada"}'), lambda answer: True)
+    assert answer.response == b"heard: " + CANARY

@@ -13,6 +13,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import SECONDS_TO_ARRIVE, kinds, run_turn, text_of
+from tests.e2e.test_encrypted_sessions import KEY, keys_in
 from tests.e2e.test_shared_sessions import WAIT, WORK, begin, start
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
@@ -33,9 +34,13 @@ async def first_of(call: Any) -> pb.TurnEvent:
     return await anext(aiter(call))
 
 
-async def test_a_turn_is_followed_from_any_gateway_while_it_runs_and_after_its_end(make_pair, postgres_database):
+@pytest.mark.parametrize("keys", ["", f"may {KEY}\n"])
+async def test_a_turn_is_followed_from_any_gateway_while_it_runs_and_after_its_end(
+    make_pair, postgres_database, tmp_path, keys
+):
     pair = await make_pair(Script(steps=(STEP, Step(text="Done. " * 20_000))))
-    one, two = [await pair.gateway(start(pair, postgres_database, name)) for name in ("one", "two")]
+    env = keys_in(tmp_path, keys) if keys else {}
+    one, two = [await pair.gateway(start(pair, postgres_database, name, **env)) for name in ("one", "two")]
     call = one.RunTurn(pb.RunTurnRequest(input="go", keep_on_disconnect=True))
     accepted = await first_of(call)
     turn_id = accepted.turn_accepted.turn_id
@@ -52,6 +57,30 @@ async def test_a_turn_is_followed_from_any_gateway_while_it_runs_and_after_its_e
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
         await attach(two, "nobody's")
     assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_gateway_that_lacks_the_key_tells_who_asks_for_what_it_has(make_pair, postgres_database, tmp_path):
+    pair = await make_pair(WORK)
+    one = await pair.gateway(start(pair, postgres_database, "one"))
+    env = keys_in(tmp_path, f"may {KEY}\n")
+    second = start(pair, postgres_database, "two", **env)
+    two, approvals = await pair.gateway(second), await pair.approvals(second)
+    call = one.RunTurn(pb.RunTurnRequest(input="go", keep_on_disconnect=True))
+    turn_id = (await first_of(call)).turn_accepted.turn_id
+    for asked in (
+        two.AttachTurn(pb.AttachTurnRequest(turn_id=turn_id)),
+        one.AttachTurn(pb.AttachTurnRequest(turn_id="nobody's")),
+        approvals.WatchPendingToolCalls(approvals_pb2.WatchPendingToolCallsRequest()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await rest(asked)
+        assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert "need the same GATEWAY_SESSIONS_KEY_FILE" in (refused.value.details() or "")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await approvals.ListPendingToolCalls(approvals_pb2.ListPendingToolCallsRequest())
+    assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    (pair.workspace / "go").touch()
+    assert text_of(await rest(call)) == "Done."
 
 
 async def test_a_request_joins_its_turn_from_any_gateway_and_the_last_who_leaves_cancels_it(

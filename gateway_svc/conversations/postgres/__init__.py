@@ -22,6 +22,7 @@ cannot write over its successor, whatever any clock says.
     reading.py      records as a history, and as pages of what was said
     membership.py   this gateway among those that share the database
     calls.py        calls between gateways
+    sealing.py      their encryption
     requests.py     requests that run once, at one of the gateways
     streams.py      answers of many parts between gateways
     spending.py     what labels have spent at all of them

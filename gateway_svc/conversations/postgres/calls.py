@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.postgres.database import ONCE, Database
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
-from gateway_svc.errors import ShuttingDown, StoreUnavailable
+from gateway_svc.conversations.postgres.sealing import CallCipher, Passed
+from gateway_svc.errors import GatewayError, ShuttingDown, StoreUnavailable
 
 CALLS, ANSWERS = "gateway_calls", "gateway_answers"
 """The channels of NOTIFY, named as the tables."""
@@ -34,7 +36,7 @@ _ASK = f"""WITH {ALIVE}, call AS (
 SELECT pg_notify('{CALLS}', coalesce(%(target)s::integer::text, '')), ARRAY(SELECT number FROM alive)"""
 _ANSWERED = "SELECT gateway, answer, status FROM gateway_answers WHERE call_id = %(id)s"
 _ALIVE = f"WITH {ALIVE} SELECT number FROM alive"
-_OPEN = f"""SELECT id, method, request, caller FROM gateway_calls
+_OPEN = f"""SELECT id, asked_by, target, method, request, caller FROM gateway_calls
 WHERE asked_by <> %(me)s AND coalesce(target, %(me)s) = %(me)s
   AND asked_at > clock_timestamp() - interval '{MAX_WAIT_SECONDS} s'
   AND NOT EXISTS (SELECT FROM gateway_answers WHERE call_id = id AND gateway = %(me)s) ORDER BY asked_at"""
@@ -59,6 +61,8 @@ class Answer(NamedTuple):
     """Why there is no response: a google.rpc.Status."""
     gateway: int = 0
     """Whose answer it is."""
+    error: GatewayError | None = None
+    """Why it is not known what that gateway answered: it could not read the call, or its answer cannot be read."""
 
 
 class Call(NamedTuple):
@@ -68,13 +72,17 @@ class Call(NamedTuple):
     request: bytes
     caller: str
     """JSON: who has called it; empty where callers have no names."""
+    error: GatewayError | None = None
+    """Why it cannot be read, which is the answer to it."""
 
 
 class Calls:
     """The calls of one gateway, to the others and from them."""
 
-    def __init__(self, database: Database, membership: Membership) -> None:
+    def __init__(self, database: Database, membership: Membership, keys: Keys) -> None:
+        """keys: those that calls are encrypted by."""
         self._database = database
+        self._keys = keys
         self._membership = membership
         self.answer: Callable[[Call], Awaitable[Answer]] | None = None
         """Answers a call here; must not raise."""
@@ -85,7 +93,9 @@ class Calls:
     async def ask(
         self, call: Call, is_enough: Callable[[Answer], bool], *, to: int | None = None, seconds: float = WAIT_SECONDS
     ) -> list[Answer]:
-        """The answers of all other gateways that live, or those up to the first that is enough. to: of that one alone.
+        """The answers of all other gateways that live, or the first that is enough. to: of that one alone.
+
+        An answer that cannot be read is never enough.
 
         Raises:
             ShuttingDown: one that lives has not answered in time, and no other answer was enough; or the one is gone.
@@ -93,21 +103,33 @@ class Calls:
         """
         me, call_id = await self._membership.number(), secrets.randbits(62)
         try:
-            values = {"id": call_id, "me": me, "target": to, **call._asdict()}
+            cipher = CallCipher(self._keys, call_id, self._keys.first)
+            passed = Passed(me, to, call.method, call.request, call.caller)
+            values = {**passed._asdict(), "id": call_id, "me": me, "request": cipher.seal_request(passed)}
             ((_, alive),) = await self._database.ask(_ASK, values)
             others = ({*alive} - {me}) if to is None else {to}
-            return await self._answers(call_id, others, is_enough, to, time.monotonic() + seconds)
+            return await self._answers(call_id, cipher, others, is_enough, to, time.monotonic() + seconds)
         finally:
             self._beside(self._forget(call_id))
 
     async def _answers(
-        self, call_id: int, others: set[int], is_enough: Callable[[Answer], bool], to: int | None, deadline: float
+        self,
+        call_id: int,
+        cipher: CallCipher,
+        others: set[int],
+        is_enough: Callable[[Answer], bool],
+        to: int | None,
+        deadline: float,
     ) -> list[Answer]:
+        found = dict[int, Answer]()
         while True:
             answered = self._answered
             rows = await self._database.ask(_ANSWERED, {"id": call_id})
-            found = {number: Answer(response, status, number) for number, response, status in rows if number in others}
-            enough = [answer for answer in found.values() if is_enough(answer)]
+            for number, *kept in rows:
+                if number in others and number not in found:
+                    response, status, error = cipher.open_answer(number, *kept)
+                    found[number] = Answer(response, status, number, error)
+            enough = [answer for answer in found.values() if answer.error is None and is_enough(answer)]
             missing = others - found.keys()
             if enough or not missing:
                 return enough[:1] or list(found.values())
@@ -175,9 +197,9 @@ class Calls:
             return
         with suppress(StoreUnavailable):
             me = await self._membership.number()
-            for call_id, *call in await self._database.ask(_OPEN, {"me": me}, ONCE):
+            for call_id, *passed in await self._database.ask(_OPEN, {"me": me}, ONCE):
                 if call_id not in self._answering:
-                    task = asyncio.create_task(self._answer(me, call_id, Call(*call)))
+                    task = asyncio.create_task(self._answer(me, call_id, Passed(*passed)))
                     self._answering[call_id] = task
                     task.add_done_callback(partial(self._ended, call_id))
             if clean:
@@ -186,12 +208,18 @@ class Calls:
     def _ended(self, call_id: int, task: "asyncio.Task[None]") -> None:
         del self._answering[call_id]
 
-    async def _answer(self, me: int, call_id: int, call: Call) -> None:
+    async def _answer(self, me: int, call_id: int, passed: Passed) -> None:
         if self.answer is not None:
+            cipher = CallCipher.answering(self._keys, call_id, passed.request)
+            try:
+                call = Call(passed.method, cipher.open_request(passed), passed.caller)
+            except GatewayError as error:
+                log.warning("sessions.call_unreadable", asked_by=passed.asked_by, reason=str(error))
+                call = Call(passed.method, b"", "", error)
             answer = await self.answer(call)
+            response, status = cipher.seal_answer(me, answer.response, answer.status)
             with suppress(StoreUnavailable):  # who asks waits no longer than it may
-                values = {"me": me, "id": call_id, "answer": answer.response, "status": answer.status}
-                await self._database.ask(_ANSWER, values)
+                await self._database.ask(_ANSWER, {"me": me, "id": call_id, "answer": response, "status": status})
 
     async def aclose(self) -> None:
         """Answers no more."""

@@ -96,7 +96,7 @@ class PostgresConversations:
         self.database = Database(url, self._keys)
         self.synced = synced
         self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS, STOPS, SPENDING))
-        self._calls = Calls(self.database, self._membership)
+        self._calls = Calls(self.database, self._membership, self._keys)
         self.calls: Calls | None = self._calls
         self._stops = PostgresStops(self.database)
         self.stops: SharedStops | None = self._stops

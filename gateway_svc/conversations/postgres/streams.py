@@ -15,7 +15,7 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 from gateway_svc.conversations.postgres.calls import Answer, Call, Calls
-from gateway_svc.errors import ShuttingDown, StoreUnavailable
+from gateway_svc.errors import GatewayError, ShuttingDown
 
 READ, CLOSE = "/onrecord.gateway.replicas.Streams/Read", "/onrecord.gateway.replicas.Streams/Close"
 FETCH_SECONDS = 4.0
@@ -151,6 +151,7 @@ async def incoming(calls: Calls, opened: Answer) -> AsyncGenerator[bytes, None]:
         StreamEnded: it ended there with a status.
         ShuttingDown: that gateway is gone, or has let the stream go.
         StoreUnavailable: the database cannot be used now.
+        KeyMissing, Damaged: what that gateway answers cannot be read.
     """
     fetched: asyncio.Queue[_Chunk | Exception] = asyncio.Queue(maxsize=1)
     task = asyncio.create_task(_fetch(calls, opened, fetched))
@@ -198,10 +199,12 @@ async def _fetch(calls: Calls, opened: Answer, fetched: "asyncio.Queue[_Chunk | 
             if chunk.is_last:
                 return
             answer = await read(wait=True)
+            if answer.error is not None:
+                raise answer.error
             if answer.status is not None:
                 raise StreamEnded(answer.status)
             if answer.response is None:
                 raise ShuttingDown("the gateway that was asked has let this call go: try again")
             chunk = _Chunk.decoded(answer.response)
-    except (StreamEnded, ShuttingDown, StoreUnavailable) as error:
+    except (StreamEnded, GatewayError) as error:
         await fetched.put(error)
