@@ -41,13 +41,16 @@ PASSED_ON = 10
 """How often a call follows what it is for from gateway to gateway."""
 
 Local = Callable[[Any, Any], Any]
+AttachToGone = Callable[[pb.AttachTurnRequest], Awaitable[list[pb.TurnEvent] | None]]
+"""What is known here of a turn whose gateway is gone, for who calls; None if nothing is."""
 
 
 class ReplicasInterceptor(HandlerInterceptor):
     """Passes on what other gateways know or do. It goes behind all other interceptors."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, attach_to_gone: AttachToGone) -> None:
         self._calls = calls
+        self._attach_to_gone = attach_to_gone
 
     def wrap(self, handler: Handler, details: CallDetails) -> Handler:
         """Puts the question to the others behind the handler."""
@@ -90,7 +93,12 @@ class ReplicasInterceptor(HandlerInterceptor):
 
         async def cancel(request: pb.CancelTurnRequest, context: Context) -> Any:
             if not request.session_id:
-                return await first(request, context)
+                try:
+                    return await first(request, context)
+                except NotFound:
+                    if await self._attach_to_gone(pb.AttachTurnRequest(turn_id=request.turn_id)) is None:
+                        raise
+                    return pb.CancelTurnResponse(turn_id=request.turn_id)
             try:  # the turn that runs is meant, wherever one has ended
                 return await held(request, context)
             except NotFound:
@@ -160,7 +168,16 @@ class ReplicasInterceptor(HandlerInterceptor):
                 return
             except NotFound as error:  # before any event
                 unknown = error
-            known = _known(await self._calls.ask(_call(method, request), _knows), unknown)
+            answers = await self._calls.ask(_call(method, request), _knows)
+            try:
+                known = _known(answers, unknown)
+            except NotFound:
+                told = await self._attach_to_gone(request)
+                if told is None:
+                    raise
+                for event in told:
+                    yield event
+                return
             _response(known)
             async with aclosing(incoming(self._calls, known)) as parts:
                 async for part in parts:

@@ -82,7 +82,8 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
             if gateway.conversations.calls is not None:
                 from gateway_svc.replicas import ReplicasInterceptor  # which needs psycopg
 
-                service = replace(service, routing=(ReplicasInterceptor(gateway.conversations.calls),))
+                passing = ReplicasInterceptor(gateway.conversations.calls, gateway.servicer.attach_to_gone)
+                service = replace(service, routing=(passing,))
             await run_service(service, settings, guard, registry)
             return
         health = WorkerHealth(gateway, worker)

@@ -113,6 +113,10 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             async for event in events:
                 yield event
 
+    async def attach_to_gone(self, request: pb.AttachTurnRequest) -> list[pb.TurnEvent] | None:
+        """See Turns.attach_to_gone(), for who calls."""
+        return await self._turns.attach_to_gone(request, _viewer())
+
     async def CancelTurn(self, request: pb.CancelTurnRequest, context: Context) -> pb.CancelTurnResponse:  # noqa: N802
         """Cancels a turn."""
         return pb.CancelTurnResponse(turn_id=self._turns.cancel(request, _viewer()))

@@ -36,6 +36,14 @@ class Claims(Protocol):
         """
         ...
 
+    async def of_gone(self, turn_id: str) -> Request | None:
+        """The request of a turn whose gateway is gone.
+
+        Raises:
+            StoreUnavailable: it cannot be looked for now.
+        """
+        ...
+
     async def begun(self, request: Request) -> None:
         """Returns when all gateways know that the request has its turn, which may begin.
 
@@ -58,6 +66,10 @@ class Unshared:
     """The claims of a gateway that shares its sessions with no other: it has them all."""
 
     async def claim(self, caller: str, request_id: str, digest: str) -> Request | None:
+        """See Claims."""
+        return None
+
+    async def of_gone(self, turn_id: str) -> Request | None:
         """See Claims."""
         return None
 
@@ -98,6 +110,11 @@ class NamedRequests:
     def of_turn(self, turn_id: str, viewer: str | None) -> Request | None:
         """The request of a turn that an earlier process of this gateway ran, and that viewer may know of."""
         known = self._own.of_turn(turn_id)
+        return known if known is not None and may_see(known.caller, viewer) else None
+
+    async def of_gone(self, turn_id: str, viewer: str | None) -> Request | None:
+        """The request of a turn whose gateway is gone, and that viewer may know of. Raises as Claims.of_gone()."""
+        known = await self._claims.of_gone(turn_id)
         return known if known is not None and may_see(known.caller, viewer) else None
 
     @asynccontextmanager

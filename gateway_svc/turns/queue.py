@@ -224,6 +224,17 @@ class Turns:
             async for event in events:
                 yield event
 
+    async def attach_to_gone(
+        self, request: pb.AttachTurnRequest, viewer: str | None = None
+    ) -> list[pb.TurnEvent] | None:
+        """What is known of a turn whose gateway, one of those that share sessions, is gone; None if nothing is.
+
+        Raises:
+            StoreUnavailable: it cannot be looked for now.
+        """
+        known = await self._requests.of_gone(request.turn_id, viewer)
+        return None if known is None else list(self._requests.told_again(known, request.after_sequence))
+
     def cancel(self, request: pb.CancelTurnRequest, viewer: str | None = None) -> str:
         """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.
 

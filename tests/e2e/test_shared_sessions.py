@@ -211,6 +211,10 @@ async def test_a_request_whose_gateway_was_killed_is_interrupted_at_every_other(
     again = await run_turn(two, input="go", request_id="once")
     assert again[0].turn_accepted.session_id == session_id
     assert reason_in(error_of(again)) == "INTERRUPTED"
+    turn_id = again[0].turn_accepted.turn_id
+    attached = [event async for event in two.AttachTurn(pb.AttachTurnRequest(turn_id=turn_id))]
+    assert (attached[0], reason_in(error_of(attached)), len(attached)) == (again[0], "INTERRUPTED", 2)
+    assert (await two.CancelTurn(pb.CancelTurnRequest(turn_id=turn_id))).turn_id == turn_id
     assert (pair.workspace / "ran.log").read_text() == "ran\n"
 
 

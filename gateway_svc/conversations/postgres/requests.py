@@ -27,6 +27,9 @@ WHERE known.turn_id = '' AND known.holder NOT IN (SELECT number FROM alive)"""
 _FIND = f"""WITH {ALIVE}
 SELECT claim::text, digest, session_id, turn_id, accepted_ms, finished, holder IN (SELECT number FROM alive), holder
 FROM gateway_requests WHERE {_KEY}"""
+_OF_GONE = f"""WITH {ALIVE}
+SELECT caller, request_id, digest, session_id, turn_id, accepted_ms, finished
+FROM gateway_requests WHERE turn_id = %(turn_id)s AND holder NOT IN (SELECT number FROM alive)"""
 _TELL = f"""UPDATE gateway_requests SET session_id = %(session_id)s, turn_id = %(turn_id)s,
     accepted_ms = %(accepted_ms)s, finished = %(finished)s,
     ended_at = CASE WHEN %(finished)s::bytea IS NULL THEN NULL ELSE clock_timestamp() END
@@ -75,6 +78,13 @@ class SharedRequests:
             told = "the turn of this request runs at another gateway: send it again to hear how it has ended"
             raise Busy(told, holder)
         return Request(caller, request_id, digest, session_id, turn_id, accepted_ms, finished=finished)
+
+    async def of_gone(self, turn_id: str) -> Request | None:
+        rows = await self._database.ask(_OF_GONE, {"turn_id": turn_id}) if turn_id else []
+        if not rows:
+            return None
+        caller, request_id, digest, session_id, its_turn_id, accepted_ms, finished = rows[0]
+        return Request(caller, request_id, digest, session_id, its_turn_id, accepted_ms, finished=finished)
 
     async def begun(self, request: Request) -> None:
         rows = await self._database.ask(_TELL, {**_turn(request), "claim": self._claims[request.key]})

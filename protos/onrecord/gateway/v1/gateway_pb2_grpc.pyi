@@ -49,8 +49,8 @@ class GatewayServiceStub:
     """
     AttachTurn: _grpc.UnaryStreamMultiCallable[_gateway_pb2.AttachTurnRequest, _gateway_pb2.TurnEvent]
     """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
-    included. Leaving it does not cancel the turn. Of a turn with a request_id whose gateway was started again, it streams the
-    first and the last event alone. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+    included. Leaving it does not cancel the turn. Of a turn with a request_id whose gateway was started again, or is gone from
+    those that share sessions, it streams the first and the last event alone. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
     the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
@@ -103,8 +103,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     AttachTurn: _aio.UnaryStreamMultiCallable[_gateway_pb2.AttachTurnRequest, _gateway_pb2.TurnEvent]  # type: ignore[assignment]
     """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
-    included. Leaving it does not cancel the turn. Of a turn with a request_id whose gateway was started again, it streams the
-    first and the last event alone. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+    included. Leaving it does not cancel the turn. Of a turn with a request_id whose gateway was started again, or is gone from
+    those that share sessions, it streams the first and the last event alone. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
     the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
     buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
@@ -166,8 +166,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_pb2.TurnEvent], _abc.AsyncIterator[_gateway_pb2.TurnEvent]]:
         """AttachTurn streams the events of a turn that runs or has ended within the last hour, those that were told already
-        included. Leaving it does not cancel the turn. Of a turn with a request_id whose gateway was started again, it streams the
-        first and the last event alone. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
+        included. Leaving it does not cancel the turn. Of a turn with a request_id whose gateway was started again, or is gone from
+        those that share sessions, it streams the first and the last event alone. NOT_FOUND when the gateway does not keep such a turn, OUT_OF_RANGE with
         the reason EVENTS_GONE when it does not keep all the events that are asked for. A TurnEvent is what it streams, here and in RunTurn:
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
