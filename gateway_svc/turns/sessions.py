@@ -112,7 +112,10 @@ class Sessions:
 
     @asynccontextmanager
     async def hold(self, session_id: str, *, patient: bool = False) -> AsyncIterator[Session]:
-        """Opens a session for one turn, in the order of the requests. patient: waits while another process has it open.
+        """Opens a session for one turn, in the order of the requests.
+
+        patient: waits while another gateway that shares the sessions has it open. In a folder of files whoever else has
+        it open is no such gateway, and nobody knows when it ends.
 
         Raises:
             InvalidRequest: the id is empty.
@@ -139,7 +142,7 @@ class Sessions:
             try:
                 return await self._conversations.open(session_id)
             except Busy:
-                if not patient:
+                if not patient or self._conversations.calls is None:
                     raise
             await asyncio.sleep(AGAIN_SECONDS)
 
