@@ -40,8 +40,8 @@ def said(*command: str) -> str:
     return done.stdout
 
 
-def kept_checkpoint(service: Service, key: Path, place: Path) -> None:
-    """Waits until all rows are sealed, and keeps what the service says, as a witness does."""
+def kept_checkpoint(service: Service, batches: int, place: Path) -> None:
+    """Waits until all rows of so many batches are sealed, and keeps what the service says, as a witness does."""
     from onrecord.audit.v1 import proof_pb2, proof_pb2_grpc
 
     with grpc.insecure_channel(service.address) as channel:
@@ -51,7 +51,7 @@ def kept_checkpoint(service: Service, key: Path, place: Path) -> None:
                 note = stub.GetCheckpoint(proof_pb2.GetCheckpointRequest(), timeout=30).note
             except grpc.RpcError:  # nothing is sealed yet
                 note = ""
-            if note and note == before:
+            if note and note == before and int(note.splitlines()[1]) >= batches * BATCH:
                 place.write_text(note)
                 return
             before = note
@@ -64,12 +64,12 @@ def test_a_served_ledger_moves_and_comes_back(postgres_database: str, tmp_path: 
     checkpoints = [tmp_path / f"checkpoint-{n}" for n in range(3)]
     with serve(file, key) as service:
         record(service, range(3))
-        kept_checkpoint(service, key, checkpoints[0])
+        kept_checkpoint(service, 3, checkpoints[0])
         assert service.terminate() == 0
     assert "counts and sums are alike" in said("copy", "--from", str(file), "--to", postgres_database)
     with serve(postgres_database, key) as service:
         record(service, range(3, 5))
-        kept_checkpoint(service, key, checkpoints[1])
+        kept_checkpoint(service, 5, checkpoints[1])
         options = ("--key", str(key.with_name("key.pub")), "--old-checkpoint", str(checkpoints[0]))
         assert "20 as they were sealed" in said("verify", "--target", service.address, *options)
         served = run_command("audit_svc", {}, "copy", "--from", postgres_database, "--to", str(tmp_path / "no.db"))
@@ -79,7 +79,7 @@ def test_a_served_ledger_moves_and_comes_back(postgres_database: str, tmp_path: 
     said("copy", "--from", postgres_database, "--to", str(back))
     with serve(back, key) as service:
         record(service, range(5, 6))
-        kept_checkpoint(service, key, checkpoints[2])
+        kept_checkpoint(service, 6, checkpoints[2])
         assert service.terminate() == 0
     old = [option for each in checkpoints for option in ("--old-checkpoint", str(each))]
     told = said("verify", "--db", str(back), "--key", str(key.with_name("key.pub")), *old)
