@@ -5,8 +5,7 @@ A step runs when nothing is waiting, so a batch waits for one step at most.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
 
 from audit_svc.ledger.load import Load
 from recording.upkeep import attempt
@@ -21,14 +20,22 @@ FAILED_SECONDS = 60.0
 _END = object()
 
 
+def _steps(work: Callable[[], Iterator[None]]) -> Iterator[None]:
+    """Begins at the first step, whose failure is the work's."""
+    yield from work()
+
+
 class IdleSteps:
     """Goes on with what is committed. It is called by the writer's thread."""
 
-    def __init__(self, works: Sequence[Callable[[], Iterator[None]]], foreseen: tuple[type[Exception], ...]) -> None:
-        """works: each begins anew whenever rows may have come. foreseen: what their steps may raise."""
-        self._works = deque(works)
+    def __init__(
+        self, works: Mapping[str, Callable[[], Iterator[None]]], foreseen: tuple[type[Exception], ...]
+    ) -> None:
+        """works: by the name of their task; each begins anew whenever rows may have come. foreseen: what they raise."""
+        self._works = deque(works.items())
         self._foreseen = foreseen
-        self._steps: Iterator[None] | None = None
+        self._round: deque[tuple[str, Iterator[None]]] = deque()
+        """The works that have not ended since they began last."""
         self._has_work = True
         self._committed_at = self._stepped_at = self._failed_at = float("-inf")
         self._committing_seconds = 0.0
@@ -49,22 +56,23 @@ class IdleSteps:
 
     def step(self) -> None:
         """Some milliseconds of work, in a transaction of its own where it writes."""
-        self._steps = self._steps or chain.from_iterable(work() for work in tuple(self._works))
-        if not self._attempt(self._step):
-            self._steps = None
-            # What fails must not keep the other from its turn.
-            self._works.rotate()
-        if not self._has_work:
-            self._steps = None
+        self._round = self._round or deque((task, _steps(work)) for task, work in self._works)
+        while self._round:
+            task, steps = self._round[0]
+            with self._attempt(task) as tried:
+                if next(steps, _END) is not _END:
+                    break
+            if tried.failed:
+                self._failed_at = time.monotonic()
+                self._round.clear()
+                # What fails must not keep the other from its turn.
+                self._works.rotate()
+                break
+            self._round.popleft()
+        else:
+            self._has_work = False
         self._stepped_at = time.monotonic()
 
-    def _step(self) -> None:
-        self._has_work = next(self._steps or iter(()), _END) is not _END
-
-    def _attempt(self, work: Callable[[], None]) -> bool:
-        """Whether it went well. Whatever it raises, the writer goes on."""
-        with attempt("indexing", event="store.indexing_failed", foreseen=self._foreseen) as tried:
-            work()
-        if tried.failed:
-            self._failed_at = time.monotonic()
-        return not tried.failed
+    def _attempt(self, task: str) -> attempt:
+        """Whatever it raises, the writer goes on."""
+        return attempt(task, event="store.indexing_failed", foreseen=self._foreseen)

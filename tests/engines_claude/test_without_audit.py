@@ -28,7 +28,7 @@ history = [UserMessage("go")]
 events = TurnEvents()
 turn = Turn(Scope("s", "claude", "", "t"), "", history, history.append, events, TurnAccount(events.warn))
 asyncio.run(runner.run(turn))
-allowed = "channel|calls|framing|locks|log$|replacing"
+allowed = "channel|calls|compact_json|framing|locks|log$|replacing"
 loaded = sorted(name for name in sys.modules if re.match(f"recording.(?!{allowed})", name))
 print(turn.account.totals.tool_calls, loaded)
 """

@@ -22,7 +22,7 @@ async def main():
     asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
     await serve(GatewaySettings())
 asyncio.run(main())
-others = "channel|calls|controls|framing|key_file|locks|log$|replacing|show|upkeep"
+others = "channel|calls|compact_json|controls|framing|key_file|locks|log$|replacing|show|upkeep"
 print(sorted(name for name in sys.modules if re.match(f"recording.(?!{others})", name)))
 """
 

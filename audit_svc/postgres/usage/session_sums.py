@@ -25,7 +25,7 @@ class SessionSums(IdleSteps):
 
     def __init__(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
         """transaction: the writer's, which raises NotWriter where another replica writes."""
-        super().__init__([self._sum], (AuditError, psycopg.Error))
+        super().__init__({"summing": self._sum}, (AuditError, psycopg.Error))
         self._transaction = transaction
         self._has_work = False
 

@@ -17,7 +17,8 @@ class Indexer(IdleSteps):
     """Goes on with what is committed. It is called by the writer's thread."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        super().__init__([partial(sum_sessions, connection), partial(index_rows, connection)], (apsw.Error,))
+        works = {"summing": partial(sum_sessions, connection), "indexing": partial(index_rows, connection)}
+        super().__init__(works, (apsw.Error,))
         self._connection = connection
         self._counted_at = float("-inf")
         self.unindexed_rows = 0
@@ -27,11 +28,16 @@ class Indexer(IdleSteps):
         """Rows may have come. committing_seconds: how long commits have taken in all."""
         super().committed(committing_seconds)
         if self._committed_at > self._counted_at + COUNT_SECONDS:
-            self._attempt(self._count)
+            self._try_count()
 
-    def _step(self) -> None:
-        super()._step()
-        self._count()
+    def step(self) -> None:
+        """As IdleSteps.step()."""
+        super().step()
+        self._try_count()
+
+    def _try_count(self) -> None:
+        with self._attempt("counting"):
+            self._count()
 
     def _count(self) -> None:
         self.unindexed_rows = unindexed_rows(self._connection)
