@@ -78,6 +78,10 @@ class Service:
         self._stderr.close()
 
 
+NOBODY = dict.fromkeys(("GATEWAY_AUDIT_TARGET", "INTAKE_AUDIT_TARGET"), "127.0.0.1:1")
+"""Where a producer sends that is told nothing: at the settings' default somebody's own ledger may listen."""
+
+
 def start_service(
     module: str,
     env: Mapping[str, str],
@@ -99,7 +103,7 @@ def start_service(
     stderr = log or tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the service
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", module, *args],
-        env=environment(env),
+        env=environment({**NOBODY, **env}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,

@@ -46,7 +46,7 @@ class Pair:
     def gateway_env(self, env: Mapping[str, str]) -> dict[str, str]:
         return {
             "GATEWAY_LISTEN": "127.0.0.1:0",
-            "GATEWAY_AUDIT_TARGET": self.audit_address or "127.0.0.1:1",  # nobody: the default may be somebody's ledger
+            "GATEWAY_AUDIT_TARGET": self.audit_address or "127.0.0.1:1",
             "GATEWAY_STATE_DIR": str(self.state_dir),
             "GATEWAY_WORKSPACE": str(self.workspace),
             "GATEWAY_BASH_SANDBOX": "auto" if shutil.which("bwrap") else "off",
