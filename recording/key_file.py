@@ -3,7 +3,7 @@
     2026-11 6f1c…            whatever is new is made with it
     2026-05 03ab…            what was made with it can still be read
 
-Lines that are empty or begin with # say nothing.
+Empty lines and lines that begin with # (comments) are ignored.
 """
 
 import re
@@ -17,7 +17,7 @@ MAX_ID = 64
 
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID - 1}}}")
 _DIGITS = re.compile(rf"[0-9A-Fa-f]{{{2 * KEY_BYTES}}}")
-_WAY = 'such as `echo "$(date +%F) $(openssl rand -hex 32)"` makes'
+_WAY = 'such as `echo "$(date +%FT%H%M%S) $(openssl rand -hex 32)"` makes'
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class Keys:
             log.warning(
                 "sessions.key_missing",
                 keys=missing,
-                hint="sessions that are encrypted by it cannot be read; `gateway-svc sessions encrypt` tells which",
+                hint="sessions that are encrypted by it cannot be read; `gateway-svc sessions check` tells which",
             )
 
     def cipher(self, session_id: str, owner: str) -> "Cipher":

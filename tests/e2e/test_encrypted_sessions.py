@@ -60,6 +60,7 @@ async def test_a_turn_on_a_session_whose_key_is_missing_is_told_so_and_others_ru
     service.kill()
     service = pair.start_gateway(**keys_in(tmp_path, f"june {OTHER}\n"))
     assert "sessions.key_missing" in service.stderr_text()
+    assert "`gateway-svc sessions check` tells which" in service.stderr_text(), "which writes nothing"
     gateway = await pair.gateway(service)
     for call in (
         run_turn(gateway, session_id=session_id),

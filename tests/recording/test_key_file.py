@@ -1,5 +1,7 @@
 """Files of keys: what is one is read, and what is none is told without a word of it."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,17 @@ def test_the_first_line_is_the_key_in_use(tmp_path):
     path.chmod(0o600)
     assert read_keys(path) == [Key("new.key-1", bytes.fromhex(ONE)), Key("old", bytes.fromhex(OTHER))]
     assert ONE not in repr(read_keys(path))
+
+
+def test_the_line_that_is_told_makes_a_key_whose_id_has_the_time_of_day(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("")
+    with pytest.raises(WrongFile) as refused:
+        read_keys(path)
+    command = str(refused.value).split("`")[1]
+    path.write_bytes(subprocess.run(["sh", "-c", command], check=True, capture_output=True).stdout)
+    (key,) = read_keys(path)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d{6}", key.id), "two of one day have ids of their own"
 
 
 @pytest.mark.parametrize(
