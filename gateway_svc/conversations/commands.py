@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from service_kit.terminal.printing import Json
 if TYPE_CHECKING:
     from gateway_svc.conversations.encryption import Keys
 
-EXIT_DAMAGED = 1
+EXIT_DAMAGED, EXIT_SETTINGS = 1, 2
 
 
 def check(as_json: Json = False) -> None:
@@ -30,7 +31,7 @@ def check(as_json: Json = False) -> None:
             sys.stdout.write(json_text(finding._asdict(), ascii_only=True) + "\n")
         else:
             kind = "damage" if finding.is_damage else "note"
-            echo(printable(f"{kind}: session {finding.session_id}: {finding.told}"))
+            echo(printable(f"{kind}: {of_session(finding.session_id, finding.told)}"))
     if not as_json:
         echo(f"{damaged or 'no'} damage found")
     raise Exit(EXIT_DAMAGED if damaged else 0)
@@ -66,9 +67,16 @@ def export(session_id: str, as_json: Json = False) -> None:
         os.close(fd)
 
 
+def of_session(session_id: str, told: str) -> str:
+    """What is told of a session, which is named once."""
+    return told if told.startswith(f"session {session_id}") else f"session {session_id}: {told}"
+
+
 def _files() -> "tuple[Path, Keys]":
     """The folder of the sessions, and their keys."""
+    from gateway_svc.conversations.files.noted_keys import noted_keys
     from gateway_svc.conversations.home import read_session_keys
+    from gateway_svc.errors import SettingsError
 
     if os.environ.get("GATEWAY_SESSIONS"):
         raise Failed(
@@ -78,4 +86,11 @@ def _files() -> "tuple[Path, Keys]":
         )
     settings = load_settings(SessionsSettings)
     check_disk(settings)
-    return settings.state_dir / "sessions", read_session_keys(settings.sessions_key_file)
+    root = settings.state_dir / "sessions"
+    try:
+        with redirect_stdout(sys.stderr):  # for what is logged meanwhile
+            keys = read_session_keys(settings.sessions_key_file)
+            keys.refuse_others(noted_keys(root))
+    except (SettingsError, OSError) as error:
+        raise Failed(str(error), EXIT_SETTINGS, error) from None
+    return root, keys

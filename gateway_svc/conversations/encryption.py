@@ -92,18 +92,26 @@ class Keys:
                 f"{SETTING}: is not set, and sessions here may be encrypted (by {_names(noted)}): name the file, or put"
                 " them in clear first by `gateway-svc sessions decrypt`, with the file"
             )
-        for key_id, check in self.checks().items():
-            if noted.get(key_id, check) != check:
-                raise SettingsError(
-                    f"{SETTING}: its key {key_id} is another than the one of this id that sessions here are encrypted "
-                    "by: name the right file, or give the new key an id of its own"
-                )
+        self.refuse_others(noted)
         if missing := sorted(noted.keys() - self._keys.keys()):
             log.warning(
                 "sessions.key_missing",
                 keys=missing,
                 hint="sessions that are encrypted by it cannot be read; `gateway-svc sessions check` tells which",
             )
+
+    def refuse_others(self, noted: Mapping[str, bytes]) -> None:
+        """Looks whether each of these is the one of its id, by the checks that a home has noted.
+
+        Raises:
+            SettingsError: one is not.
+        """
+        for key_id, check in self.checks().items():
+            if noted.get(key_id, check) != check:
+                raise SettingsError(
+                    f"{SETTING}: its key {key_id} is another than the one of this id that sessions here are encrypted "
+                    "by: name the right file, or give the new key an id of its own"
+                )
 
     def cipher(self, session_id: str, owner: str) -> "Cipher":
         """What encrypts and decrypts a session."""

@@ -5,6 +5,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import NamedTuple
 
+from gateway_svc.conversations.commands import EXIT_SETTINGS, of_session
 from gateway_svc.conversations.encryption import SETTING
 from gateway_svc.conversations.home import open_home, read_session_keys
 from gateway_svc.conversations.protocol import Conversations
@@ -18,7 +19,6 @@ from service_kit.terminal.printing import Json, print_fields
 
 EXIT_LEFT = 1
 """Some sessions are not what they are to be."""
-EXIT_SETTINGS = 2
 
 
 class Left(NamedTuple):
@@ -56,7 +56,7 @@ def _rewrite_all(*, encrypts: bool, as_json: bool) -> None:
         print_fields({"sessions": done, "encrypted": encrypts, "key_id": keys.first or "", "left": left_out})
         raise Exit(EXIT_LEFT if left else 0)
     for session in left:
-        sys.stderr.write(printable(f"session {session.session_id}: {session.why}") + "\n")
+        sys.stderr.write(printable(of_session(session.session_id, session.why)) + "\n")
     what = f"encrypted by the key {keys.first}" if encrypts else "in clear"
     echo(f"{done} {'session is' if done == 1 else 'sessions are'} {what}")
     if left:

@@ -46,9 +46,10 @@ def decode_state(session_id: str, about: bytes, prompt: bytes | None, cipher: Ci
             value["settings"] |= _prompt(prompt, digest, cipher)
         return SessionState.from_json(value), records
     except NotGenuine as error:
-        raise _damaged(session_id, f": it {error}") from None
+        raise Damaged(f"session {session_id} {error}", "session", session_id) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(session_id, f" by this version ({type(error).__name__})") from None
+        told = f"session {session_id} cannot be read by this version ({type(error).__name__})"
+        raise Damaged(told, "session", session_id) from None
 
 
 def _prompt(stored: bytes, digest: str, cipher: Cipher) -> dict[str, Any]:
@@ -61,7 +62,3 @@ def _prompt(stored: bytes, digest: str, cipher: Cipher) -> dict[str, Any]:
 
 def _digest(prompt: str) -> str:
     return hashlib.blake2b(prompt.encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
-def _damaged(session_id: str, why: str) -> Damaged:
-    return Damaged(f"what session {session_id} is cannot be read{why}", "session", session_id)

@@ -180,7 +180,7 @@ async def test_what_is_another_sessions_or_in_clear_is_none_of_an_encrypted_sess
     for kind in ("conversation", "session"):
         file_of(tmp_path, one, kind).write_bytes(file_of(tmp_path, other, kind).read_bytes())
     home = FileConversations(tmp_path, keys=KEYS)
-    with pytest.raises(Damaged, match=f"{one} is cannot be read: it cannot be decrypted"):
+    with pytest.raises(Damaged, match=f"^session {one} cannot be decrypted: it was changed, or is from elsewhere$"):
         await home.open(one)
     assert [state.id for state in await home.list_page(9, None, None)] == [other]
     forged = encode_record(3, 2, json.dumps(to_line(AssistantMessage("forged"))).encode(), 1)
@@ -302,10 +302,23 @@ async def test_a_session_that_cannot_be_encrypted_is_told_and_keeps_none_of_the_
     await lease.close()
     assert done.exit_code == 1
     assert f"session {held}: it is in use" in done.stderr
-    assert f"session {lost}: session {lost} is encrypted by the key one" in done.stderr
+    assert f"\nsession {lost} is encrypted by the key one" in f"\n{done.stderr}"
+    assert f"damage: session {lost} is encrypted by the key one" in (await sessions("check")).output
     assert "keep all keys until then" in done.output
     assert await read(tmp_path, good, Keys([TWO])) == (SAID, "")
     assert await read(tmp_path, lost, ROTATED) == (SAID, ""), "the key is still known"
+
+
+async def test_a_wrong_key_of_the_same_id_is_refused_and_is_no_damage(tmp_path, monkeypatch):
+    session_id, keys = await made(tmp_path), tmp_path / "keys"
+    keys.write_text(f"one {TWO.key.hex()}\n")
+    monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_SESSIONS_KEY_FILE", str(keys))
+    for command in (["check"], ["check", "--json"], ["export", session_id], ["encrypt"], ["decrypt"]):
+        done = await sessions(*command)
+        assert (done.exit_code, done.stdout) == (2, ""), command
+        assert "GATEWAY_SESSIONS_KEY_FILE: its key one is another than the one of this id" in done.stderr
+    assert await read(tmp_path, session_id) == (SAID, "")
 
 
 async def test_damage_of_before_stays_damage_and_is_not_in_clear(tmp_path):

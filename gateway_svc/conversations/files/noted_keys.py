@@ -20,7 +20,7 @@ def note_keys(root: Path, keys: Keys) -> None:
         SettingsError: they are not.
         OSError: the file cannot be read or written.
     """
-    noted = _read(root / NAME)
+    noted = noted_keys(root)
     keys.compare(noted)
     if keys.first and keys.first not in noted:
         _write(root / NAME, {**noted, keys.first: keys.checks()[keys.first]})
@@ -38,13 +38,19 @@ def note_only(root: Path, keys: Keys) -> None:
         (root / NAME).unlink(missing_ok=True)
 
 
-def _read(path: Path) -> dict[str, bytes]:
+def noted_keys(root: Path) -> dict[str, bytes]:
+    """By their ids what tells the keys that sessions below root may be encrypted by from others.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    path = root / NAME
     try:
         return {key_id: bytes.fromhex(check) for key_id, check in json.loads(path.read_text()).items()}
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError, TypeError):
-        log.warning("sessions.keys_unknown", path=str(path), hint="the file is damaged, and is written anew")
+        log.warning("sessions.keys_unknown", path=str(path), hint="the file is damaged: the next start writes it anew")
         return {}
 
 

@@ -57,7 +57,7 @@ def read(path: Path, cipher: Cipher, *, prompt: bool) -> tuple[SessionState, int
     finally:
         os.close(fd)
     if about is None or isinstance(second, Damage):
-        raise Damaged(f"what session {session_id} is cannot be read: its file is damaged", "session", session_id)
+        raise Damaged(f"session {session_id} cannot be read: its file is damaged", "session", session_id)
     stored = (second.payload if second else b"") if prompt else None
     return decode_state(session_id, about.payload, stored, cipher)
 

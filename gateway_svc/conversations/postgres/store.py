@@ -315,7 +315,7 @@ def _add_sums(state: SessionState, sums: bytes | None, cipher: Cipher) -> None:
             state.revision, state.updated_at_ms = later["revision"], later["updated_at_ms"]
             state.totals = Totals.from_json(later["totals"])
     except (NotGenuine, KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"what session {state.id} has spent cannot be read ({type(error).__name__})"
+        told = f"session {state.id}: what it has spent cannot be read ({type(error).__name__})"
         raise Damaged(told, "session", state.id) from None
 
 
