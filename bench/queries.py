@@ -363,7 +363,8 @@ def main(
         if not (folder / "audit.db").exists():
             seconds = asyncio.run(fill(folder / "audit.db", calls, days))
             echo(f"{calls:,} tool calls made in {seconds:.0f} s", err=True)
-    with tempfile.TemporaryDirectory(dir=data, prefix="ingest-") as copy:
+    # The sealing process of a service that was killed may still be in its last round.
+    with tempfile.TemporaryDirectory(dir=data, prefix="ingest-", ignore_cleanup_errors=True) as copy:
         for path in whole.glob("audit.db*"):
             shutil.copy(path, copy)
         figures = reading.measure(Path(copy), short=short)

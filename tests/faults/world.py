@@ -90,7 +90,9 @@ class World:
         self.forks = 0
         self.destroyed: set[str] = set()
         self._stack = ExitStack()
-        self.folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="onrecord-faults-")))
+        # The sealing process of a service that was killed may still be in its last round.
+        folder = TemporaryDirectory(prefix="onrecord-faults-", ignore_cleanup_errors=True)
+        self.folder = Path(self._stack.enter_context(folder))
         self.state_dir = self.folder / "gateway"
         self.audit_folder = self.folder / "audit"
         self._journal = self.folder / "journal"
