@@ -39,13 +39,17 @@ program = Program(
             "chat": Command(f"{_COMMANDS}:chat", "Talk with an agent, turn after turn, in one session."),
             **{name: _LEDGER[name] for name in ("show",)},
             "sessions": _sessions(),
-            **{name: _LEDGER[name] for name in ("calls", "requests", "errors", "usage", "tail", "export", "producers")},
+            **{
+                name: _LEDGER[name]
+                for name in ("calls", "requests", "errors", "usage", "controls", "queries", "compare", "tail", "export")
+            },
+            "producers": _LEDGER["producers"],
             **{
                 name: _GATEWAY[name]
                 for name in ("transcript", "approvals", "approve", "deny", "stop", "stops", "resume", "engines")
             },
             "agents": Group("Put agents of others on the record.", {"setup": _DOOR["setup"]}),
-            **{name: _LEDGER[name] for name in ("verify", "check", "backup")},
+            **{name: _LEDGER[name] for name in ("verify", "proof", "check", "backup")},
             "open": _LEDGER["ui"],
             "completion": Command(
                 "service_kit.terminal.completing:completion",
@@ -93,7 +97,7 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
             os.environ[name] = value
     client.how_to_start = "`onrecord up` starts it"
     failures.own_names["`audit-svc serve`"] = "`onrecord up`"
-    for name in ("backup", "check", "verify"):
+    for name in ("backup", "check", "compare", "proof", "verify"):
         failures.own_names[f"`audit-svc {name}"] = f"`onrecord {name}"
 
 
