@@ -1,6 +1,6 @@
 """The application: which page answers which address, and what is said where one cannot."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ PAGES: dict[str, Page] = {
     "/proof": proof.proof,
     "/about": start.about,
 }
+FIELDS: dict[str, Collection[str]] = {
+    "/sessions": (*sessions.FIELDS, "page"),
+    "/session": ("id", "by", "page"),
+    "/usage": usage.FIELDS,
+    "/approvals": ("answered",),
+    "/proof": ("kind", "id", "by"),
+}
+"""What the addresses of pages may ask; those of other pages ask nothing."""
 FORMS: dict[str, Page] = {
     "/approvals/answer": approvals.answer,
     "/stops": health.stop,
@@ -81,6 +89,8 @@ async def _nothing(asked: Asked) -> Response:
 
 async def _answer(page: Page, asked: Asked) -> Response:
     try:
+        if asked.request.url.path in PAGES:
+            asked.refuse_other_fields(FIELDS.get(asked.request.url.path, ()))
         return await page(asked)
     except WrongAddress as wrong:
         return _failure(asked, 400, "This cannot be asked", str(wrong))

@@ -1,7 +1,7 @@
 """One question of a browser: its address, the services that can answer it, and the page that becomes of it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from jinja2 import Environment
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from audit_svc.ui.guard import FORM
+from audit_svc.ui.guard import FORM, TOKEN
 from audit_svc.ui.remote import Remote
 from service_kit.terminal.command import BadParameter
 from service_kit.times import parse_time
@@ -29,6 +29,13 @@ class Asked:
     gateway: Remote | None
     csrf: str
     now_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+
+    def refuse_other_fields(self, known: Collection[str]) -> None:
+        """Raises WrongAddress where the address has a field that is not known: it would be taken for a filter."""
+        for name in self.request.query_params:
+            if name not in known and name != TOKEN:
+                fields = f"the fields here are {', '.join(known)}" if known else "this page has no fields"
+                raise WrongAddress(f"{name} is no field of this page: {fields}")
 
     def text(self, name: str, default: str = "") -> str:
         """A field of the address; default where it is not there or empty."""

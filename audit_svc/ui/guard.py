@@ -16,6 +16,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "onrecord_ui"
 CSRF = "csrf"
 """The field of each form that says that the form is ours."""
+TOKEN = "token"  # noqa: S105
+"""The field of an address that has the token."""
 FORM = "onrecord.form"
 """Where the scope of a POST has its fields."""
 MAX_FORM_BYTES = 32_768
@@ -76,9 +78,9 @@ class Guard:
             await _answer(send, 421, _ELSEWHERE)
             return
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        shown = [value for name, value in query if name == "token"]
+        shown = [value for name, value in query if name == TOKEN]
         if scope["method"] in {"GET", "HEAD"} and shown and self._is_right(shown):
-            rest = urlencode([entry for entry in query if entry[0] != "token"])
+            rest = urlencode([entry for entry in query if entry[0] != TOKEN])
             path = scope.get("raw_path") or scope["path"].encode("ascii", "ignore")
             cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
             await _answer(send, 303, "", [(b"location", _within_site(path, rest)), (b"set-cookie", cookie.encode())])

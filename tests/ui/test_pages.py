@@ -86,7 +86,8 @@ def test_the_list_has_the_sessions_that_meet_the_filter(pages, query, found):
 
 
 @pytest.mark.parametrize(
-    "query", ["since=x", "outcome=good", "status=dead", "label=x", "agent=x&outcome=worse", "page=x", "until=-1"]
+    "query",
+    ["since=x", "outcome=good", "status=dead", "label=x", "agent=x&outcome=worse", "page=x", "until=-1"],
 )
 def test_a_filter_that_makes_no_sense_is_refused_in_a_sentence(pages, query):
     answer = pages.read(f"/sessions?{query}")
@@ -263,6 +264,20 @@ def table(page: str) -> list[list[str]]:
                                    "compare=from", "compare=from&against=x", "label=x"])  # fmt: skip
 def test_a_time_or_a_group_that_makes_no_sense_is_refused(pages, query):
     assert pages.read(f"/usage?{query}").status == 400
+
+
+@pytest.mark.parametrize("address", ["/?since=1h", "/sessions?person=ada", "/session?session=s-ada",
+                                     "/usage?group=tool", "/health?x=1", "/proof?row=1"])  # fmt: skip
+def test_a_field_that_a_page_does_not_have_is_refused_by_its_name(pages, address):
+    answer = pages.read(address)
+    assert answer.status == 400
+    assert f"{re.split('[?=]', address)[1]} is no field of this page" in words(answer.text)
+
+
+def test_who_asks_for_a_label_as_in_a_command_is_told_the_fields(pages):
+    answer = pages.read("/usage?by=label:repository")
+    assert answer.status == 400
+    assert "by=label&key=repository" in words(answer.text)
 
 
 def test_the_proof_of_a_row_is_a_file(ledger, pages):

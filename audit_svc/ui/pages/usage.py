@@ -15,7 +15,7 @@ from audit_svc.ui.asked import Asked, WrongAddress
 from audit_svc.ui.charts import Chart, Point, chart
 from audit_svc.ui.pages.figures import GROUPS, usage
 from audit_svc.ui.pages.sessions import labels_of
-from audit_svc.ui.texts import money
+from audit_svc.ui.texts import link, money
 
 BY = {
     "tool": "tool",
@@ -77,6 +77,9 @@ async def show(asked: Asked) -> Response:
 
 
 def _dimension(given: dict[str, str]) -> str:
+    if given["by"].startswith(LABEL):
+        key = given["by"].removeprefix(LABEL) or "repository"
+        raise WrongAddress(f"a label is asked for by two fields: {link('', by='label', key=key).removeprefix('?')}")
     if given["by"] not in BY:
         raise WrongAddress(f"by is one of {', '.join(BY)}")
     if given["by"] != "label":
