@@ -4,6 +4,7 @@ AuditError
 ├── StoreRefused            the database cannot be served as it is: the message says what to do   exit code 1
 │   ├── DatabaseInUse       another process has the database open                                 exit code 1
 │   ├── DatabaseVanished    a database that was served is missing                                 exit code 2
+│   ├── FileDamaged             the database file is damaged                                      exit code 1
 │   ├── WrongSetting        a setting is wrong or missing                                         exit code 2
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
 ├── InvalidRequest          the request can never be carried out as it is written    INVALID_ARGUMENT
@@ -40,6 +41,10 @@ class StoreRefused(AuditError):
 
 class DatabaseInUse(StoreRefused):
     """Another process has the database open."""
+
+
+class FileDamaged(StoreRefused):
+    """The database file is damaged. The message says what to do."""
 
 
 class WrongSetting(StoreRefused):

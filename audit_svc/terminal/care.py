@@ -29,6 +29,7 @@ from audit_svc.terminal.running import (
     error_is_exit_code_1,
     ledger_path,
     named_database,
+    nothing_can_be_said,
     progress,
     refuse_both,
     say,
@@ -80,9 +81,12 @@ def _try_backup(path: Path, source: Path | None, *, as_json: bool) -> None:
 
 
 def check(db: AnyDatabase = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Check a ledger or a backup, beside a running service too; exit code 1 when something is wrong."""
+    """Check a ledger or a backup, beside a running service too.
+
+    The exit code is 1 when something is wrong, 2 when nothing can be said.
+    """
     wrong = False
-    with error_is_exit_code_1():
+    with nothing_can_be_said():
         ledger = by_hand(named_database(db))
         if dry_run:
             said = f"would read {ledger.place} and check: {', '.join(CHECKED)}"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from audit_svc.errors import AuditError, DatabaseVanished, WrongSetting
+from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, WrongSetting
 from recording.transparency.errors import TransparencyError
 from service_kit.printable import printable
 from service_kit.terminal import printing
@@ -23,6 +23,7 @@ Json = printing.Json
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 EXIT_FAILED = 1
+EXIT_NOTHING_SAID = 2
 
 NO_FILE = (
     "ask a running service with --target HOST:PORT where there is that option, and do what is left with PostgreSQL's "
@@ -90,6 +91,18 @@ def error_is_exit_code_1() -> Iterator[None]:
     except (AuditError, TransparencyError) as error:
         code = 2 if isinstance(error, (DatabaseVanished, WrongSetting)) else 1
         raise Failed(in_options(str(error)), code, error) from None
+
+
+@contextmanager
+def nothing_can_be_said() -> Iterator[None]:
+    """Gives a failure in the body the exit code of what could not be looked at, but not damage that was found."""
+    try:
+        with error_is_exit_code_1():
+            yield
+    except Failed as failed:
+        if not isinstance(failed.cause, FileDamaged):
+            failed.code = EXIT_NOTHING_SAID
+        raise
 
 
 def say_unseen(told: str) -> None:

@@ -20,7 +20,10 @@ EXIT_DAMAGED, EXIT_SETTINGS = 1, 2
 
 
 def check(as_json: Json = False) -> None:
-    """Look through the files of all sessions; the exit code is 1 if anything is damaged or missing."""
+    """Look through the files of all sessions.
+
+    The exit code is 1 if anything is damaged or missing, 2 when nothing can be said.
+    """
     from gateway_svc.conversations.files import check as files_check  # other commands need not load it
 
     damaged = 0
@@ -82,7 +85,7 @@ def _files() -> "tuple[Path, Keys]":
         raise Failed(
             "GATEWAY_SESSIONS: the sessions are in a database, and this command reads files: `gateway-svc transcript` "
             "asks a running gateway for what was said",
-            EXIT_DAMAGED,
+            EXIT_SETTINGS,
         )
     settings = load_settings(SessionsSettings)
     check_disk(settings)

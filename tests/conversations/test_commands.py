@@ -86,5 +86,5 @@ def test_an_unknown_session_is_told_so():
 def test_sessions_in_a_database_are_not_taken_for_none(monkeypatch, command):
     monkeypatch.setenv("GATEWAY_SESSIONS", "postgresql://ada@localhost/conversations")
     found = sessions(*command)
-    assert found.exit_code == 1
+    assert found.exit_code == 2
     assert "GATEWAY_SESSIONS: the sessions are in a database" in found.stderr

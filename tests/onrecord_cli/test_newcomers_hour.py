@@ -34,6 +34,7 @@ BEFORE_THE_START = [
     Mistake('onrecord run "What time is it?"', 2, "no model was found. Do one of these, and try again: · start Ollama"),
     # a question before there is anything to ask about
     Mistake("onrecord verify", 2, "`onrecord up` makes it"),
+    Mistake("onrecord check", 2, "`onrecord up` makes it"),
     # a folder's name mistyped, for `up` and for a service that is started by hand
     Mistake("onrecord up --workspace ~/tieds", 2, "~/tieds is no folder: make it, or name another"),
     Mistake(
@@ -48,7 +49,7 @@ BEFORE_THE_START = [
         "or put `claude` on PATH GATEWAY_OLAMA_URL is no setting: is GATEWAY_OLLAMA_URL meant?",
     ),
 ]
-"""Five of the fifteen: nothing runs yet, and no model server is there."""
+"""Six of the sixteen: nothing runs yet, and no model server is there."""
 AFTERWARDS = [
     # a command's name mistyped, and an option's
     Mistake('onrecord runn "What time is it?"', 2, "there is no command 'runn': is run meant?"),
@@ -68,7 +69,7 @@ AFTERWARDS = [
         "onrecord calls --target 127.0.0.1:9", 1, "is an audit service running at 127.0.0.1:9? `onrecord up` starts it"
     ),
 ]
-"""Ten of the fifteen: the services run, and a session is recorded."""
+"""Ten of the sixteen: the services run, and a session is recorded."""
 TABLES = [
     "sessions",
     "calls",
@@ -82,6 +83,8 @@ TABLES = [
     "usage --by engine,model,tool,title",
     "usage --by day,session,engine,model,tool",
     "producers",
+    "controls",
+    "queries",
     "engines",
     "approvals",
     "stops",
@@ -158,7 +161,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="the agent runs commands in bubblewrap")
 def test_an_hour(newcomer: Newcomer):
     home = newcomer.home
-    assert len(BEFORE_THE_START) + len(AFTERWARDS) == 15
+    assert len(BEFORE_THE_START) + len(AFTERWARDS) == 16
     model, home.environ["OLLAMA_HOST"] = home.environ["OLLAMA_HOST"], "127.0.0.1:9"
     shutil.copytree(ROOT / "demo/workspace", home.folder / "tides")
     side_by_side(newcomer.make, BEFORE_THE_START)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from audit_svc.errors import DiskFull, StoreRefused
+from audit_svc.errors import DiskFull, FileDamaged, StoreRefused
 from audit_svc.sqlite.open.served import refuse_vanished
 
 Connection = apsw.Connection
@@ -29,13 +29,14 @@ def translated(path: Path) -> Iterator[None]:
     """Translates SQLite's errors in its body into the ledger's own.
 
     Raises:
-        StoreRefused: the file at path is damaged, or cannot be used.
+        FileDamaged: the file at path is damaged.
+        StoreRefused: it cannot be used.
         DiskFull: a disk has no room.
     """
     try:
         yield
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise StoreRefused(f"{path} is damaged ({error}): restore a backup") from None
+        raise FileDamaged(f"{path} is damaged ({error}): restore a backup") from None
     except apsw.FullError:
         raise DiskFull("the disk is full") from None
     except apsw.Error as error:

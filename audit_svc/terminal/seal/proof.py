@@ -1,8 +1,6 @@
 """proof, and verify --proof."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,28 +12,22 @@ from audit_svc.seal.outside.cosigned import cosigned_by_all
 from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
-from audit_svc.terminal.running import Database, Target, error_is_exit_code_1, refuse_both, say, say_unseen
+from audit_svc.terminal.running import (
+    Database,
+    Target,
+    error_is_exit_code_1,
+    nothing_can_be_said,
+    refuse_both,
+    say,
+    say_unseen,
+)
 from audit_svc.terminal.seal.place import Folder, where
 from audit_svc.terminal.seal.report import told_witnesses
 from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
 from service_kit.terminal.command import Argument, Option, echo
-from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Json, print_fields
 from service_kit.times import show_time
-
-EXIT_NOT_VERIFIED = 2
-
-
-@contextmanager
-def nothing_can_be_said() -> Iterator[None]:
-    """Gives a failure in the body the exit code of what is not verified."""
-    try:
-        with error_is_exit_code_1():
-            yield
-    except Failed as failed:
-        failed.code = EXIT_NOT_VERIFIED
-        raise
 
 
 def proof(

@@ -19,11 +19,12 @@ from audit_svc.terminal.running import (
     Database,
     Json,
     Target,
+    nothing_can_be_said,
     progress,
     refuse_both,
 )
 from audit_svc.terminal.seal.place import Folder, verifier_of, where
-from audit_svc.terminal.seal.proof import nothing_can_be_said, verify_proof
+from audit_svc.terminal.seal.proof import verify_proof
 from audit_svc.terminal.seal.report import show
 from recording.transparency.cosignature import Witness
 from recording.transparency.note import Verifier

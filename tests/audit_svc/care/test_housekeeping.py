@@ -205,7 +205,7 @@ def test_prune_by_command_goes_through_the_service_or_to_the_file_and_never_both
 
 @pytest.mark.parametrize("words", [("check",), ("prune", "--before", "1d"), ("vacuum",), ("backup", "copy.db")])
 @pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["", "dry-run"])
-def test_a_command_on_what_is_no_ledger_ends_with_exit_code_1_and_one_sentence(tmp_path, words, dry_run):
+def test_a_command_on_what_is_no_ledger_ends_with_its_exit_code_and_one_sentence(tmp_path, words, dry_run):
     garbage = tmp_path / "audit.db"
     garbage.write_bytes(b"\x00garbage" * 1000)
     if words[0] == "check" and dry_run:
@@ -213,7 +213,8 @@ def test_a_command_on_what_is_no_ledger_ends_with_exit_code_1_and_one_sentence(t
     words = tuple(str(tmp_path / word) if word == "copy.db" else word for word in words)
     for path, said in ((tmp_path / "none.db", "there is no file"), (garbage, "is no SQLite database")):
         done = command(path, *words, *dry_run)
-        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+        code = 2 if words[0] == "check" else 1  # of which nothing can be said
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (code, "", 1)
         assert said in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["audit.db"]
 
@@ -233,7 +234,7 @@ def test_a_file_without_permission_is_told(tmp_path):
         f"program.main(['check', '--db', {str(database)!r}])\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
-    assert (process.returncode, process.stdout) == (1, "")
+    assert (process.returncode, process.stdout) == (2, "")
     assert "cannot be read (Permission denied)" in process.stderr
 
 
