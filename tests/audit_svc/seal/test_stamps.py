@@ -255,6 +255,17 @@ async def test_one_is_due_each_interval_where_the_log_has_grown_and_over_a_resta
     again.close()
 
 
+async def test_a_log_without_leaves_is_not_stamped(seal, record):
+    seal.run()
+    reader = SealReader(seal.place.open_ledger, seal.place.open_log())
+    assert reader.head().checkpoint.size == 0
+    assert not await is_due(Authority("http://127.0.0.1:1/", seal.folder, 3600), reader)
+    record(tool_calls=[audit_row()])
+    seal.run()
+    assert await is_due(Authority("http://127.0.0.1:1/", seal.folder, 3600), reader)
+    reader.close()
+
+
 async def test_an_authority_that_fails_is_told_asked_less_and_less_and_goes_on(world, monkeypatch):
     monkeypatch.setattr(holders, "TIMEOUT_SECONDS", 0.5)
     world.server.delay_seconds = 5
