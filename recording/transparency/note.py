@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Self
 
@@ -162,9 +162,20 @@ def open_note(note: str, verifiers: Sequence[Verifier]) -> str:
             verifier.verify(text, line.signature)
             signed = True
     if not signed:
-        names = ", ".join(sorted({verifier.name for verifier in verifiers}))
-        raise BadNote(f"none of the known keys ({names}) has signed it")
+        names = {verifier.name for verifier in verifiers}
+        told = f"none of the known keys ({_named(known)}) has signed it"
+        if others := {(line.name, line.key_id) for line in signatures if line.name in names}:
+            told += (
+                f"; it names {_named(others)}: if the known key was retired, take the one after it from whoever "
+                "keeps that key, and not from the log; otherwise it was changed, or signed by another"
+            )
+        raise BadNote(told)
     return text
+
+
+def _named(keys: Iterable[tuple[str, bytes]]) -> str:
+    """Keys as they begin when they are written: the name and the id."""
+    return ", ".join(f"{name}+{key_id.hex()}" for name, key_id in sorted(keys))
 
 
 def check_name(name: str) -> str:
