@@ -143,8 +143,17 @@ class Conversations(Protocol):
         """
         ...
 
-    async def all_rewritten(self) -> None:
-        """Says that rewrite() has been done with all sessions that there are: no other key is needed any more.
+    async def keys_in_use(self) -> list[str]:
+        """The ids of the keys that running gateways encrypt by, without the one that encrypts here.
+
+        Raises:
+            StoreUnavailable: it cannot be known now.
+        """
+        ...
+
+    async def all_rewritten(self) -> list[str]:
+        """Says that rewrite() has been done with all sessions that there are: no other key is needed any more, but
+        those that running gateways encrypt by, whose ids it returns.
 
         Raises:
             StoreUnavailable: that cannot be kept.

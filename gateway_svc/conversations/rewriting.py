@@ -48,30 +48,40 @@ def _rewrite_all(*, encrypts: bool, as_json: bool) -> None:
         with redirect_stdout(sys.stderr):  # for what is logged meanwhile
             keys = read_session_keys(settings.sessions_key_file, encrypts=encrypts)
             home = open_home(settings.state_dir, url, keys)
-            done, left = asyncio.run(rewrite_all(home))
+            done, left, used = asyncio.run(rewrite_all(home, encrypts=encrypts))
     except (GatewayError, OSError) as error:
         raise Failed(str(error), EXIT_SETTINGS, error) from None
     if as_json:
         left_out = [session._asdict() for session in left]
-        print_fields({"sessions": done, "encrypted": encrypts, "key_id": keys.first or "", "left": left_out})
-        raise Exit(EXIT_LEFT if left else 0)
+        told = {"sessions": done, "encrypted": encrypts, "key_id": keys.first or "", "left": left_out}
+        print_fields({**told, "keys_in_use": used})
+        raise Exit(EXIT_LEFT if left or used else 0)
     for session in left:
         sys.stderr.write(printable(of_session(session.session_id, session.why)) + "\n")
     what = f"encrypted by the key {keys.first}" if encrypts else "in clear"
     echo(f"{done} {'session is' if done == 1 else 'sessions are'} {what}")
     if left:
         echo(f"{len(left)} could not be written anew: run it again when that is mended; keep all keys until then")
+    if used:
+        way = "restart them with the new key on top" if encrypts else "end them"
+        echo(f"gateways that run encrypt by {_named(used)}: {way}, then run it again; keep all keys until then")
+    if left or used:
         raise Exit(EXIT_LEFT)
 
 
-async def rewrite_all(home: Conversations) -> tuple[int, list[Left]]:
-    """Writes all sessions anew, and returns how many, and those that stay as they are.
+async def rewrite_all(home: Conversations, *, encrypts: bool) -> tuple[int, list[Left], list[str]]:
+    """Writes all sessions anew, and returns how many, those that stay as they are, and the ids of the other keys that
+    running gateways encrypt by.
 
     Raises:
+        Busy: all are to be in clear, and running gateways encrypt.
         StoreUnavailable: the home cannot be used now.
     """
     done, left = 0, list[Left]()
     try:
+        used = await home.keys_in_use()
+        if used and not encrypts:
+            raise Busy(f"gateways that run encrypt by {_named(used)}: end them first, then run it again")
         async for session_id in home.unused_since(sys.maxsize):
             try:
                 await home.rewrite(session_id)
@@ -82,8 +92,11 @@ async def rewrite_all(home: Conversations) -> tuple[int, list[Left]]:
                 left.append(Left(session_id, "it is in use"))
             except GatewayError as error:
                 left.append(Left(session_id, str(error)))
-        if not left:
-            await home.all_rewritten()
+        used = await (home.keys_in_use() if left else home.all_rewritten())
     finally:
         await home.aclose()
-    return done, left
+    return done, left, used
+
+
+def _named(key_ids: list[str]) -> str:
+    return f"the {'key' if len(key_ids) == 1 else 'keys'} {', '.join(key_ids)}"

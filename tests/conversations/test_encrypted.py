@@ -309,6 +309,58 @@ async def test_a_session_that_cannot_be_encrypted_is_told_and_keeps_none_of_the_
     assert await read(tmp_path, lost, ROTATED) == (SAID, ""), "the key is still known"
 
 
+async def test_sessions_are_not_put_in_clear_beside_a_gateway_that_encrypts(tmp_path, monkeypatch):
+    session_id, keys = await made(tmp_path), tmp_path / "keys"
+    keys.write_text(f"one {ONE.key.hex()}\n")
+    monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_SESSIONS_KEY_FILE", str(keys))
+    running, other = FileConversations(tmp_path, keys=KEYS), FileConversations(tmp_path, keys=KEYS)
+    running.start()
+    other.start()
+    await other.aclose()
+    done = await sessions("decrypt")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "gateways that run encrypt by the key one: end them first" in done.stderr
+    assert in_clear(tmp_path) == []
+    with pytest.raises(SettingsError, match="is not set"):
+        FileConversations(tmp_path)
+    await running.aclose()
+    assert (await sessions("decrypt")).exit_code == 0
+    assert await read(tmp_path, session_id, CLEAR) == (SAID, "")
+
+
+async def test_a_key_stays_noted_as_long_as_a_gateway_encrypts_by_it(tmp_path, monkeypatch):
+    await made(tmp_path)
+    keys, noted = tmp_path / "keys", tmp_path / "sessions" / "keys.json"
+    keys.write_text(f"two {TWO.key.hex()}\none {ONE.key.hex()}\n")
+    monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_SESSIONS_KEY_FILE", str(keys))
+    running = FileConversations(tmp_path, keys=KEYS)
+    running.start()
+    done = await sessions("encrypt")
+    assert done.exit_code == 1
+    assert "gateways that run encrypt by the key one: restart them with the new key on top" in done.stdout
+    assert json.loads(noted.read_text()).keys() == {"one", "two"}
+    assert json.loads((await sessions("encrypt", "--json")).stdout)["keys_in_use"] == ["one"]
+    await running.aclose()
+    assert (await sessions("encrypt")).exit_code == 0
+    assert json.loads(noted.read_text()).keys() == {"two"}
+
+
+async def test_a_gateway_that_starts_beside_the_command_notes_its_key_again(tmp_path, monkeypatch):
+    await made(tmp_path)
+    keys = tmp_path / "keys"
+    keys.write_text(f"one {ONE.key.hex()}\n")
+    monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("GATEWAY_SESSIONS_KEY_FILE", str(keys))
+    starting = FileConversations(tmp_path, keys=KEYS)
+    assert (await sessions("decrypt")).exit_code == 0
+    starting.start()
+    with pytest.raises(SettingsError, match="is not set"):
+        FileConversations(tmp_path)
+    await starting.aclose()
+
+
 async def test_a_wrong_key_of_the_same_id_is_refused_and_is_no_damage(tmp_path, monkeypatch):
     session_id, keys = await made(tmp_path), tmp_path / "keys"
     keys.write_text(f"one {TWO.key.hex()}\n")

@@ -170,11 +170,32 @@ async def test_the_commands_encrypt_all_sessions_and_put_them_in_clear(home, pos
     done = await asyncio.to_thread(invoke, program, ["sessions", "encrypt"])
     assert (done.exit_code, "3 sessions are encrypted by the key one\n" in done.output) == (0, True)
     assert in_clear(postgres_database) == []
-    assert await read(home(), ids[0]) == (SAID, "")
+    running = home()
+    assert await read(running, ids[0]) == (SAID, "")
+    done = await asyncio.to_thread(invoke, program, ["sessions", "decrypt"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "gateways that run encrypt by the key one: end them first" in done.stderr
+    assert in_clear(postgres_database) == []
+    with pytest.raises(SettingsError, match="is not set"):
+        home(CLEAR)
+    keys.write_text(f"two {TWO.key.hex()}\none {ONE.key.hex()}\n")
+    done = await asyncio.to_thread(invoke, program, ["sessions", "encrypt"])
+    assert (done.exit_code, "encrypt by the key one: restart them" in done.stdout) == (1, True)
+    assert query(postgres_database, "SELECT id FROM conversation_keys ORDER BY id") == [("one",), ("two",)]
+    await running.aclose()
+    done = await asyncio.to_thread(invoke, program, ["sessions", "encrypt"])
+    assert done.exit_code == 0
+    assert query(postgres_database, "SELECT id FROM conversation_keys") == [("two",)]
+    starting = home(ROTATED)
     done = await asyncio.to_thread(invoke, program, ["sessions", "decrypt"])
     assert (done.exit_code, "3 sessions are in clear\n" in done.output) == (0, True)
     for session_id in ids:
         assert await read(home(CLEAR), session_id) == (SAID, "")
+    assert query(postgres_database, "SELECT id FROM conversation_keys") == []
+    starting.start()  # it notes its key as it joins
+    async with asyncio.timeout(30):
+        while query(postgres_database, "SELECT id FROM conversation_keys") != [("two",)]:
+            await asyncio.sleep(0.05)
 
 
 CANARY = b"sentinel-of-the-user"

@@ -1,5 +1,6 @@
 """A gateway whose sessions are encrypted, as its clients and its operator have it."""
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -8,7 +9,9 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import ServiceEnded
 from demo.script import Script, Step
+from gateway_svc.__main__ import program
 from tests.e2e.conftest import Pair, kinds, run_turn
+from tests.support.command_line import invoke
 
 KEY, OTHER = "a1" * 32, "b2" * 32
 ASKED = "what is the sentinel-of-the-user?"
@@ -50,6 +53,30 @@ async def test_sessions_go_on_are_read_listed_and_deleted_as_without_a_key(make_
     assert [session.id for session in listed.sessions] == [session_id]
     await gateway.DeleteSession(pb.DeleteSessionRequest(session_id=session_id))
     assert not list((pair.state_dir / "sessions").glob("owner-*/*/*"))
+
+
+@pytest.mark.long
+async def test_sessions_are_put_in_clear_when_the_gateway_has_ended_and_not_before(make_pair, tmp_path):
+    pair = await make_pair(Script(steps=(Step(text="sentinel-of-the-model"),)))
+    env = keys_in(tmp_path, f"may {KEY}\n")
+    service = pair.start_gateway(GATEWAY_WORKERS="2", **env)
+    gateway = await pair.gateway(service)
+    await run_turn(gateway)
+    command = {**env, "GATEWAY_STATE_DIR": str(pair.state_dir)}
+    refused = await asyncio.to_thread(invoke, program, ["sessions", "decrypt"], env=command)
+    assert (refused.exit_code, "gateways that run encrypt by the key may" in refused.stderr) == (2, True)
+    await run_turn(gateway)
+    assert b"sentinel" not in on_disk(pair)
+    service.kill()
+    await until_ended(command)
+    pair.start_gateway().kill()
+
+
+async def until_ended(command: dict[str, str]) -> None:
+    """Puts all in clear once the workers of a gateway that was killed have noticed it."""
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(invoke, program, ["sessions", "decrypt"], env=command)).exit_code:
+            await asyncio.sleep(0.2)
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@
 
     sessions/owner-<name>/<7 characters>/<session id>.session        what the session is; replaced by rename
                                          <session id>.conversation   what was said in it; only appended to
-    sessions/keys.json                                           which keys they may be encrypted by
+    sessions/keys.json, keys.lock, keys-used/                         which keys they may be encrypted by
     sessions/leases/<session id>                                     locked while somebody has the session
     sessions/set-aside/…                                             older files that could not be read
 
@@ -18,6 +18,6 @@ times: one holds the sessions of 17 minutes, so that a page of a listing looks a
     session_file.py   <session id>.session
     places.py         names of files and folders; leases
     rewriting.py      both files anew, under another key
-    noted_keys.py     keys.json
+    noted_keys.py     keys.json, keys.lock, keys-used/
     older.py          moves over what earlier versions have left
 """

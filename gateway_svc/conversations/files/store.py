@@ -17,7 +17,7 @@ from onrecord.common.v1 import common_pb2
 from gateway_svc.conversations.encryption import Cipher, Keys
 from gateway_svc.conversations.files import places, session_file, transcript
 from gateway_svc.conversations.files.lease import FileLease
-from gateway_svc.conversations.files.noted_keys import note_keys, note_only
+from gateway_svc.conversations.files.noted_keys import keys_in_use, note_keys, note_only, use_key
 from gateway_svc.conversations.files.older import move_over
 from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places, owner_of
 from gateway_svc.conversations.files.rewriting import DRAFT, rewrite
@@ -70,6 +70,8 @@ class FileConversations:
         self._synced = synced
         self._memory = Memory(memory_bytes)
         self._listing = asyncio.Lock()
+        self._use: int | None = None
+        """The descriptor that shows that the key that encrypts is in use."""
         note_keys(self._places.root, self._keys)
         move_over(self._places, self._keys, synced=synced)
 
@@ -168,7 +170,9 @@ class FileConversations:
                     yield session_id
 
     def start(self) -> None:
-        """Nothing is done beside calls."""
+        """Shows others which key it encrypts by; else nothing is done beside calls."""
+        if self._use is None:
+            self._use = use_key(self._places.root, self._keys)
 
     async def rewrite(self, session_id: str) -> None:
         def work() -> None:
@@ -185,14 +189,27 @@ class FileConversations:
 
         await in_thread(work)
 
-    async def all_rewritten(self) -> None:
-        await asyncio.to_thread(note_only, self._places.root, self._keys)
+    async def keys_in_use(self) -> list[str]:
+        def look() -> list[str]:
+            with storing():
+                return keys_in_use(self._places.root, self._keys)
+
+        return await asyncio.to_thread(look)
+
+    async def all_rewritten(self) -> list[str]:
+        def note() -> list[str]:
+            with storing():
+                return note_only(self._places.root, self._keys)
+
+        return await asyncio.to_thread(note)
 
     async def trouble(self) -> str:
         return ""  # the gateway looks itself whether its state directory can be written
 
     async def aclose(self) -> None:
-        """Nothing is open but what leases have."""
+        if self._use is not None:
+            os.close(self._use)
+            self._use = None
 
     def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
         for path in paths:

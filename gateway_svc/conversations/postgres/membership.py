@@ -8,8 +8,10 @@ from typing import Protocol
 import psycopg
 import structlog
 
+from gateway_svc.conversations.encryption import Keys
 from gateway_svc.conversations.postgres.database import CALLER, Connection, Database, Patience
 from gateway_svc.conversations.postgres.migrate import LOCK
+from gateway_svc.conversations.postgres.noted_keys import use_key
 from gateway_svc.errors import SettingsError
 
 BEAT_SECONDS = 3.0
@@ -46,9 +48,15 @@ class OnBeat(Protocol):
 class Membership:
     """It belongs to the loop that it is started in."""
 
-    def __init__(self, database: Database, on_beat: "OnBeat", on_note: OnNote, channels: Sequence[str]) -> None:
-        """on_beat is called with each beat, `joined` after a connection was made, and must not raise."""
+    def __init__(
+        self, database: Database, keys: Keys, on_beat: "OnBeat", on_note: OnNote, channels: Sequence[str]
+    ) -> None:
+        """on_beat is called with each beat, `joined` after a connection was made, and must not raise.
+
+        keys: those that this gateway encrypts by, as the others are shown.
+        """
         self._database = database
+        self._keys = keys
         self._on_beat = on_beat
         self._on_note = on_note
         self.channels = channels
@@ -126,6 +134,7 @@ class Membership:
             row = await cursor.fetchone()
             self._number = int(row[0]) if row else 0
         await link.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK[0], self._number))
+        await use_key(link, self._keys)
         await self._beat(link)
         log.info("sessions.database_joined", gateway=self._number)
 

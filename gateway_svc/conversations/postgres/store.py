@@ -14,7 +14,7 @@ from gateway_svc.conversations.postgres.calls import ANSWERS, CALLS, Calls
 from gateway_svc.conversations.postgres.database import ONCE, TURN, Database
 from gateway_svc.conversations.postgres.lease import UNSYNCED, PostgresLease
 from gateway_svc.conversations.postgres.membership import ALIVE, Membership
-from gateway_svc.conversations.postgres.noted_keys import NOTE_ONLY
+from gateway_svc.conversations.postgres.noted_keys import NOTE_ONLY, USED
 from gateway_svc.conversations.postgres.reading import read, said_page
 from gateway_svc.conversations.postgres.requests import SharedRequests
 from gateway_svc.conversations.postgres.rewriting import rewrite
@@ -95,7 +95,8 @@ class PostgresConversations:
         self._keys = keys or Keys()
         self.database = Database(url, self._keys)
         self.synced = synced
-        self._membership = Membership(self.database, self._on_beat, self._on_note, (CALLS, ANSWERS, STOPS, SPENDING))
+        channels = CALLS, ANSWERS, STOPS, SPENDING
+        self._membership = Membership(self.database, self._keys, self._on_beat, self._on_note, channels)
         self._calls = Calls(self.database, self._membership, self._keys)
         self.calls: Calls | None = self._calls
         self._stops = PostgresStops(self.database)
@@ -262,8 +263,12 @@ class PostgresConversations:
             finally:
                 await self._let_go(taken.ids, in_order=in_order)
 
-    async def all_rewritten(self) -> None:
+    async def keys_in_use(self) -> list[str]:
+        return [key_id for (key_id,) in await self.database.ask(USED, {"id": self._keys.first})]
+
+    async def all_rewritten(self) -> list[str]:
         await self.database.ask(NOTE_ONLY, {"id": self._keys.first})
+        return await self.keys_in_use()
 
     async def abandoned(self) -> list[str]:
         return [session_id for (session_id,) in await self.database.ask(_ABANDONED)]
