@@ -89,8 +89,11 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
         if ledger_file(folder).exists():
             places["ONRECORD_DB"] = places["AUDIT_DB"]
         if not os.environ.get("GATEWAY_LISTEN"):
+            command = next((word for word in words if word in program.root.commands), "")
             client.nothing_runs = (
-                f"nothing runs on {short(folder)}: `onrecord up` starts it; --target names another place"
+                f"there is no ledger yet on {short(folder)}: `onrecord up` makes it; --target names another place"
+                if command in _LEDGER and "ONRECORD_DB" not in places
+                else f"nothing runs on {short(folder)}: `onrecord up` starts it; --target names another place"
             )
     for name, value in places.items():
         if value and not os.environ.get(name):

@@ -5,12 +5,21 @@ import pytest
 from demo.processes import run_command
 
 
-@pytest.mark.parametrize("words", [("engines",), ("calls",), ("approvals",)])
+@pytest.mark.parametrize("words", [("engines",), ("approvals",)])
 def test_it_is_said_that_nothing_runs_and_what_starts_it(tmp_path, words):
     ended = run_command("onrecord_cli", {"HOME": str(tmp_path)}, *words)
     assert ended.returncode == 1
     assert ended.stderr == (
         "nothing runs on ~/.local/share/onrecord: `onrecord up` starts it; --target names another place\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("calls",), ("sessions",), ("show", "s-1"), ("usage", "--by", "tool")])
+def test_it_is_said_that_there_is_no_ledger_and_what_makes_it(tmp_path, words):
+    ended = run_command("onrecord_cli", {"HOME": str(tmp_path)}, *words)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "there is no ledger yet on ~/.local/share/onrecord: `onrecord up` makes it; --target names another place\n"
     )
 
 
