@@ -40,7 +40,9 @@ def ui(
     try:
         from audit_svc.ui import guard, serve
     except ImportError as missing:
-        raise Failed(f"{missing.name} is not installed; in a checkout, .venv/bin/pip install -e '.[ui]'") from None
+        raise Failed(
+            f"{missing.name} is not installed; in a checkout, .venv/bin/pip install -c constraints.txt -e '.[ui]'"
+        ) from None
     if not allow_network and not is_local(listen):
         raise BadParameter(
             f"{listen} can be reached from elsewhere, and pages and token would travel in plain text: "
