@@ -23,6 +23,7 @@ from service_kit.producing.stop import scope_text
 from service_kit.terminal.command import Argument, BadParameter, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
+from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import counted, print_fields
 from service_kit.times import show_time
 
@@ -62,7 +63,8 @@ def stop(
 
     answer: pb.StopAgentsResponse = _ask(target, "StopAgents", request, GRPC_TIMEOUT_SECONDS + END_SECONDS)
     if as_json:
-        print_json(answer)
+        counts = ("ended_turns", "ended_tool_calls", "still_running")  # also where one is 0
+        print_fields({**set_fields(answer), **{name: getattr(answer, name) for name in counts}})
     else:
         ended = f"ended: {counted(answer.ended_turns, 'turn')}, {counted(answer.ended_tool_calls, 'tool call')}"
         out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")

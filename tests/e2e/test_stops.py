@@ -154,6 +154,7 @@ async def test_people_stop_list_and_lift_from_the_terminal(make_pair):
     at = ("--target", service.address)
     code, told, _ = command("gateway_svc", {}, "stop", "--engine", "ollama", "--reason", "a drill", "--json", *at)
     stop_id = json.loads(told)["stop"]["id"]
+    assert {"ended_turns", "ended_tool_calls", "still_running"} < set(json.loads(told))
     assert code == 0
     code, told, _ = command("gateway_svc", {}, "stops", *at)
     assert (stop_id in told, "engine=ollama" in told, "a drill" in told) == (True, True, True)
