@@ -26,6 +26,7 @@ from audit_svc.terminal.running import (
     DryRun,
     Json,
     Target,
+    err,
     error_is_exit_code_1,
     ledger_path,
     named_database,
@@ -36,6 +37,7 @@ from audit_svc.terminal.running import (
     say_unseen,
     size,
 )
+from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Exit, Option
 from service_kit.terminal.printing import counted
 from service_kit.times import parse_time, show_time
@@ -50,6 +52,7 @@ def backup(
 ) -> None:
     """Make a copy of the ledger as it is at one moment, and check it; a service may go on meanwhile."""
     refuse_both(db, target)
+    makes_folder = not dry_run and not path.absolute().parent.exists()
     with error_is_exit_code_1():
         if dry_run:
             _try_backup(path, None if target else ledger_path(db), as_json=as_json)
@@ -67,6 +70,8 @@ def backup(
                 f"{counted(requests, 'model request')} and {counted(sessions, 'session')}"
             )
             say(said, {"path": str(path), "bytes": copy.size_bytes, "rows": copy.rows}, as_json=as_json)
+    if makes_folder:
+        err.print(printable(f"made the folder {path.absolute().parent}, which was not there"), style="yellow")
 
 
 def _try_backup(path: Path, source: Path | None, *, as_json: bool) -> None:

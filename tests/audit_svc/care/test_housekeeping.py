@@ -287,3 +287,12 @@ def test_no_command_writes_a_database_that_its_owner_may_not_write_though_root_c
     assert database.stat().st_mode & 0o777 == 0o400
     with pytest.raises(StoreRefused, match="mode 400"):
         SqliteLedger.open(database, queue_rows=1)
+
+
+def test_a_folder_that_a_backup_makes_is_told(tmp_path):
+    database = tmp_path / "audit.db"
+    make_ledger(database, hours=1)
+    done = command(database, "backup", str(tmp_path / "new" / "copy.db"))
+    assert (done.exit_code, done.stderr) == (0, f"made the folder {tmp_path / 'new'}, which was not there\n")
+    done = command(database, "backup", str(tmp_path / "new" / "other.db"))
+    assert (done.exit_code, done.stderr) == (0, "")
