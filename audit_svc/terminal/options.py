@@ -42,6 +42,11 @@ Tool = Annotated[str, Option(help="Only this tool.", known=f"{_KNOWN}:tools")]
 Outcomes = Annotated[
     list[str] | None, Option("--outcome", help="Only this outcome; may be repeated.", known=f"{_KNOWN}:outcomes")
 ]
+ToolOfSome = Annotated[str, Option("--tool", help="Only sessions that called this tool.", known=f"{_KNOWN}:tools")]
+OutcomesOfSome = Annotated[
+    list[str] | None,
+    Option("--outcome", help="Only sessions in which some call ended so; may be repeated.", known=f"{_KNOWN}:outcomes"),
+]
 RecordedBy = Annotated[
     str | None, Option(help="Only what this caller recorded; empty: what callers without a name did.")
 ]

@@ -14,6 +14,7 @@ from audit_svc.ledger.groups import DIMENSIONS, LABEL, check_groups
 from audit_svc.terminal import rows
 from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, all_rows, connect, listed, named_session
 from audit_svc.terminal.options import (
+    Agent,
     Calls,
     Contains,
     Engine,
@@ -21,6 +22,8 @@ from audit_svc.terminal.options import (
     Limit,
     Listing,
     Model,
+    OutcomesOfSome,
+    Principal,
     RecentTimes,
     RecordedBy,
     Requests,
@@ -28,8 +31,10 @@ from audit_svc.terminal.options import (
     Source,
     Suspect,
     Times,
+    ToolOfSome,
     kind_values,
     label_values,
+    outcome_values,
     status_values,
 )
 from audit_svc.terminal.plain import json_line, print_json, to_dict
@@ -142,6 +147,10 @@ def sessions(
     ] = None,
     label: Labels = None,
     recorded_by: RecordedBy = None,
+    principal: Principal = "",
+    agent: Agent = "",
+    tool: ToolOfSome = "",
+    outcome: OutcomesOfSome = None,
 ) -> None:
     """List sessions, the newest first."""
     wanted = questions_pb2.SessionFilter(
@@ -151,6 +160,10 @@ def sessions(
         statuses=status_values(status),
         labels=label_values(label),
         recorded_by=recorded_by,
+        principal=principal,
+        agent_name=agent,
+        tool_name=tool,
+        outcomes=outcome_values(outcome),
     )
     request = questions_pb2.ListSessionRecordsRequest(filter=wanted)
     _print(

@@ -140,6 +140,21 @@ def test_each_example_of_the_documents_works_and_says_something(place: Place, ex
     assert "\x1b" not in ran.stdout, "no colour where no terminal is, and none that a row brings"
 
 
+def test_sessions_are_found_by_what_their_calls_were(place: Place):
+    source = ("--db", str(place.folder / "audit-backup.db"))
+    for asked, found in (
+        (("--tool", "webfetch"), 1),
+        (("--tool", "bash", "--outcome", "failed"), 1),
+        (("--tool", "glob"), 0),
+        (("--outcome", "denied"), 0),
+        (("--principal", "nobody"), 0),
+        (("--agent", "nobody"), 0),
+    ):
+        for where in ((), source):
+            ran = place.run("sessions", "--json", *asked, *where)
+            assert (ran.returncode, len(ran.stdout.splitlines())) == (0, found), (asked, where, ran.stderr)
+
+
 def test_acts_of_control_are_listed_and_stand_in_the_sessions_that_they_met(place: Place):
     assert [(act["kind"], act["principal"]) for act in place.json("controls")] == [
         ("stop", "ops"),
