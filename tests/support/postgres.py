@@ -6,8 +6,8 @@ A conftest takes the fixtures by `from tests.support.postgres import *`, and tes
 import os
 import signal
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,17 @@ __all__ = ["postgres_database", "postgres_server", "standing_still"]
 def standing_still(server: PostgresServer) -> Iterator[None]:
     """A server that takes connections and says nothing: all of its processes are paused."""
     pids = [server.pid, *_children(server.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    _signal(pids, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # a process of the server's own has come to its end
+            os.kill(pid, number)
 
 
 def _children(parent: int) -> list[int]:
