@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 import psycopg
 
-from audit_svc.errors import StoreRefused
 from audit_svc.ledger.progress import OnProgress
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import Connection, transaction
 from audit_svc.postgres.text.trigrams import INDEX, index_state
 from audit_svc.postgres.usage.recount import rollup_differences
-from audit_svc.sql.care.check import Finding, comparable_from, rollup_findings, shared_findings
+from audit_svc.sql.care.check import Finding, comparable_from, rollup_findings, schema_finding, shared_findings
 
 _NO_WAL = "not looked at: PostgreSQL keeps its own log"
 _NO_AMCHECK = (
@@ -30,16 +29,10 @@ def check(connection: Connection, on_progress: OnProgress) -> Iterator[Finding]:
     """Gives each finding as it is made, of all that NAMES names. In the open transaction, which sees one moment."""
     yield Finding("wal", "note", _NO_WAL)
     yield from _integrity(connection, on_progress)
-    try:
-        waiting = migrate.pending(connection, migrate.load_migrations())
-    except StoreRefused as refusal:
-        yield Finding("schema", "wrong", str(refusal))
+    schema = schema_finding(lambda: migrate.pending(connection, migrate.load_migrations()))
+    yield schema
+    if schema.state != "ok":
         return
-    if waiting:
-        names = ", ".join(migration.label for migration in waiting)
-        yield Finding("schema", "wrong", f"older than this audit-svc, not applied: {names}: run migrate up")
-        return
-    yield Finding("schema", "ok", "as its migrations make it")
     yield from shared_findings(connection)
     yield from rollup_findings(rollup_differences(connection, comparable_from(connection), on_progress))
     yield _texts(connection)

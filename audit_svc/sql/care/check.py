@@ -1,13 +1,15 @@
 """What is checked of a ledger in SQL that every store takes, in one snapshot."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from audit_svc.errors import StoreRefused
 from audit_svc.ledger.batch import stream_of
 from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
+from audit_svc.ledger.migrations import Migration
 from audit_svc.sql.care.holds import TABLES, is_held
 from audit_svc.sql.care.prune import OLD_CALLS, OLD_REQUESTS
 from audit_svc.sql.care.shared_ids import shared_ids
@@ -23,6 +25,17 @@ class Finding:
     check: str
     state: State
     detail: str
+
+
+def schema_finding(pending: Callable[[], Iterable[Migration]]) -> Finding:
+    """Whether the schema is as it must be, without which no more is checked. pending: see the migrate of each store."""
+    try:
+        names = ", ".join(migration.label for migration in pending())
+    except StoreRefused as refusal:
+        return Finding("schema", "wrong", str(refusal))
+    if names:
+        return Finding("schema", "wrong", f"older than this audit-svc, not applied: {names}: run migrate up")
+    return Finding("schema", "ok", "as its migrations make it")
 
 
 def _labels(connection: Connection) -> Iterator[Finding]:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import apsw
 
-from audit_svc.errors import StoreRefused
 from audit_svc.ledger.progress import OnProgress
-from audit_svc.sql.care.check import Finding, comparable_from, rollup_findings, shared_findings
+from audit_svc.sql.care.check import Finding, comparable_from, rollup_findings, schema_finding, shared_findings
 from audit_svc.sql.usage.named_recount import named_differences, trait_differences
 from audit_svc.sqlite.care.backup import call_while_it_runs
 from audit_svc.sqlite.care.wal import unread
@@ -35,16 +34,10 @@ def check(path: Path, on_progress: OnProgress) -> Iterator[Finding]:
         yield _wal(found, on_progress)
         connection.execute("BEGIN")
         yield from _integrity(connection)
-        try:
-            waiting = migrate.pending(connection, migrate.load_migrations())
-        except StoreRefused as refusal:
-            yield Finding("schema", "wrong", str(refusal))
+        schema = schema_finding(lambda: migrate.pending(connection, migrate.load_migrations()))
+        yield schema
+        if schema.state != "ok":
             return
-        if waiting:
-            names = ", ".join(migration.label for migration in waiting)
-            yield Finding("schema", "wrong", f"older than this audit-svc, not applied: {names}: run migrate up")
-            return
-        yield Finding("schema", "ok", "as its migrations make it")
         yield from shared_findings(connection)
         connection.execute("COMMIT")  # the rollups are looked at in a transaction of their own
         yield from rollup_findings(rollups_off(connection))
