@@ -39,6 +39,8 @@ from audit_svc.terminal.options import (
 )
 from audit_svc.terminal.plain import json_line, print_json, to_dict
 from audit_svc.terminal.running import Json, err, out, progress
+from audit_svc.terminal.timeline import Timeline
+from audit_svc.terminal.usage_table import usage_table
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.failures import meant
@@ -185,7 +187,7 @@ def show(
         while timeline is None or request.page_token:
             page = client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
-                timeline = rows.Timeline(page.session, [] if as_json else _controls_of(client, page.session))
+                timeline = Timeline(page.session, [] if as_json else _controls_of(client, page.session))
                 _print_json([page.session]) if as_json else _print_lines(timeline.heading())
             _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries))
             sys.stdout.flush()
@@ -221,7 +223,7 @@ def usage(
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
     found = listed(source, "SummarizeUsage", request, "groups", limit)
-    _print(Listing(limit=limit, as_json=as_json, wide=wide), found, partial(rows.usage_table, names), times)
+    _print(Listing(limit=limit, as_json=as_json, wide=wide), found, partial(usage_table, names), times)
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
             label_key = name.removeprefix(LABEL)

@@ -1,26 +1,19 @@
-"""How rows look on a terminal."""
+"""Tables of rows on a terminal, one row per line, and the words for what a row says."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from google.protobuf.descriptor import FieldDescriptor
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.terminal.plain import enum_name, money, time_text
+from audit_svc.terminal.plain import enum_name, money
 from audit_svc.terminal.running import out, size
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
-from service_kit.terminal.ids import short_ids
-from service_kit.terminal.printing import MIN_TEXT, Table, Text, counted, duration
+from service_kit.terminal.printing import Table, Text, duration
 
 if TYPE_CHECKING:
     from onrecord.audit.v1 import administration_pb2
-
-MAX_INT64 = 2**63 - 1
-EXACT_MS = 32
-"""Percentiles of durations below are exact."""
 
 
 def outcome_of(row: audit_pb2.AuditRow) -> str:
@@ -142,17 +135,25 @@ def _failure(record: Failed) -> tuple[str, str, Text, str, str]:
     return record.session.id, "turn", failed, "", "the session's last turn"
 
 
+def decision_of(row: audit_pb2.AuditRow) -> str:
+    """Whose call it is, and what decided on it, where that is more than the configuration that allows it."""
+    decision, parts = row.decision, []
+    if row.principal or row.on_behalf_of:
+        parts.append(f"by {row.principal or '-'}" + (f" for {row.on_behalf_of}" if row.on_behalf_of else ""))
+    verdict = enum_name(decision.DESCRIPTOR.fields_by_name["verdict"], decision.verdict)
+    if decision.decided_by or decision.decided_at_ms:
+        by = decision.decided_by or "somebody without a name"
+        parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
+    elif decision.rule:
+        parts.append(f"{verdict} by the rule {decision.rule}")
+    parts += [f"“{decision.reason}”"] if decision.reason else []
+    parts += ["without a jail"] if row.unconfined else []
+    return printable(" · ".join(parts))
+
+
 def size_of(row: audit_pb2.AuditRow) -> str:
     """The size of a call's result."""
     return size(row.result_bytes) if row.HasField("result_bytes") else "-"
-
-
-def call_line(row: audit_pb2.AuditRow) -> Text:
-    """A tool call in one line, as a tail shows it."""
-    line = Text(f"{time_text(row.created_at_ms)}  ", style="dim")
-    session = short_ids([row.session_id])[row.session_id] if out.width else row.session_id
-    line.append(f"{printable(session)}  ", style="dim")
-    return _call(line, row)
 
 
 def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
@@ -210,65 +211,6 @@ def labels_of(session: audit_pb2.SessionRow) -> str:
     return " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.labels.items()))
 
 
-def usage_table(names: Sequence[str], groups: Iterable[questions_pb2.UsageGroup]) -> Table:
-    """What each group took."""
-    numbers = (
-        "tool calls",
-        "errors",
-        "exit≠0",
-        "HTTP≥400",
-        "p50",
-        "p95",
-        "p99",
-        "results",
-        "model requests",
-        "tokens in",
-        "tokens out",
-        "cost",
-    )
-    least = (
-        "HTTP≥400",
-        "exit≠0",
-        "results",
-        "p50",
-        "p99",
-        "p95",
-        "tokens in",
-        "tokens out",
-        "errors",
-        "model requests",
-    )
-    ids = [name for name in names if name == "session"]
-    table = Table(*names, *numbers, numbers=numbers, least=least, ids=ids)
-    groups = list(groups)
-    for group in [*groups, *([_total(groups)] if len(groups) > 1 and names else [])]:
-        table.add_row(
-            *(printable(value) or "-" for value in group.values),
-            f"{group.tool_calls:,}",
-            Text(f"{group.tool_call_errors:,}", style="red" if group.tool_call_errors else ""),
-            f"{group.nonzero_exits:,}",
-            f"{group.http_errors:,}",
-            *_quantiles(group),
-            size(group.result_bytes),
-            f"{group.usage.requests:,}",
-            f"{group.usage.input_tokens:,}",
-            f"{group.usage.output_tokens:,}",
-            cost_of(group.usage),
-        )
-    return table
-
-
-def _total(groups: Sequence[questions_pb2.UsageGroup]) -> questions_pb2.UsageGroup:
-    """The sums of all; percentiles have none."""
-    total = questions_pb2.UsageGroup(values=["total", *[" "] * (len(groups[0].values) - 1)])
-    pairs = [(total, groups), (total.usage, [group.usage for group in groups])]
-    for summed, parts in pairs:
-        for field in summed.DESCRIPTOR.fields:
-            if field.type == FieldDescriptor.TYPE_INT64:
-                setattr(summed, field.name, min(MAX_INT64, sum(getattr(part, field.name) for part in parts)))
-    return total
-
-
 def queries_table(queries: Iterable["administration_pb2.QueryRow"]) -> Table:
     """Who asked the ledger what."""
     table = Table(
@@ -321,129 +263,6 @@ def controls_table(records: Iterable[questions_pb2.ControlRecord]) -> Table:
 def act_of(control: audit_pb2.ControlRow) -> str:
     """What was done."""
     return enum_name(control.DESCRIPTOR.fields_by_name["kind"], control.kind)
-
-
-class Timeline:
-    """A session from start to end, one line each for turns, model requests and tool calls with their cost, and for what
-    was done to all agents meanwhile.
-    """
-
-    def __init__(
-        self, record: questions_pb2.SessionRecord, controls: Sequence[questions_pb2.ControlRecord] = ()
-    ) -> None:
-        """Begins with no turn. controls: acts of control while the session went on, the oldest first."""
-        self._session, self._recorded_by = record.session, record.receipt.recorded_by
-        self._turn_id: str | None = None
-        self._controls = deque(controls)
-
-    def heading(self) -> Iterator[Text]:
-        """What the session was."""
-        session, usage = self._session, self._session.usage
-        yield Text(f"session {printable(session.id)}", style="bold")
-        status = " · ".join(filter(None, (printable(session.engine), printable(session.model), status_of(session))))
-        labels = f" · {labels_of(session)}" if session.labels else ""
-        by = f" · recorded by {printable(self._recorded_by)}" if self._recorded_by else ""
-        yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
-        turns = f"{counted(session.turns, 'turn')} · " if session.revision else ""  # of others they are not counted
-        yield Text(
-            f"{turns}{counted(session.tool_calls, 'tool call')} · "
-            f"{counted(usage.requests, 'model request')} · "
-            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}"
-        )
-
-    def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:
-        """The next entries, each turn below its name."""
-        for entry in entries:
-            yield from self._controls_until(entry.at_ms)
-            if entry.turn_id != self._turn_id:
-                self._turn_id = entry.turn_id
-                yield Text(f"\nturn {printable(entry.turn_id) or '-'}", style="bold")
-            line = self._begun(entry.at_ms)
-            kind = entry.WhichOneof("entry")
-            if kind == "model_request":
-                line = _request(line, entry.model_request.model_request)
-                yield line.append(self._by_another(entry.model_request.receipt), style="yellow")
-            elif kind == "tool_call":
-                line = _call(line, entry.tool_call.tool_call)
-                yield line.append(self._by_another(entry.tool_call.receipt), style="yellow")
-            else:
-                yield line.append("of a kind that this version does not know")
-
-    def end(self) -> Iterator[Text]:
-        """What was done after the last entry."""
-        yield from self._controls_until(self._session.updated_at_ms)
-
-    def _begun(self, at_ms: int) -> Text:
-        return Text(f"{_offset(at_ms - self._session.created_at_ms):>10}  ", style="dim")
-
-    def _controls_until(self, at_ms: int) -> Iterator[Text]:
-        while self._controls and self._controls[0].control.at_ms <= at_ms:
-            control = self._controls.popleft().control
-            line = self._begun(control.at_ms).append(f"{act_of(control)} {printable(control.scope)}", style="yellow")
-            line.append(f" · by {printable(control.principal)}" if control.principal else "", style="dim")
-            yield line.append(f" · “{printable(control.reason)}”" if control.reason else "", style="dim")
-
-    def _by_another(self, receipt: questions_pb2.Receipt) -> str:
-        """Who recorded an entry, where it was not who recorded the session."""
-        if receipt.recorded_by == self._recorded_by:
-            return ""
-        return f" · recorded by {printable(receipt.recorded_by) or 'a caller without a name'}"
-
-
-def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
-    """A call behind line. Where a line has an end, its arguments are cut before anything else is."""
-    line.append(f"{'shadow ' if row.shadow else ''}{printable(row.tool_name)} ", style="cyan")
-    rest = Text(" ").append(outcome_text(row))
-    observed = "about " if row.times_observed else ""
-    rest.append(f" · {observed}{duration(row.duration_ms)} · {size_of(row)}", style="dim")
-    if decided := decision_of(row):
-        rest.append(f" · {decided}", style="dim")
-    if row.error:
-        rest.append(f" · {printable(row.error)}", style="red")
-    arguments = Text(printable(row.args_summary))
-    if width := out.width:
-        arguments = arguments.cut(max(MIN_TEXT, width - len(str(line)) - len(str(rest))))
-    return line.append(arguments).append(rest)
-
-
-def decision_of(row: audit_pb2.AuditRow) -> str:
-    """Whose call it is, and what decided on it, where that is more than the configuration that allows it."""
-    decision, parts = row.decision, []
-    if row.principal or row.on_behalf_of:
-        parts.append(f"by {row.principal or '-'}" + (f" for {row.on_behalf_of}" if row.on_behalf_of else ""))
-    verdict = enum_name(decision.DESCRIPTOR.fields_by_name["verdict"], decision.verdict)
-    if decision.decided_by or decision.decided_at_ms:
-        by = decision.decided_by or "somebody without a name"
-        parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
-    elif decision.rule:
-        parts.append(f"{verdict} by the rule {decision.rule}")
-    parts += [f"“{decision.reason}”"] if decision.reason else []
-    parts += ["without a jail"] if row.unconfined else []
-    return printable(" · ".join(parts))
-
-
-def _request(line: Text, row: audit_pb2.CostRow) -> Text:
-    line.append(f"{'shadow ' if row.shadow else ''}{printable(row.engine)} {printable(row.model)} ", style="magenta")
-    cost = money(row.cost_micros) if row.HasField("cost_micros") else "unpriced"
-    cost += " as reported" if row.cost_reported else ""
-    counts = f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out · {cost} · {duration(row.duration_ms)}"
-    line.append(counts + (" · counts incomplete" if row.usage_incomplete else ""), style="")
-    if row.context_exceeded:
-        line.append(" · context exceeded", style="yellow")
-    if row.error:
-        line.append(f" · {printable(row.error)}", style="red")
-    return line
-
-
-def _offset(ms: int) -> str:
-    return f"{ms / 1000:+.3f}s"
-
-
-def _quantiles(row: questions_pb2.UsageGroup) -> Iterator[str]:
-    for name in ("duration_p50_ms", "duration_p95_ms", "duration_p99_ms"):
-        took = getattr(row, name)
-        # Longer ones are known within 1/32 of themselves (UsageGroup), so that one may lie above the longest of them.
-        yield ("~" * (took >= EXACT_MS) + duration(took)) if row.HasField(name) else "-"
 
 
 def _recorded_by(

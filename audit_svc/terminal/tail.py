@@ -8,12 +8,12 @@ from typing import Annotated
 import grpc
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.terminal import rows
 from audit_svc.terminal.client import named_session
 from audit_svc.terminal.options import Calls, Source, Target, address_of
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
 from audit_svc.terminal.service import answers_are_exit_code_1, open_service
+from audit_svc.terminal.timeline import call_line
 from service_kit.printable import printable
 from service_kit.terminal.command import Option
 from service_kit.terminal.printing import counted
@@ -73,5 +73,5 @@ def _print(response: questions_pb2.TailToolCallsResponse, *, as_json: bool) -> N
         missed = counted(response.skipped.last - response.skipped.first + 1, "row was", "rows were")
         err.print(f"{missed} missed, since they came faster than they were read", style="yellow")
     for record in response.tool_calls:
-        print_json(record) if as_json else out.print(rows.call_line(record.tool_call), cut=True)
+        print_json(record) if as_json else out.print(call_line(record.tool_call), cut=True)
     sys.stdout.flush()

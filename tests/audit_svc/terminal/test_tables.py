@@ -11,6 +11,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal import producers, rows
+from audit_svc.terminal.usage_table import usage_table
 from service_kit.terminal.printing import Printer, Table, progress
 from tests.audit_svc.samples import audit_row, cost_row, session_row
 from tests.support.command_line import on_terminal
@@ -91,14 +92,12 @@ TABLES: dict[str, tuple[Callable[[], Table], list[str]]] = {
     "controls": (partial(rows.controls_table, [CONTROL]), ["3 d ago", "stop", "ops", "everything", "they loop"]),
     "queries": (partial(rows.queries_table, [QUERY]), ["3 d ago", "ada", "ListToolCalls", "100"]),
     "usage by day": (
-        partial(rows.usage_table, ["day", "tool"], [usage("2026-11-29", "bash"), usage("2026-11-28", "bash")]),
+        partial(usage_table, ["day", "tool"], [usage("2026-11-29", "bash"), usage("2026-11-28", "bash")]),
         ["2026-11-29", "1,234,567", "$10,000.000000", "total", "2,469,134", "$20,000.000000"],
     ),
-    "usage by session": (partial(rows.usage_table, ["session"], [usage(SESSION)]), [SESSION[-8:], "$10,000.000000"]),
+    "usage by session": (partial(usage_table, ["session"], [usage(SESSION)]), [SESSION[-8:], "$10,000.000000"]),
     "usage by four groups": (
-        partial(
-            rows.usage_table, ["session", "model", "tool", "repository"], [usage(SESSION, "m" * 40, "bash", "r" * 70)]
-        ),
+        partial(usage_table, ["session", "model", "tool", "repository"], [usage(SESSION, "m" * 40, "bash", "r" * 70)]),
         ["m" * 40, "bash", "1,234,567", "$10,000.000000", SESSION, "tokens out"],
     ),
     "producers": (partial(producers.table_of, [PRODUCER]), [SESSION, "9", "2 (TOO_OLD)"]),
@@ -173,6 +172,6 @@ def test_a_line_takes_the_place_of_how_far_something_is():
 
 
 def test_a_percentile_that_may_lie_above_the_longest_call_is_told_as_about_that():
-    shown = str([*rows.usage_table(["tool"], [usage("bash")]).lines()][1])
+    shown = str([*usage_table(["tool"], [usage("bash")]).lines()][1])
     assert " 12 ms " in shown
     assert " ~1.0 s " in shown
