@@ -14,9 +14,11 @@ from typing import Annotated, Any
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Batch, ValidRows
+from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.columns import Column, Labels
 from audit_svc.ledger.protocol import Ledger
+from audit_svc.ledger.tables import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.valid_rows import ValidRows
 from audit_svc.sqlite.open.connection import open_for_reading
 from audit_svc.sqlite.store import SqliteLedger
 from bench.services import wait_until_indexed

@@ -12,7 +12,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
+from audit_svc.ledger.tables import TOOL_CALL_COLUMNS
 from audit_svc.sqlite.open import migrate
 
 ROWS_A_TRANSACTION = 1000

@@ -9,9 +9,9 @@ from onrecord.audit.v1 import questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
-from audit_svc.ledger.batch import CONTROL_KINDS, DECISION_SOURCES, SOURCES, VERDICTS
 from audit_svc.ledger.columns import enum_names
 from audit_svc.ledger.groups import check_groups
+from audit_svc.ledger.tables import CONTROL_KINDS, DECISION_SOURCES, SOURCES, VERDICTS
 from service_kit.paging import Position, decode_token, encode_token, page_size
 
 MAX_LABELS = 32

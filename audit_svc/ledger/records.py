@@ -5,8 +5,9 @@ from typing import Any
 
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
 from audit_svc.ledger.columns import Column
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.valid_rows import Values
 
 
 def tool_call_record(receipt: Values, values: Values) -> questions_pb2.ToolCallRecord:

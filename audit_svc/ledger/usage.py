@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from audit_svc.ledger import histogram
-from audit_svc.ledger.batch import COST_COLUMNS, TOOL_CALL_COLUMNS, ValidRows
 from audit_svc.ledger.columns import Column
 from audit_svc.ledger.steps import HOUR_MS
+from audit_svc.ledger.tables import COST_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.valid_rows import ValidRows
 
 MAX_SUMMED = 2**36 - 1
 """The most that one row adds to a sum, so that 134 million rows with as much do not overflow it."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from audit_svc.ledger.batch import Values
+from audit_svc.ledger.valid_rows import Values
 
 if TYPE_CHECKING:
     from audit_svc.ledger.query import Query

@@ -73,7 +73,7 @@ def table_of(found: Sequence[Producer]) -> Table:
 
 def list_producers(database: Database) -> list[Producer]:
     """All producers by id and name, also those of which every row was refused; of what the agents of sessions number
-    themselves (audit_svc.ledger.batch.stream_id), what has holes.
+    themselves (audit_svc.ledger.numbers.stream_id), what has holes.
     """
     found, after = list[Producer](), None
     while True:

@@ -13,22 +13,13 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import AlreadyExists, AlreadyRunning, AmbiguousId, Held, NotFound, StoreClosed, Unsupported
 from audit_svc.ledger import groups
-from audit_svc.ledger.batch import (
-    CONTROL_COLUMNS,
-    COST_COLUMNS,
-    SESSION_COLUMNS,
-    TOOL_CALL_COLUMNS,
-    Batch,
-    ValidRows,
-    in_order,
-    stream_id,
-    stream_of,
-)
+from audit_svc.ledger.batch import Batch, in_order
 from audit_svc.ledger.clock import MAX_AHEAD_MS, SeenClock, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS, Column, Problem
 from audit_svc.ledger.erased import ERASED
 from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
 from audit_svc.ledger.holds import Act, Scope
+from audit_svc.ledger.numbers import stream_id, stream_of
 from audit_svc.ledger.pages import (
     Page,
     call_key,
@@ -44,7 +35,9 @@ from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter, Query
 from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
 from audit_svc.ledger.usage import MAX_SUMMED
+from audit_svc.ledger.valid_rows import ValidRows
 from audit_svc.sql.read.session_traits import OF_REQUESTS, traits_of
 from service_kit.paging import Position
 from tests.audit_svc.samples import row_of

@@ -38,7 +38,7 @@ def make_newer_tree(root: Path) -> Path:
     number = max(field.number for field in ROW.fields) + 1
     version = load_migrations()[-1].version + 1
     _insert_before_end(root / "protos" / ROW.file.name, f"message {ROW.name} {{", "}", f"  string host = {number};")
-    columns = root / "audit_svc/ledger/batch.py"
+    columns = root / "audit_svc/ledger/tables.py"
     _insert_before_end(columns, "TOOL_CALL_COLUMNS: tuple[Column, ...] = (", ")", '    Text("host", limit=64),')
     migration = root / f"audit_svc/sqlite/migrations/{version:04d}_host"
     migration.with_suffix(".up.sql").write_text("ALTER TABLE tool_call_log ADD COLUMN host TEXT NOT NULL DEFAULT '';\n")

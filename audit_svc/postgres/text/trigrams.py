@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psycopg
 
-from audit_svc.ledger.batch import Values
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.postgres.open.connection import Connection, transaction
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import CALL_COLUMNS, Condition

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
-from audit_svc.ledger.batch import ValidRows, Values
 from audit_svc.ledger.columns import Column, Flag, Number, Time
+from audit_svc.ledger.valid_rows import ValidRows, Values
 from audit_svc.postgres.open.connection import Connection, transaction
 from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching
 

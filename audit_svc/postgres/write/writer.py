@@ -14,10 +14,11 @@ import psycopg
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import NotWriter, StoreRefused, StoreUnavailable
-from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS, Batch
+from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.clock import SeenClock
 from audit_svc.ledger.group_commit import GroupCommit
 from audit_svc.ledger.observer import StoreObserver
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS
 from audit_svc.ledger.usage import Usage
 from audit_svc.postgres.open.connection import Connection, connect, detail_of, transaction, translate
 from audit_svc.postgres.usage.session_sums import SessionSums

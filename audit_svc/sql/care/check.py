@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from audit_svc.errors import StoreRefused
-from audit_svc.ledger.batch import stream_of
 from audit_svc.ledger.clock import MAX_JUMP_MS, wall_ms
 from audit_svc.ledger.columns import MAX_TIME_MS
 from audit_svc.ledger.migrations import Migration
+from audit_svc.ledger.numbers import stream_of
 from audit_svc.sql.care.holds import TABLES, is_held
 from audit_svc.sql.care.prune import OLD_CALLS, OLD_REQUESTS
 from audit_svc.sql.care.shared_ids import shared_ids

@@ -6,8 +6,8 @@ Pages go by key, (created_at, position), never by offset: an index on created_at
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
 from audit_svc.ledger.query import Filter
+from audit_svc.ledger.tables import TOOL_CALL_COLUMNS
 from audit_svc.sql.database import Database, Dialect
 
 FEW_SESSIONS = 200

@@ -2,11 +2,12 @@
 
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.batch import COST_COLUMNS, Values
 from audit_svc.ledger.pages import Page, request_key
 from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import model_request_record
+from audit_svc.ledger.tables import COST_COLUMNS
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.database import Database
 from audit_svc.sql.read import listing, walks
 from audit_svc.sql.read.listing import ROW_RECEIPT

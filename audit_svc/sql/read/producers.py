@@ -4,7 +4,7 @@
 
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.batch import stream_id
+from audit_svc.ledger.numbers import stream_id
 from audit_svc.ledger.pages import Page, producer_key, take_page
 from audit_svc.ledger.query import Query
 from audit_svc.sql.database import Database
@@ -26,7 +26,7 @@ _FOUND = (
 
 def list_producers(database: Database, query: Query) -> Page[questions_pb2.Producer]:
     """A page of producers, also those of which every row was refused; of what the agents of sessions number themselves
-    (audit_svc.ledger.batch.stream_id) what has holes.
+    (audit_svc.ledger.numbers.stream_id) what has holes.
     """
     wanted, conditions, arguments = query.filter, ["true"], list[str | int]()
     if wanted.is_whole:

@@ -7,10 +7,11 @@ from typing import Any
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.errors import NotFound
-from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, Values
 from audit_svc.ledger.pages import Page, control_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.query import Query
 from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.database import Database
 from audit_svc.sql.marks import ambiguous_session
 from audit_svc.sql.read import listing

@@ -2,11 +2,11 @@
 
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.ledger.batch import Values
 from audit_svc.ledger.pages import Page, call_key
 from audit_svc.ledger.protocol import Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.records import tool_call_record
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.database import Database
 from audit_svc.sql.read import listing, walks
 from audit_svc.sql.read.listing import CALL_NAMES, ROW_RECEIPT, Condition

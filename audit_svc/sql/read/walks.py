@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit_svc.ledger.batch import Values
 from audit_svc.ledger.pages import Page, take_page
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.query import Filter, Query
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.database import Database, Dialect
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition, Statement

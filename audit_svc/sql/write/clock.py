@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from audit_svc.ledger.batch import ValidRows
 from audit_svc.ledger.clock import SeenClock
+from audit_svc.ledger.valid_rows import ValidRows
 from audit_svc.sql.writing import Connection
 
 KEEP_MS = 600_000

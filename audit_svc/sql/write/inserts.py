@@ -8,17 +8,13 @@ from typing import Protocol
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import (
-    SESSION_UPDATED,
-    Batch,
-    ValidRows,
-    Values,
-    in_order,
-)
+from audit_svc.ledger.batch import Batch, in_order
 from audit_svc.ledger.clock import MAX_AHEAD_MS
 from audit_svc.ledger.columns import Column, Problem
 from audit_svc.ledger.erased import is_same
+from audit_svc.ledger.tables import SESSION_UPDATED
 from audit_svc.ledger.usage import Usage
+from audit_svc.ledger.valid_rows import ValidRows, Values
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.write.clock import Bounds, mark_suspects
 from audit_svc.sql.write.producers import ReceivedRanges

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED, Batch, ValidRows, Values
+from audit_svc.ledger.batch import Batch
 from audit_svc.ledger.columns import Problem
+from audit_svc.ledger.tables import CALL_BEGAN, REQUEST_BEGAN, SESSION_UPDATED
+from audit_svc.ledger.valid_rows import ValidRows, Values
 from audit_svc.sql.write.producers import highest_of
 from audit_svc.sql.writing import Connection
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audit_svc.ledger.batch import SESSION_COLUMNS
+from audit_svc.ledger.tables import SESSION_COLUMNS
 from audit_svc.sql.usage.named_usage import note_labels
 from audit_svc.sql.writing import Connection
 

@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from onrecord.audit.v1 import audit_pb2
 
-from audit_svc.ledger.batch import SESSION_COLUMNS, Values
 from audit_svc.ledger.columns import Problem
+from audit_svc.ledger.tables import SESSION_COLUMNS
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.write.session_labels import SessionLabels
 from audit_svc.sql.write.summed_sessions import SummedSessions
 from audit_svc.sql.writing import Connection

@@ -7,9 +7,10 @@ remember a session. Such a session has revision 0 and no status, and its turns a
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from audit_svc.ledger.batch import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS, ValidRows, Values
 from audit_svc.ledger.columns import MAX_LABELS, MAX_TIME_MS, UNKNOWN, Column
+from audit_svc.ledger.tables import COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
 from audit_svc.ledger.usage import MAX_SUMMED
+from audit_svc.ledger.valid_rows import ValidRows, Values
 from audit_svc.sql.write.session_labels import SessionLabels
 from audit_svc.sql.writing import Connection, larger, smaller
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from audit_svc.ledger.batch import Values
 from audit_svc.ledger.query import Query
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.database import Dialect
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition, Statement

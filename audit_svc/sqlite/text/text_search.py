@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit_svc.ledger.batch import Values
+from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import CALL_COLUMNS, CALL_NAMES, Condition, Statement
 from audit_svc.sqlite.open.connection import Connection

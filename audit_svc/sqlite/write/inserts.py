@@ -11,8 +11,9 @@ import apsw
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import StoreRefused
-from audit_svc.ledger.batch import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS, ValidRows, Values
 from audit_svc.ledger.columns import Column
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.valid_rows import ValidRows, Values
 from audit_svc.sql.write import inserts as shared
 from audit_svc.sql.write.clock import mark_suspects
 from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching

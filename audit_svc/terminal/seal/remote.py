@@ -10,7 +10,8 @@ import grpc
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, proof_pb2, questions_pb2
 
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS, read_batch
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.tables import TOOL_CALL_COLUMNS
 from audit_svc.seal.errors import BadLog, SealError
 from audit_svc.seal.folder import read_checkpoint
 from audit_svc.seal.leaf import BY_NAME

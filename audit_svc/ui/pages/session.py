@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from starlette.responses import Response
 
-from audit_svc.ledger.batch import stream_of
+from audit_svc.ledger.numbers import stream_of
 from audit_svc.ui.asked import Asked
 from audit_svc.ui.pages.checks import LOST_ROWS, producers
 from audit_svc.ui.texts import is_bad, link, named

@@ -7,17 +7,10 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import InvalidRequest
-from audit_svc.ledger.batch import (
-    CONTROL_COLUMNS,
-    COST_COLUMNS,
-    MAX_ROWS,
-    SESSION_COLUMNS,
-    TOOL_CALL_COLUMNS,
-    Batch,
-    read_batch,
-)
+from audit_svc.ledger.batch import MAX_ROWS, Batch, read_batch
 from audit_svc.ledger.columns import MAX_TIME_MS, MIN_TIME_MS
 from audit_svc.ledger.records import tool_call_record
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, record_request, request, session_row
 
 INVALID = audit_pb2.REJECTION_CODE_INVALID

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import MigrationRefused
-from audit_svc.ledger.batch import TOOL_CALL_COLUMNS
 from audit_svc.ledger.migrations import Migration
+from audit_svc.ledger.tables import TOOL_CALL_COLUMNS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.migrate import load_migrations
 from audit_svc.sqlite.text.text_index import index_rows

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import InvalidRequest
-from audit_svc.ledger.batch import read_batch, stream_id, stream_of
+from audit_svc.ledger.batch import read_batch
+from audit_svc.ledger.numbers import stream_id, stream_of
 from audit_svc.ledger.usage import Usage
 from audit_svc.sql.write.producers import cover
 from audit_svc.sqlite.open import migrate
