@@ -72,13 +72,19 @@ def honest_caller(service: Service, module: str) -> Iterator[Calls]:
 
 
 @asynccontextmanager
-async def calling(call: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
-    """Makes ten calls a second while the body runs, and waits until each has ended."""
+async def calling(call: Callable[[], Coroutine[None, None, None]], at_most: int | None = None) -> AsyncIterator[None]:
+    """Makes ten calls a second while the body runs, and waits until each has ended.
+
+    at_most: of them at once. Without it, what a machine cannot take in time piles up.
+    """
 
     async def keep_calling() -> None:
+        running = set[asyncio.Task[None]]()
         async with asyncio.TaskGroup() as group:
             while not over.is_set():
-                group.create_task(call())
+                if at_most is None or len(running) < at_most:
+                    running.add(task := group.create_task(call()))
+                    task.add_done_callback(running.discard)
                 await asyncio.sleep(0.1)
 
     over = asyncio.Event()

@@ -30,6 +30,8 @@ HONEST = [
 ENOUGH = 10
 """Turns of the honest caller."""
 ENOUGH_SECONDS = 60
+AT_ONCE = 4
+"""Of the honest caller's turns: each starts two programs, and ten a second are more than a slow machine can run."""
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -142,7 +144,7 @@ class House:
 async def end_of(stub: Any, **request: Any) -> Ending:
     """Runs a turn to its end."""
     ending = Ending()
-    async for event in stub.RunTurn(pb.RunTurnRequest(**request), timeout=120):
+    async for event in stub.RunTurn(pb.RunTurnRequest(**request), timeout=240):
         match event.WhichOneof("event"):
             case "turn_accepted":
                 ending.session = event.turn_accepted.session_id
@@ -160,7 +162,7 @@ async def end_of(stub: Any, **request: Any) -> Ending:
 
 @asynccontextmanager
 async def honest_turns(gateway: Service, turn: Callable[[], Awaitable[str]], ends: list[str]) -> AsyncIterator[None]:
-    """Ten turns a second while the body runs, whose ends are added, and a caller whose calls are measured.
+    """Up to ten turns a second while the body runs, whose ends are added, and a caller whose calls are measured.
 
     What the gateway holds before the body, but after some turns at once, is what it must hold at the end.
     """
@@ -171,7 +173,7 @@ async def honest_turns(gateway: Service, turn: Callable[[], Awaitable[str]], end
     await asyncio.gather(*(turn() for _ in range(16)))  # whose threads and connections stay
     WATCHED[gateway.pid].begin()
     with honest_caller(gateway, "gateway_svc"):
-        async with calling(one):
+        async with calling(one, AT_ONCE):
             yield
             async with asyncio.timeout(ENOUGH_SECONDS):
                 while len(ends) < ENOUGH:

@@ -9,6 +9,7 @@ what has another name or other arguments is another call, and the first call of 
 calls that are the same in all of this count as one. Results belong to the calls with their id in the order of both.
 """
 
+import asyncio
 import time
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -32,6 +33,8 @@ from service_kit.producing.stop import decision as stop_decision
 from service_kit.producing.stop import told as stop_told
 
 MAX_NAME_CHARACTERS = 128
+TURNS_OF_OTHERS = 64
+"""How many calls or lines to take before other tasks have their turn: all of them may have come together."""
 TOOLS = frozenset(
     {
         *("web_search", "web_fetch", "code_execution", "bash_code_execution", "text_editor_code_execution"),
@@ -209,11 +212,14 @@ class Calls:
         self._conclude(opened, result)
         return result
 
-    def abandon(self, result: ToolResult) -> None:
+    async def abandon(self, result: ToolResult) -> None:
         """No more results will come: open calls end with `result`."""
-        for opened in chain.from_iterable(self._open.values()):
-            self._conclude(opened, result)
+        left = [*chain.from_iterable(self._open.values())]
         self._open.clear()
+        for number, opened in enumerate(left, start=1):
+            self._conclude(opened, result)
+            if number % TURNS_OF_OTHERS == 0:
+                await asyncio.sleep(0)
 
     def _conclude(self, opened: _Open, result: ToolResult) -> None:
         """Records an ended call, and tells the client. The one place where this engine builds audit rows."""

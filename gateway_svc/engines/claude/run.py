@@ -10,7 +10,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude import failures
 from gateway_svc.engines.claude.bill import Bill, Price
-from gateway_svc.engines.claude.calls import Calls
+from gateway_svc.engines.claude.calls import TURNS_OF_OTHERS, Calls
 from gateway_svc.engines.claude.conversation import Conversation
 from gateway_svc.engines.claude.hold import answer
 from gateway_svc.engines.claude.memory import Known, Memory
@@ -35,8 +35,6 @@ from service_kit.bounds import Exceeded
 LINGER_SECONDS = 5.0
 """The longest silence after its answer before the program is ended."""
 LAST_LINES_SECONDS = 5.0
-_TURNS_OF_OTHERS = 64
-"""How many lines to take before other tasks have their turn: all of them may have come together."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,13 +73,20 @@ class Run:
         self._calls.stopping = ended is not _Ended.BY_ITSELF
         if await _undisturbed(asyncio.create_task(self._end(process, reading))):
             ended = _Ended.BY_CANCEL
-        try:
-            if ended is _Ended.BY_ITSELF:
-                return self._conclude(self._stop_reason(process, reading, resumed=resumed))
-        except EngineError as error:
-            self._cut(INTERRUPTED.text, failure_of(error), failed=True)
-            raise
-        self._calls.abandon(CANCELLED_CALL)
+        reason, failed = pb.STOP_REASON_UNSPECIFIED, None
+        if ended is _Ended.BY_ITSELF:
+            try:
+                reason = self._stop_reason(process, reading, resumed=resumed)
+            except EngineError as error:
+                failed = error
+        left = INTERRUPTED if ended is _Ended.BY_ITSELF else CANCELLED_CALL
+        if await _undisturbed(asyncio.create_task(self._calls.abandon(left))):
+            ended = _Ended.BY_CANCEL
+        if ended is _Ended.BY_ITSELF:
+            if failed is None:
+                return self._conclude(reason)
+            self._cut(INTERRUPTED.text, failure_of(failed), failed=True)
+            raise failed
         if ended is _Ended.BY_TIME:
             self._cut(CANCELLED_CALL.text, TURN_TIME_LIMIT)
             return pb.STOP_REASON_MAX_TURN_SECONDS
@@ -104,7 +109,7 @@ class Run:
                         line = await anext(lines)
                 except (StopAsyncIteration, TimeoutError):
                     return
-                if next(taken) % _TURNS_OF_OTHERS == 0:
+                if next(taken) % TURNS_OF_OTHERS == 0:
                     await asyncio.sleep(0)
                 try:
                     if told := await answer(line, self._calls):
@@ -147,7 +152,6 @@ class Run:
         return reason
 
     def _conclude(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
-        self._calls.abandon(INTERRUPTED)
         self._stream.finish()
         if not self._stream.idle:
             self._bill.cut(Failure(EngineBrokeOff.code))
@@ -158,7 +162,6 @@ class Run:
 
     def _cut(self, missing: str, failure: Failure, *, failed: bool = False) -> None:
         """Reports and records the work of a run that has no answer."""
-        self._calls.abandon(INTERRUPTED)
         self._stream.finish()
         self._conversation.append(missing)
         if not (self._stream.result and self._stream.idle):
