@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from service_kit.access.guard import Guard, GuardSettings
 from service_kit.errors import ErrorInterceptor
-from service_kit.freed_memory import trimming
+from service_kit.freed_memory import keep_few_heaps, trimming
 from service_kit.health import Check, Health, follow, nothing
 from service_kit.init_process import run_below_init
 from service_kit.observing.log_writer import LogWriter
@@ -75,6 +75,7 @@ class Service:
 
 def prepare_process(settings: GuardSettings) -> None:
     """Makes this process one that serves: its files, signals, logs, threads. Call it before there is any thread."""
+    keep_few_heaps()
     _open_standard_files()
     _allow_many_files()
     run_below_init()

@@ -58,6 +58,11 @@ SAMPLE_SECONDS = 0.5
 FLAT_MIB, FLAT_DESCRIPTORS = 64, 32
 """The most that the medians of memory and descriptors may grow from the third quarter to the fourth. What is shorter
 than FLAT_MINUTES has no quarter in which a service has come to rest."""
+REST_SECONDS = 40.0
+"""How long the peers rest, at the beginning, in the middle and at the end of the second half, before memory at rest is
+read: a service gives back what it has freed each half minute."""
+FLAT_AT_REST_MIB = 32
+"""The most that memory at rest may grow from the middle to the end."""
 FLAT_MINUTES = 10
 MOST_MIB = 768
 """The most memory that a service may take for all of the peers at once."""
@@ -312,11 +317,17 @@ class Gauge:
         self.watched = Watched(service, folder, MOST_MIB * MIB)
         self.watched.begin()
         self.samples: list[tuple[int, int]] = []
+        self.at_rest: list[int] = []
+        """Memory while no peer is at work, in MiB."""
 
     def sample(self) -> None:
         """Reads them."""
         service = self.watched.service
         self.samples.append((memory(service) // MIB, len(list(Path(f"/proc/{service.pid}/fd").iterdir()))))
+
+    def rest(self) -> None:
+        """Reads what it takes now that no peer is at work."""
+        self.at_rest.append(memory(self.watched.service) // MIB)
 
     def wrong(self, *, flat: bool) -> list[str]:
         """Prints the figures; what is not as it must be."""
@@ -331,7 +342,12 @@ class Gauge:
             f"{peak:.0f} MiB taken at most; descriptors {fds_before:.0f}, {fds_after:.0f}"
         )
         print(f"{self.name}: memory by tenths of that half, in MiB: {' '.join(map(str, self._by_tenths()))}")
+        print(
+            f"{self.name}: memory at rest, at its beginning, middle and end, in MiB: {' '.join(map(str, self.at_rest))}"
+        )
         wrong = self.watched.wrong()
+        if flat and self.at_rest[-1] > self.at_rest[1] + FLAT_AT_REST_MIB:
+            wrong.append(f"its memory at rest grows: {self.at_rest[1]} MiB, {self.at_rest[-1]} MiB")
         if flat and after > before + FLAT_MIB:
             wrong.append(f"its memory grows: {before:.0f} MiB, {after:.0f} MiB")
         if flat and fds_after > fds_before + FLAT_DESCRIPTORS:
@@ -343,6 +359,13 @@ class Gauge:
         size = max(1, len(self.samples) // 10)
         parts = (self.samples[begin : begin + size] for begin in range(0, len(self.samples) - size + 1, size))
         return [round(statistics.median(memory for memory, _ in part)) for part in parts]
+
+
+def rest(gauges: list[Gauge], seconds: float) -> None:
+    """Lets the peers rest, and reads what the services take of memory then."""
+    time.sleep(seconds)
+    for gauge in gauges:
+        gauge.rest()
 
 
 def storm(minutes: float, seed: int) -> list[str]:
@@ -363,16 +386,20 @@ def storm(minutes: float, seed: int) -> list[str]:
         assert world.standing is not None
         both = {"audit_svc": world.audit, "gateway_svc": world.standing}
         gauges = [Gauge(name, service, world.temporary) for name, service in both.items()]
-        world.rage()
-        began = killed = time.monotonic()
-        while time.monotonic() < began + half:
-            time.sleep(SAMPLE_SECONDS)
-            for gauge in gauges:
-                gauge.sample()
-            if time.monotonic() > killed + kill_seconds:
-                world.kill("second")
-                killed = time.monotonic()
-        world.calm()
+        began, rest_seconds = time.monotonic(), min(REST_SECONDS, half / 8)
+        for until in (began + half / 2, began + half):
+            rest(gauges, rest_seconds)
+            world.rage()
+            killed = time.monotonic()
+            while time.monotonic() < until:
+                time.sleep(SAMPLE_SECONDS)
+                for gauge in gauges:
+                    gauge.sample()
+                if time.monotonic() > killed + kill_seconds:
+                    world.kill("second")
+                    killed = time.monotonic()
+            world.calm()
+        rest(gauges, rest_seconds)
         wrong = [what for gauge in gauges for what in gauge.wrong(flat=minutes >= FLAT_MINUTES)]
         findings = world.settle()
         print(f"attacks: {dict(sorted(world.attacks.items()))}")

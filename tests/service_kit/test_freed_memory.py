@@ -28,3 +28,46 @@ print(full - freed)
 def test_holes_between_small_blocks_are_given_back():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) < 20, "glibc gives it back by itself"
+
+
+HEAPS = """
+import ctypes, re, tempfile, threading
+from service_kit.freed_memory import keep_few_heaps
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+
+def heaps():
+    ready, over = threading.Barrier(9), threading.Event()
+
+    def hold():
+        libc.malloc(50_000)
+        ready.wait()
+        over.wait()
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    over.set()
+    with tempfile.NamedTemporaryFile() as told:
+        file = libc.fopen(told.name.encode(), b"w")
+        libc.malloc_info(0, ctypes.c_void_p(file))
+        libc.fclose(ctypes.c_void_p(file))
+        return len(re.findall(rb"<heap nr=", told.read()))
+
+%s
+print(heaps())
+"""
+
+
+def test_threads_share_two_heaps():
+    by_itself, few = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", HEAPS % then], capture_output=True, text=True, timeout=60, check=True
+            ).stdout
+        )
+        for then in ("", "keep_few_heaps()")
+    )
+    assert by_itself > few == 2
