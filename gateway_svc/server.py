@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -50,7 +51,7 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
     for told in unknown_settings():
         log.warning("settings.unknown", hint=told)
     parts = [settings, *settings.engines.values()]
-    try:
+    with _refusals_told():
         check_state(settings.workspace, settings.state_dir)
         check_workspace(settings.workspace, parts)
         check_disk(*parts)
@@ -60,9 +61,6 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
         gateway = assemble(settings, registry, peers)
         if settings.sessions is None:  # else gateways share one
             keep_key(settings.state_dir / "page-key")
-    except (SettingsError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(EXIT_WRONG_SETTINGS) from None
     look = asyncio.Event()
     if gateway.audited:
         gateway.audited.record.logger.on_refusal = partial(asyncio.get_running_loop().call_soon_threadsafe, look.set)
@@ -77,7 +75,9 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
         drain=gateway.drain,
         detail=gateway.detail,
     )
-    async with gateway.started():
+    async with AsyncExitStack() as stack:
+        with _refusals_told():
+            await stack.enter_async_context(gateway.started())
         if worker is None or peers is None:
             if gateway.conversations.calls is not None:
                 from gateway_svc.replicas import ReplicasInterceptor  # which needs psycopg
@@ -98,6 +98,16 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
         )
         async with aclosing(peers), serving_workers(gateway, worker, errors):
             await run_service(as_worker, settings.model_copy(update={"metrics_listen": ""}), guard, registry)
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """What is wrong with the settings, or with a file, is told in one line, and the process ends."""
+    try:
+        yield
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_WRONG_SETTINGS) from None
 
 
 def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:

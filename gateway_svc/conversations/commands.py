@@ -90,6 +90,8 @@ def _files() -> "tuple[Path, Keys]":
     settings = load_settings(SessionsSettings)
     check_disk(settings)
     root = settings.state_dir / "sessions"
+    if not root.is_dir():  # of what is not there nothing can be said
+        raise Failed(f"GATEWAY_STATE_DIR: {settings.state_dir} has no sessions: name a gateway's folder", EXIT_SETTINGS)
     try:
         with redirect_stdout(sys.stderr):  # for what is logged meanwhile
             keys = read_session_keys(settings.sessions_key_file)

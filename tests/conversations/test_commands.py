@@ -34,7 +34,18 @@ async def test_whole_sessions_are_told_as_whole_and_nothing_is_changed(tmp_path)
 
 
 async def test_a_folder_without_sessions_is_whole_and_stays_as_it_is(tmp_path):
+    (tmp_path / "sessions").mkdir()
     assert sessions("check").exit_code == 0
+    assert list(tmp_path.rglob("*")) == [tmp_path / "sessions"]
+
+
+@pytest.mark.parametrize("command", [("check",), ("check", "--json"), ("export", "s-1")])
+@pytest.mark.parametrize("folder", ["", "elsewhere"])
+def test_nothing_is_said_of_a_folder_that_is_no_gateways(tmp_path, monkeypatch, command, folder):
+    monkeypatch.setenv("GATEWAY_STATE_DIR", str(tmp_path / folder))
+    done = sessions(*command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "GATEWAY_STATE_DIR" in done.output
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +87,8 @@ async def test_an_export_has_all_that_was_said_and_says_what_is_missing(tmp_path
     assert kinds == ["user", "assistant", "damaged", "assistant", "user", "assistant"]
 
 
-def test_an_unknown_session_is_told_so():
+def test_an_unknown_session_is_told_so(tmp_path):
+    (tmp_path / "sessions").mkdir()
     found = sessions("export", "nobody")
     assert found.exit_code == 1
     assert "session nobody is not known" in found.stderr

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from demo.processes import ServiceEnded
@@ -96,8 +98,24 @@ async def test_a_turn_on_a_session_whose_key_is_missing_is_told_so_and_others_ru
     ):
         with pytest.raises(grpc.aio.AioRpcError, match="is encrypted by the key may") as refused:
             await call
-        assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        status, info = rpc_status.from_call(refused.value), error_details_pb2.ErrorInfo()  # type: ignore[arg-type] # of aio
+        assert status.details[0].Unpack(info)
+        assert (refused.value.code(), info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KEY_MISSING")
+        assert info.metadata == {"resource": "session", "id": session_id}
     assert kinds(await run_turn(gateway))[-1] == "turn_finished"
+
+
+@pytest.mark.long
+async def test_a_folder_that_cannot_be_used_once_all_is_assembled_is_told_in_one_line_too(make_pair, tmp_path):
+    pair = await make_pair(Script(steps=(Step(text="Done."),)))
+    used = pair.state_dir / "sessions" / "keys-used"
+    used.parent.mkdir(parents=True)
+    used.write_text("in the way")
+    with pytest.raises(ServiceEnded) as ended:
+        pair.start_gateway(**keys_in(tmp_path, f"may {KEY}\n"))
+    assert str(ended.value).startswith("exit code 2")
+    assert "Traceback" not in str(ended.value)
+    assert str(used) in str(ended.value).splitlines()[-1]
 
 
 @pytest.mark.long

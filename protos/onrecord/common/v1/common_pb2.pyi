@@ -287,6 +287,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The ledger's log does not have the row yet, or has nothing yet: a second later it should."""
     ERROR_REASON_HELD: _ErrorReason.ValueType  # 43
     """A legal hold holds what would be erased. Metadata: hold, its name."""
+    ERROR_REASON_KEY_MISSING: _ErrorReason.ValueType  # 44
+    """What the request names is encrypted by a key that this gateway does not have: it can be read once the key is there.
+    Metadata: resource, id.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. The google.rpc.ErrorInfo of a status has domain onrecord.dev, and the value's name
@@ -385,6 +389,10 @@ ERROR_REASON_NOT_SEALED: ErrorReason.ValueType  # 42
 """The ledger's log does not have the row yet, or has nothing yet: a second later it should."""
 ERROR_REASON_HELD: ErrorReason.ValueType  # 43
 """A legal hold holds what would be erased. Metadata: hold, its name."""
+ERROR_REASON_KEY_MISSING: ErrorReason.ValueType  # 44
+"""What the request names is encrypted by a key that this gateway does not have: it can be read once the key is there.
+Metadata: resource, id.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
