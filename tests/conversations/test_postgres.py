@@ -317,6 +317,23 @@ async def test_a_record_that_is_gone_is_told_and_costs_itself_alone(home):
     assert ([said.number for said in page.said], page.next) == ([5, 6], None)
 
 
+async def test_the_request_of_a_turn_is_found_without_looking_at_all(home):
+    one = home()
+    await query(
+        one,
+        "INSERT INTO gateway_requests (caller, request_id, digest, claim, holder, turn_id, ended_at) SELECT '', "
+        "'r-' || n, '', gen_random_uuid(), 1000, 't-' || n, clock_timestamp() FROM generate_series(1, 10000) AS n",
+    )
+    await query(one, "ANALYZE gateway_requests")
+    scanned = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'gateway_requests'"
+    ((before,),) = await query(one, scanned)
+    found = await one.requests.of_gone("t-77")
+    assert found is not None
+    assert found.request_id == "r-77"
+    await one.aclose()  # what a connection has read is told at its end
+    assert await query(one, scanned) == [(before,)]
+
+
 @pytest.mark.parametrize("table", ["tool_call_log", "ledger_writer"])
 def test_a_ledgers_database_is_refused(postgres_database, table):
     with psycopg.connect(postgres_database) as connection:

@@ -29,7 +29,7 @@ SELECT claim::text, digest, session_id, turn_id, accepted_ms, finished, holder I
 FROM gateway_requests WHERE {_KEY}"""
 _OF_GONE = f"""WITH {ALIVE}
 SELECT caller, request_id, digest, session_id, turn_id, accepted_ms, finished
-FROM gateway_requests WHERE turn_id = %(turn_id)s AND holder NOT IN (SELECT number FROM alive)"""
+FROM gateway_requests WHERE turn_id = %(turn_id)s AND turn_id <> '' AND holder NOT IN (SELECT number FROM alive)"""
 _TELL = f"""UPDATE gateway_requests SET session_id = %(session_id)s, turn_id = %(turn_id)s,
     accepted_ms = %(accepted_ms)s, finished = %(finished)s,
     ended_at = CASE WHEN %(finished)s::bytea IS NULL THEN NULL ELSE clock_timestamp() END
