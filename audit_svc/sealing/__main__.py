@@ -1,14 +1,17 @@
-"""The sealing process, `python -m audit_svc.sealing FOLDER KEY_FILE ORIGIN SECONDS`: see process.py.
+"""The sealing process, `python -m audit_svc.sealing FOLDER KEY_FILE ORIGIN SECONDS [SERVICE]`: see process.py.
 
 The ledger's database is in the variable ONRECORD_SEALED_DATABASE: a URL may hold a password, and anybody may read the
 words of a command. It ends with its stdin, after a last round, and tells each round on stdout, a JSON object a line.
+With SERVICE, the id of the process that started it, it ends with that at once, whatever it is writing.
 
 With `look` in the place of SECONDS it only tells whether the key is one that the log can go on with.
 """
 
+import ctypes
 import json
 import os
 import select
+import signal
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,12 +24,15 @@ from recording.transparency.errors import TransparencyError
 
 NICENESS = 19
 _AUTOGROUP = Path("/proc/self/autogroup")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 AGAIN_SECONDS = 5.0
 """After trouble it lets go of the folder for so long: whoever mends it needs it."""
 
 
-def main(folder: str, key_file: str, origin: str, seconds: str) -> int:
+def main(folder: str, key_file: str, origin: str, seconds: str, service: str = "") -> int:
     """Seals until stdin ends."""
+    if service:
+        end_with(int(service))
     give_way()
     place = place_of(os.environ[DATABASE], Path(folder) if folder else None)
     if seconds == LOOK:
@@ -56,6 +62,21 @@ def _look(place: SealPlace, key_file: Path) -> int:
     return 0
 
 
+def end_with(service: int) -> None:
+    """Ties this process to the one that started it, and to nothing else.
+
+    The kernel kills it when that one is gone: at the lowest priority it may not run for long, and would then write
+    beside the next service, or where somebody has removed the folder. For the kernel the parent is the *thread* that
+    started us; the service does so from its main thread. What is meant for all processes of the service is not meant
+    for us, whom it ends itself, after a last round.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != service:  # it ended before the line above
+        os._exit(1)
+
+
 def give_way() -> None:
     """Gives this process the lowest priority.
 
@@ -76,7 +97,7 @@ def _has_ended(seconds: float) -> bool:
 
 
 def _tell(**said: Any) -> None:
-    with suppress(BrokenPipeError):  # the service is dead, and a last round is all that is left
+    with suppress(BrokenPipeError):  # whoever started it does not listen
         os.write(sys.stdout.fileno(), f"{json.dumps(said)}\n".encode())
 
 

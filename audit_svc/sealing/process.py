@@ -36,6 +36,8 @@ LOOK_SECONDS = 0.5
 KEY_SECONDS = 5.0
 """How often one that does not write looks whether its key has become an older one."""
 LAST_ROUND_SECONDS = 10.0
+KILLED_SECONDS = 5.0
+"""How long one that was killed may be in a write that its disk holds up."""
 MAX_LINE_BYTES = 64 * 1024
 
 
@@ -170,7 +172,7 @@ class SealProcess(Collector):
             self._say_trouble(json.loads(told)["trouble"] if told else "")
 
     async def _start(self, seconds: float | str) -> asyncio.subprocess.Process:
-        said = [self._folder or "", self._key_file, self._origin, seconds]
+        said = [self._folder or "", self._key_file, self._origin, seconds, os.getpid()]
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "audit_svc.sealing", *map(str, said)),
@@ -195,6 +197,8 @@ class SealProcess(Collector):
             looking.cancel()
             with suppress(ProcessLookupError):
                 process.kill()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), KILLED_SECONDS)
 
     async def _end_where_another_writes(self, process: asyncio.subprocess.Process) -> None:
         while True:

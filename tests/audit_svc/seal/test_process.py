@@ -4,9 +4,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -101,17 +101,55 @@ def test_a_service_has_its_log_stamped_and_verify_says_when(tmp_path: Path):
     assert "AUDIT_SEAL_TIMESTAMP_CA" in half.stderr + half.stdout
 
 
-def test_the_sealer_gives_way_to_the_service_in_a_session_of_its_own():
-    code = (
-        "import os, pathlib\nfrom audit_svc.sealing.__main__ import give_way\ngive_way()\n"
-        "group = pathlib.Path('/proc/self/autogroup')\n"
-        "said = group.read_text().split()[-1] if group.exists() else '19'\n"
-        "print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_BATCH, said)"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=True
-    )
-    assert run.stdout.split() == ["19", "True", "19"]
+def test_the_sealer_gives_way_to_the_service_in_a_session_of_its_own(tmp_path: Path):
+    with serve(tmp_path / "audit.db") as service:
+        record(service, 1, 1)
+        until(lambda: leaves(tmp_path / "audit.db") == 1)
+        (sealer,) = workers_of(service)
+        assert os.getsid(sealer) == sealer != os.getsid(service.pid)
+        assert os.getpriority(os.PRIO_PROCESS, sealer) == 19 > os.getpriority(os.PRIO_PROCESS, service.pid)
+        assert os.sched_getscheduler(sealer) == os.SCHED_BATCH
+        group, services = (Path(f"/proc/{pid}/autogroup") for pid in (sealer, service.pid))
+        if group.exists():  # "/autogroup-33 nice 19"
+            assert group.read_text().split()[2] == "19"
+            assert group.read_text().split()[0] != services.read_text().split()[0]
+
+
+def test_the_sealer_of_a_service_that_was_killed_writes_nothing_more(tmp_path: Path):
+    """However late the machine lets it run: stopped, it cannot see that its service is gone."""
+    database = tmp_path / "audit.db"
+    with serve(database) as service:
+        record(service, 20, 1)
+        until(lambda: leaves(database) == 20)
+        (sealer,) = workers_of(service)
+        os.kill(sealer, signal.SIGSTOP)
+        record(service, 20, 2)
+        service.kill()
+        try:
+            until(lambda: has_ended(sealer))
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(sealer, signal.SIGCONT)
+    assert leaves(database) == 20
+
+
+def has_ended(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_a_signal_to_all_processes_of_the_service_leaves_the_sealer_its_last_round(tmp_path: Path):
+    """As systemd sends it, and a shell at its end."""
+    database = tmp_path / "audit.db"
+    with serve(database, AUDIT_SEAL_SECONDS="60") as service:
+        until(lambda: (tmp_path / "audit.db.seal" / "checkpoint").exists())
+        record(service, 20, 1)
+        for sealer in workers_of(service):
+            os.kill(sealer, signal.SIGTERM)
+        assert service.terminate() == 0
+    assert leaves(database) == 20
 
 
 def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_path: Path):
