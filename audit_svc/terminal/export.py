@@ -19,6 +19,7 @@ from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
 from audit_svc.terminal.running import progress
+from service_kit.extras import is_missing
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.failures import Failed
@@ -289,9 +290,7 @@ class _ParquetSink:
             import pyarrow  # an extra, loaded where it is asked for
             from pyarrow import parquet
         except ImportError:
-            raise BadParameter(
-                "needs the extra `parquet`, which is not installed", param_hint="--format parquet"
-            ) from None
+            raise BadParameter(is_missing("parquet"), param_hint="--format parquet") from None
         types = {
             FieldDescriptor.TYPE_INT64: pyarrow.int64(),
             FieldDescriptor.TYPE_INT32: pyarrow.int32(),

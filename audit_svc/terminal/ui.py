@@ -9,6 +9,7 @@ from audit_svc.terminal.options import Target, address_of
 from recording.channel.options import is_local
 from recording.channel.token import watch_token
 from recording.channel.watched import WrongFile
+from service_kit.extras import is_missing
 from service_kit.observing.logs import configure_logging
 from service_kit.settings import load_settings
 from service_kit.terminal.command import BadParameter, Option, echo
@@ -39,10 +40,8 @@ def ui(
     """
     try:
         from audit_svc.ui import guard, serve
-    except ImportError as missing:
-        raise Failed(
-            f"{missing.name} is not installed; in a checkout, .venv/bin/pip install -c constraints.txt -e '.[ui]'"
-        ) from None
+    except ImportError:
+        raise Failed(f"pages need what is not here: {is_missing('ui')}") from None
     if not allow_network and not is_local(listen):
         raise BadParameter(
             f"{listen} can be reached from elsewhere, and pages and token would travel in plain text: "

@@ -7,6 +7,7 @@ from gateway_svc.conversations.files.store import FileConversations
 from gateway_svc.conversations.protocol import Conversations
 from gateway_svc.errors import SettingsError
 from recording.channel.watched import WrongFile
+from service_kit.extras import is_missing
 
 
 def read_session_keys(path: Path | None, *, encrypts: bool = True) -> Keys:
@@ -35,5 +36,5 @@ def open_home(
     try:
         from gateway_svc.conversations.postgres.store import PostgresConversations
     except ImportError:
-        raise SettingsError("GATEWAY_SESSIONS: needs psycopg: pip install 'onrecord[postgres]'") from None
+        raise SettingsError(f"GATEWAY_SESSIONS: needs psycopg: {is_missing('postgres')}") from None
     return PostgresConversations(database, synced=synced, memory_bytes=memory_bytes, keys=keys)

@@ -16,6 +16,7 @@ from onrecord.common.v1 import common_pb2
 from gateway_svc.engines.kinds import engine_kinds
 from gateway_svc.errors import SettingsError
 from gateway_svc.turns.account import Totals
+from service_kit.extras import is_missing
 from service_kit.observing.trace_context import TraceContext
 
 if TYPE_CHECKING:
@@ -168,12 +169,12 @@ def open_tracing(*, wanted: bool | None) -> Tracing | None:
     if wanted is None:
         wanted = any(map(_variable, _ENDPOINTS))
         if wanted and not _installed():
-            log.warning("traces.off", hint="OTEL_… names a collector, but the extra `otel` is not installed")
+            log.warning("traces.off", hint=f"OTEL_… names a collector, but {is_missing('otel')}")
             return None
     if not wanted:
         return None
     if not _installed():
-        raise SettingsError("GATEWAY_TRACES: is on, but the extra `otel` is not installed")
+        raise SettingsError(f"GATEWAY_TRACES: is on, but {is_missing('otel')}")
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -20,6 +20,7 @@ import structlog
 from pydantic import ValidationError
 
 from recording.channel.watched import Watched, WrongFile
+from service_kit.extras import is_missing
 from service_kit.toml_file import first_problem, line_of_table, parse_toml
 
 if TYPE_CHECKING:  # the library of conditions is loaded by who has rules
@@ -105,7 +106,7 @@ def load_policy(path: Path, contents: Sequence[bytes]) -> "Policy":
     try:
         from service_kit.rules.policy import Policy
     except ImportError:
-        raise WrongFile(path, "needs the extra `rules`: in a checkout, .venv/bin/pip install -e '.[rules]'") from None
+        raise WrongFile(path, f"cannot be used: {is_missing('rules')}") from None
     rules = []
     names: set[str] = set()
     for number, table in enumerate(tables, 1):

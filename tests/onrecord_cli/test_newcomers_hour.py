@@ -31,7 +31,11 @@ class Mistake(NamedTuple):
 
 BEFORE_THE_START = [
     # no model anywhere
-    Mistake('onrecord run "What time is it?"', 2, "no model was found. Do one of these, and try again: · start Ollama"),
+    Mistake(
+        'onrecord run "What time is it?"',
+        2,
+        "nothing runs on ~/.local/share/onrecord, and no model was found to start with. Do one of these",
+    ),
     # a question before there is anything to ask about
     Mistake("onrecord verify", 2, "`onrecord up` makes it"),
     Mistake("onrecord check", 2, "`onrecord up` makes it"),

@@ -192,7 +192,7 @@ def test_any_file_is_taken_or_refused_with_a_sentence(content):
 
 def test_an_installation_without_the_library_of_conditions_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "service_kit.rules.policy", None)
-    with pytest.raises(WrongFile, match=r"the extra `rules`.*pip install -e '\.\[rules\]'"):
+    with pytest.raises(WrongFile, match=r"the extra `rules`.*pip install -c constraints.txt -e '\.\[rules\]'"):
         load(DENY)
 
 

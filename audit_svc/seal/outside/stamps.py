@@ -24,6 +24,7 @@ from audit_svc.seal.outside.set_order import sorted_certificates
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadNote
 from recording.transparency.note import split_note
+from service_kit.extras import is_missing
 
 if TYPE_CHECKING:
     from rfc3161_client import TimeStampRequest, TimeStampResponse
@@ -63,7 +64,7 @@ class Stamped:
 def refuse_without_library() -> None:
     """Raises StoreRefused where the library is not installed."""
     if find_spec("rfc3161_client") is None:
-        raise StoreRefused("time-stamps need the extra: pip install 'onrecord[timestamp]'")
+        raise StoreRefused(f"time-stamps need a library: {is_missing('timestamp')}")
 
 
 def read_authorities(path: Path) -> list[Certificate]:
