@@ -17,10 +17,8 @@ def token(
     days: Annotated[int | None, Option(min=1, help="How long it is good for; for ever when not given.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a token. It goes to stdout, this once; the table for the list of callers goes to stderr.
-
-    variable and roles are the program's: the setting that names the file, and what callers may do here.
-    """
+    """Make a token. It goes to stdout, this once; the table for the list of callers goes to stderr."""
+    # variable and roles are the program's: the setting that names the file, and what callers may do here.
     if others := sorted(set(role) - set(roles)):
         raise BadParameter(f"{', '.join(others)}: the roles here are {', '.join(roles)}", param_hint="--role")
     try:

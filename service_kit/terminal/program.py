@@ -7,8 +7,9 @@ import io
 import os
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
@@ -212,6 +213,18 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=min(terminal_width(sys.stdout) or 80, 120) - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_filled(text.splitlines(), width))
+
+
+def _filled(lines: list[str], width: int) -> Iterator[str]:
+    """Paragraphs anew for the width, and a list's lines each by itself, beneath what it tells of."""
+    for is_listed, group in groupby(lines, key=lambda line: not line or line.startswith(" ")):
+        for line in group if is_listed else [" ".join(group)]:
+            told_at = line.find("  ", len(line) - len(line.lstrip())) + 1
+            beneath = " " * (told_at + len(line[told_at:]) - len(line[told_at:].lstrip())) if told_at else ""
+            yield from textwrap.wrap(line, width, subsequent_indent=beneath, break_on_hyphens=False) or [""]
 
 
 def parser_of(
