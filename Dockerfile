@@ -29,9 +29,10 @@ RUN /pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheel
     chmod 0755 /opt/onrecord/bin/onrecord-health
 
 # EXTRAS_AUDIT, EXTRAS_GATEWAY, EXTRAS_INTAKE: extras of pyproject.toml. Traces are off until OTEL_… names a collector, and
-# rules until GATEWAY_RULES_FILE or a hook names them; postgres is for what lies in PostgreSQL, ui for `audit-svc ui`.
+# rules until GATEWAY_RULES_FILE or a hook names them, time-stamps until AUDIT_SEAL_TIMESTAMP_URL does; postgres is for what
+# lies in PostgreSQL, ui for `audit-svc ui`.
 FROM build AS build-audit
-ARG EXTRAS_AUDIT="postgres"
+ARG EXTRAS_AUDIT="postgres timestamp"
 # hadolint ignore=SC2086
 RUN python3 requirements.py audit ${EXTRAS_AUDIT} > audit.txt && ./install-locked audit.txt && \
     /pip/bin/pip --python /opt/onrecord/bin/python install --quiet --no-deps /wheels/*.whl && \
