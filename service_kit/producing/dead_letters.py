@@ -69,10 +69,8 @@ def resend(
     chosen = _chosen(letters, ids, every=every, code=code)
     rows = [letter.row() for letter in chosen if letter.about]
     if dry_run or not rows:
-        if as_json:
-            _print_json({"rows": len(rows), "resent": False})
-        else:
-            echo(f"{counted(len(rows), 'row')} would be sent again")
+        told = f"{counted(len(rows), 'row')} would be sent again"
+        _tell(told, {"rows": len(rows), "resent": False}, as_json=as_json)
         return
     spool = folders.make()  # numbers of its own; it is free once it is closed, and adopted like a dead process's
     try:
@@ -83,10 +81,8 @@ def resend(
     if not whole:
         _fail("The disk does not take them: nothing was removed from the dead letters.")
     letters.remove([letter for letter in chosen if letter.about])
-    if as_json:
-        _print_json({"rows": len(rows), "resent": True, "producer_id": spool.id})
-    else:
-        echo(f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}")
+    told = f"{len(rows)} rows are on their way to the ledger again, as producer {spool.id}"
+    _tell(told, {"rows": len(rows), "resent": True, "producer_id": spool.id}, as_json=as_json)
 
 
 def drop(
@@ -106,10 +102,9 @@ def drop(
     for letter in chosen:
         _print_json(_about(letter))
     if dry_run or not chosen:
-        if as_json:
-            _print_json({"rows": len(chosen), "dropped": False})
-        else:
-            echo(f"{counted(len(chosen), 'row')} would be dropped")
+        _tell(
+            f"{counted(len(chosen), 'row')} would be dropped", {"rows": len(chosen), "dropped": False}, as_json=as_json
+        )
         return
     kinds = Counter(str(_about(letter)["kind"]) for letter in chosen)
     times = [int(letter.about["time_ms"]) for letter in chosen if letter.about]
@@ -126,10 +121,7 @@ def drop(
     if not told:
         _fail("The disk does not take the row that tells of it: nothing was dropped.")
     letters.remove(chosen)
-    if as_json:
-        _print_json({"rows": len(chosen), "dropped": True})
-    else:
-        echo(f"{len(chosen)} rows dropped")
+    _tell(f"{len(chosen)} rows dropped", {"rows": len(chosen), "dropped": True}, as_json=as_json)
 
 
 def _open(settings: str, variable: str) -> "tuple[DeadLetters, Folders]":
@@ -172,6 +164,14 @@ def _about(letter: "KeptLetter") -> dict[str, Any]:
         "producer_id": about["producer_id"],
         "number": about["number"],
     }
+
+
+def _tell(sentence: str, about: dict[str, Any], *, as_json: bool) -> None:
+    """What was done, in a sentence for people or as an object."""
+    if as_json:
+        _print_json(about)
+    else:
+        echo(sentence)
 
 
 def _print_json(about: dict[str, Any]) -> None:

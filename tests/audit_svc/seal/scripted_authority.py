@@ -1,19 +1,19 @@
 """A time-stamping authority on a real port: `openssl ts -reply` behind HTTP, which can be made to lie."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.audit_svc.seal.http_service import Answer, HttpService
 
 _CONFIG = """
 [tsa]
@@ -72,10 +72,11 @@ def _certificate(
     return builder.sign(issuer_key, hashes.SHA256())
 
 
-class ScriptedAuthority:
+class ScriptedAuthority(HttpService):
     """Stamps what it is sent."""
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
+        super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.certificates = certificates
@@ -85,8 +86,6 @@ class ScriptedAuthority:
         self.status, self.media_type = 200, "application/timestamp-reply"
         self.delay_seconds = 0.0
         self.asked = 0
-        self.port = 0
-        self._server: ThreadingHTTPServer | None = None
 
     @property
     def url(self) -> str:
@@ -102,34 +101,9 @@ class ScriptedAuthority:
         command += ["-signer", files.signer, "-inkey", files.key, "-chain", files.chain]
         return subprocess.run(command, capture_output=True, check=True).stdout
 
-    def start(self) -> None:
-        authority = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                query = self.rfile.read(int(self.headers["content-length"]))
-                assert self.headers["content-type"] == "application/timestamp-query"
-                authority.asked += 1
-                time.sleep(authority.delay_seconds)
-                answer = authority.change_answer(authority.stamp(authority.change_query(query)))
-                self.send_response(authority.status)
-                self.send_header("content-type", authority.media_type)
-                self.send_header("content-length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+    def answer_to(self, path: str, headers: Message, body: bytes) -> Answer:
+        assert headers["content-type"] == "application/timestamp-query"
+        self.asked += 1
+        time.sleep(self.delay_seconds)
+        answer = self.change_answer(self.stamp(self.change_query(body)))
+        return self.status, {"content-type": self.media_type}, answer

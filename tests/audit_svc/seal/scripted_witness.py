@@ -3,7 +3,7 @@
 import base64
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from typing import Any
 
 from recording.transparency import tree
@@ -11,14 +11,16 @@ from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Cosigner
 from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier, open_note, split_note
+from tests.audit_svc.seal.http_service import Answer, HttpService
 
 _BODY = re.compile(r"old (0|[1-9][0-9]*)\n((?:[A-Za-z0-9+/]{43}=\n){0,63})\n(.*)\Z", re.DOTALL)
 
 
-class ScriptedWitness:
+class ScriptedWitness(HttpService):
     """Knows one log, by its key."""
 
     def __init__(self, name: str, log: Verifier | None = None) -> None:
+        super().__init__()
         self.cosigner = Cosigner.new(name)
         self.log = log
         self.size, self.root = 0, tree.EMPTY_ROOT
@@ -26,8 +28,6 @@ class ScriptedWitness:
         """The HTTP status of each answer."""
         self.answer: Any = None
         """Called with the body in the place of what a witness does, where it is set: status, headers, body."""
-        self.port = 0
-        self._server: ThreadingHTTPServer | None = None
         self._lock = threading.Lock()
 
     @property
@@ -39,38 +39,12 @@ class ScriptedWitness:
         """Its line of a policy."""
         return f"witness {self.cosigner.name} {self.cosigner.verifier} {self.url}\n"
 
-    def start(self) -> None:
-        witness = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"])).decode()
-                with witness._lock:
-                    known = self.path == "/submit/add-checkpoint"
-                    status, headers, said = (witness.answer or witness.add)(body) if known else (404, {}, "")
-                    witness.answers.append(status)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(said.encode())))
-                self.end_headers()
-                self.wfile.write(said.encode())
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        if self._server:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+    def answer_to(self, path: str, headers: Message, body: bytes) -> Answer:
+        with self._lock:
+            known = path == "/submit/add-checkpoint"
+            status, told, said = (self.answer or self.add)(body.decode()) if known else (404, {}, "")
+            self.answers.append(status)
+        return status, told, said.encode()
 
     def add(self, body: str) -> tuple[int, dict[str, str], str]:
         """add-checkpoint, by the words of the format."""
