@@ -140,10 +140,10 @@ class Gateway:
             await self.audited.record.drain(seconds * (1 - TURNS_SHARE_OF_DRAIN))
 
     async def _recover(self) -> None:
-        await self.turns.recover()
+        await self.turns.sessions.recover()
         while self.settings.sessions is not None:
             await asyncio.sleep(RECOVER_SECONDS)
-            await self.turns.recover()
+            await self.turns.sessions.recover()
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -229,7 +229,7 @@ def assemble(settings: GatewaySettings, registry: CollectorRegistry, peers: "Pee
     retention = None
     if settings.session_retention_days and (worker is None or worker.slot == 0):  # one of them is enough
         notes = settings.state_dir / "retention.json"
-        retention = Retention(conversations, turns.delete_session, settings.session_retention_days, notes)
+        retention = Retention(conversations, turns.sessions.delete, settings.session_retention_days, notes)
     add_waiting_gauge(registry, lambda: turns.waiting)
     servicer = GatewayServicer(turns, sessions, runners, settings.default_engine)
     approvals, check = ApprovalServicer(answers, by_others=settings.approval_by_others), EngineCheck(settings.engines)

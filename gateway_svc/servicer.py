@@ -123,12 +123,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:  # noqa: N802
         """Makes a session."""
-        state = await self._turns.create_session(request.settings, owner_of_call())
+        state = await self._turns.sessions.create(request.settings, owner_of_call())
         return pb.CreateSessionResponse(session=state.to_message())
 
     async def UpdateSession(self, request: pb.UpdateSessionRequest, context: Context) -> pb.UpdateSessionResponse:  # noqa: N802
         """Changes a session's settings."""
-        return pb.UpdateSessionResponse(session=(await self._turns.update_session(request, _viewer())).to_message())
+        return pb.UpdateSessionResponse(session=(await self._turns.sessions.update(request, _viewer())).to_message())
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
         """Returns a session."""
@@ -148,7 +148,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:  # noqa: N802
         """Removes a session."""
-        await self._turns.delete_session(request.session_id, _viewer())
+        await self._turns.sessions.delete(request.session_id, _viewer())
         return pb.DeleteSessionResponse()
 
     async def GetTranscript(self, request: pb.GetTranscriptRequest, context: Context) -> pb.GetTranscriptResponse:  # noqa: N802

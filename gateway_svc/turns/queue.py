@@ -2,46 +2,31 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from google.rpc import status_pb2
-from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.conversations.session import SessionState
-from gateway_svc.errors import (
-    Busy,
-    InvalidRequest,
-    NotFound,
-    Overloaded,
-    ShuttingDown,
-)
+from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, ShuttingDown
 from gateway_svc.stopping.stop import stopped
 from gateway_svc.stopping.stops import Stops
 from gateway_svc.stopping.turns import StoppableTurn
 from gateway_svc.turns.budgets import Budgets
+from gateway_svc.turns.client_sessions import ClientSessions
 from gateway_svc.turns.kept import KeptTurn, KeptTurns
 from gateway_svc.turns.keyed_locks import KeyedLocks
 from gateway_svc.turns.named import Claims, NamedRequests
 from gateway_svc.turns.requests import Request, Requests
-from gateway_svc.turns.session_settings import (
-    MAX_PROMPT_BYTES,
-    check_budget,
-    check_claims,
-    check_length,
-    check_model,
-    check_settings,
-    masked,
-    updated,
-)
-from gateway_svc.turns.session_turns import NOTES, SessionTurns
-from gateway_svc.turns.sessions import Session, Sessions
+from gateway_svc.turns.session_settings import MAX_PROMPT_BYTES, check_budget, check_claims, check_length, check_model
+from gateway_svc.turns.session_turns import SessionTurns
+from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
-from recording.upkeep import attempt
 from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
 from service_kit.producing.stop import Subject
@@ -92,8 +77,6 @@ class Turns:
         `shared` are the requests that other gateways must not run again.
         """
         self._sessions = sessions
-        self._record = record
-        self._forget = forget
         self._status_of = status_of
         self._telemetry = telemetry or Telemetry()
         self._stops = stops or Stops()
@@ -104,52 +87,19 @@ class Turns:
         self._capacity = capacity or Capacity()
         self._places = self._capacity.places or asyncio.Semaphore(self._capacity.running)
         self._kept = KeptTurns()
+
+        def forget_everywhere(session_id: str) -> None:
+            self._kept.forget_session(session_id)
+            forget(session_id)
+
+        self.sessions = ClientSessions(
+            sessions, self._on_session, record, forget_everywhere, self._capacity.prompt_bytes
+        )
+        """What clients do with sessions, beside running turns on them."""
         self._in_order = KeyedLocks()
         """Of sessions: turns begin in the order of their requests."""
         self._requests = NamedRequests(requests, shared, status_of)
         self._draining = False
-
-    async def create_session(self, settings: pb.SessionSettings, owner: str = "") -> SessionState:
-        """Makes a session, which only the caller named owner and administrators see; empty if callers have no names.
-
-        Raises:
-            EngineNotConfigured, InvalidRequest: the settings cannot be had.
-            StoreUnavailable: it cannot be kept.
-        """
-        self._check_settings(settings, "settings")
-        return await self._create(settings, owner, synced=True)
-
-    async def update_session(self, request: pb.UpdateSessionRequest, viewer: str | None = None) -> SessionState:
-        """Changes the settings of a session that viewer may know of, at once, whether or not one of its turns runs.
-
-        That turn goes on with what it began with; the next one has the new settings.
-
-        Raises:
-            EngineNotConfigured, InvalidRequest: the settings cannot be had.
-            NotFound: there is no such session.
-            Busy: another process has it open.
-        """
-        given, paths = masked(request), request.update_mask.paths
-        self._check_settings(given, "settings")
-
-        async def change(session: Session) -> None:
-            session.state.settings = updated(session.state.settings, paths, given)  # a new one: see SessionTurns.run
-            self._on_session.choose(session.state.settings)
-            await self._on_session.save(session, common_pb2.SessionStatus.ValueType(session.state.status))
-
-        return await self._sessions.change((await self._sessions.get(request.session_id, viewer)).id, change)
-
-    async def delete_session(self, session_id: str, viewer: str | None = None) -> None:
-        """Removes a session that viewer may know of, and all that was said in it.
-
-        Raises:
-            InvalidRequest, NotFound: there is no such session.
-            Busy: a turn runs on it or waits for it, here or in another process.
-            StoreUnavailable: it could not be removed.
-        """
-        await self._sessions.remove(session_id, viewer)
-        self._kept.forget_session(session_id)
-        self._forget(session_id)
 
     async def run(
         self, request: pb.RunTurnRequest, viewer: str | None = None, owner: str = ""
@@ -258,19 +208,6 @@ class Turns:
         turn.cancel()
         return turn.turn_id
 
-    async def recover(self) -> None:
-        """Ends the sessions whose process died, so that the ledger does not show them as running for ever."""
-        left: list[str] = []
-        with attempt("recovery of sessions"):
-            left = await self._sessions.left_running()
-        for session_id in left:
-            # Gone, or run by another gateway; one that cannot be read must not keep the others from their end.
-            with attempt("recovery of sessions"), suppress(NotFound, Busy):
-                async with self._sessions.hold(session_id) as session:
-                    if session.state.status == common_pb2.SESSION_STATUS_RUNNING:
-                        session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])
-                        await self._on_session.save(session, common_pb2.SESSION_STATUS_FAILED)
-
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""
         for turn in self._kept.running():
@@ -337,7 +274,8 @@ class Turns:
             raise
 
     async def _begin_counted(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
-        session = await self._find_session(request, viewer, owner)
+        _check_request(request)
+        session = await self.sessions.for_turn(request, viewer, owner, partial(self._check_stopped, request, owner))
         self._check_draining()
         stops = self._check_stopped(request, owner, session.settings)
         # From here to the task nothing is awaited: a stop finds the turn, or the turn has found the stop.
@@ -369,45 +307,6 @@ class Turns:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [turn.task for turn in self._kept.running() if turn.task]
 
-    async def _find_session(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> SessionState:
-        """The session that a turn is for: the one that it names, or a new one. Nothing is left of a refusal.
-
-        Raises:
-            EngineNotConfigured, InvalidRequest, NotFound: the turn cannot be run.
-        """
-        if not request.input.strip():
-            raise InvalidRequest("input is empty: say what the agent should do", "input")
-        check_length(request.input, "input")
-        if request.HasField("max_steps") and request.max_steps < 1:
-            raise InvalidRequest("max_steps is below 1: leave it unset for the gateway's own limit", "max_steps")
-        check_model(request.model, "model")
-        check_budget(request, "max_cost_micros")
-        check_claims(request)
-        if request.HasField("session_id"):
-            state = await self._sessions.get(request.session_id, viewer)
-            self._on_session.choose(state.settings, request.engine, request.model)  # what is read here is thrown away
-            return state
-        self._check_settings(request.new_session, "new_session")
-        chosen = pb.SessionSettings()
-        chosen.CopyFrom(request.new_session)
-        self._on_session.choose(chosen, request.engine, request.model)
-        self._check_stopped(request, owner, chosen)
-        return await self._create(request.new_session, owner, request.engine, request.model)
-
-    def _check_settings(self, settings: pb.SessionSettings, path: str) -> None:
-        check_settings(settings, self._on_session.runner, path, self._capacity.prompt_bytes)
-
-    async def _create(
-        self, settings: pb.SessionSettings, owner: str, engine: str = "", model: str = "", *, synced: bool = False
-    ) -> SessionState:
-        """Creates a session. One that begins with a turn is synced by that."""
-        state = SessionState(id="", owner=owner)
-        state.settings.CopyFrom(settings)
-        self._on_session.choose(state.settings, engine, model)
-        await self._sessions.create(state, synced=synced)
-        self._record(state)
-        return state
-
     async def _run(self, turn: KeptTurn, request: pb.RunTurnRequest, known: Request | None) -> None:
         if known is not None:
             await self._requests.keep(known)
@@ -431,3 +330,19 @@ class Turns:
         self._requests.end(turn, turn.finish(status))
         turn.events.close()
         self._kept.end(turn)
+
+
+def _check_request(request: pb.RunTurnRequest) -> None:
+    """Checks what is asked of a turn, but for its session.
+
+    Raises:
+        InvalidRequest: it cannot be had.
+    """
+    if not request.input.strip():
+        raise InvalidRequest("input is empty: say what the agent should do", "input")
+    check_length(request.input, "input")
+    if request.HasField("max_steps") and request.max_steps < 1:
+        raise InvalidRequest("max_steps is below 1: leave it unset for the gateway's own limit", "max_steps")
+    check_model(request.model, "model")
+    check_budget(request, "max_cost_micros")
+    check_claims(request)

@@ -165,7 +165,7 @@ async def test_a_silent_turn_gives_signs_of_life_while_it_waits_too(tmp_path, mo
     monkeypatch.setattr(turn_events, "HEARTBEAT_SECONDS", 0.01)
     runner = Slow()
     house = House(tmp_path, runner)
-    session_id = (await house.turns.create_session(pb.SessionSettings())).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings())).id
     beats = 0
     first = asyncio.create_task(house.run(input="one", session_id=session_id))
     await until(lambda: runner.runs)

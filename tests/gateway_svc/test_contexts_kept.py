@@ -61,7 +61,7 @@ async def test_it_sends_what_a_gateway_that_has_just_started_would(tmp_path, cha
                 session_id=session_id, settings=pb.SessionSettings(system_prompt="be long")
             )
             request.update_mask.paths.append("system_prompt")
-            await house.turns.update_session(request)
+            await house.turns.sessions.update(request)
         elif change == "engine between":
             await told(house, session_id, input="other", engine="openai")
             await told(house, session_id, input="back", engine="ollama")

@@ -71,6 +71,6 @@ async def test_a_fallback_stays_with_the_session(tmp_path):
     async with open_house(tmp_path, Script(steps=(DOWN,)), OTHER) as house:
         with pytest.raises(EngineNotConfigured, match="'nine' is not configured"):
             await house.run(new_session=pb.SessionSettings(fallback=pb.EngineChoice(engine="nine")))
-        session_id = (await house.turns.create_session(SETTINGS)).id
+        session_id = (await house.turns.sessions.create(SETTINGS)).id
         assert "engine_changed" in kinds(await house.run(session_id=session_id))
         assert (await house.sessions.get(session_id)).to_message().settings.fallback == FALLBACK

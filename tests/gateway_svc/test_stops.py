@@ -93,7 +93,7 @@ def stop_named(events: list[pb.TurnEvent]) -> str:
 @pytest.mark.parametrize("scope", OF_THE_TURN, ids=lambda scope: next(iter(scope)))
 async def test_a_stop_refuses_new_turns_and_ends_those_that_run_or_wait(tmp_path, scope):
     house = StoppedHouse(tmp_path)
-    session_id = (await house.turns.create_session(SETTINGS, "ada")).id
+    session_id = (await house.turns.sessions.create(SETTINGS, "ada")).id
     running = asyncio.create_task(house.run_as_ada(session_id=session_id))
     queued = asyncio.create_task(house.run_as_ada(session_id=session_id))
     kept = asyncio.create_task(house.run_as_ada(keep_on_disconnect=True))
@@ -135,14 +135,14 @@ async def test_a_stop_of_something_else_leaves_a_turn_alone(tmp_path, scope):
 async def test_a_turn_that_waits_is_judged_by_what_it_begins_with(tmp_path):
     """Labels and engine may have changed since it was taken."""
     house = StoppedHouse(tmp_path)
-    session_id = (await house.turns.create_session(pb.SessionSettings(), "ada")).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings(), "ada")).id
     first = asyncio.create_task(house.run_as_ada(session_id=session_id))
     second = asyncio.create_task(house.run_as_ada(session_id=session_id))
     await until(lambda: len(house.turns._tasks()) == 2)
     stop = (await house.stop({"label": LABEL})).stop
     update = pb.UpdateSessionRequest(session_id=session_id, settings=SETTINGS)
     update.update_mask.paths.append("labels")
-    await house.turns.update_session(update)
+    await house.turns.sessions.update(update)
     house.go.set()
     assert (await first)[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
     assert stop_named(await second) == stop.id

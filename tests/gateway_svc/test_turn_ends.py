@@ -81,7 +81,7 @@ async def test_a_full_disk_at_its_end_fails_a_turn_that_ended_well_and_hides_no_
 
 async def test_a_turn_that_fails_while_it_waits_for_its_session_tells_it_the_same_way(tmp_path):
     house = House(tmp_path, Runner())
-    state = await house.turns.create_session(pb.SessionSettings())
+    state = await house.turns.sessions.create(pb.SessionSettings())
     async with held_elsewhere(tmp_path, state.id):
         accepted, finished = await house.run(input="hi", session_id=state.id)
     assert accepted.HasField("turn_accepted")
@@ -95,7 +95,7 @@ async def test_a_drain_tells_running_and_waiting_turns_that_they_are_cancelled(t
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = (await house.turns.create_session(pb.SessionSettings())).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings())).id
     turns = [asyncio.create_task(house.run(input=str(n), session_id=session_id)) for n in range(2)]
     await until(lambda: runner.seen and house.turns.waiting == 1)
     await house.turns.drain(0)

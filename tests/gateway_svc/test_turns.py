@@ -126,7 +126,7 @@ async def test_turns_of_one_session_wait_for_each_other_in_order(tmp_path):
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = (await house.turns.create_session(pb.SessionSettings())).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings())).id
     await asyncio.gather(*(house.run(input=str(n), session_id=session_id) for n in range(5)))
     assert most == 1
     assert [history[-1] for _, history in runner.seen] == [UserMessage(str(n)) for n in range(5)]
@@ -200,7 +200,7 @@ async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path)
 
     runner = Runner(work=work)
     house = House(tmp_path, runner)
-    session_id = (await house.turns.create_session(pb.SessionSettings())).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings())).id
     first = asyncio.create_task(house.run(input="first", session_id=session_id))
     await until(lambda: runner.seen)
     second = asyncio.create_task(house.run(input="second", session_id=session_id))
@@ -282,16 +282,16 @@ async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_ses
 
 async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goes_on(tmp_path):
     house = House(tmp_path, Runner())
-    state = await house.turns.create_session(pb.SessionSettings())
+    state = await house.turns.sessions.create(pb.SessionSettings())
     async with held_elsewhere(tmp_path, state.id) as lease:
         lease.state.status = common_pb2.SESSION_STATUS_RUNNING
         await lease.save()
         lease.append(UserMessage("hi"))
     assert (await house.sessions.get(state.id)).status == common_pb2.SESSION_STATUS_FAILED
-    await house.turns.recover()
+    await house.turns.sessions.recover()
     assert statuses(house)[-1] == "FAILED", "the ledger hears of it"
     told = len(house.rows)
-    await house.turns.recover()
+    await house.turns.sessions.recover()
     assert len(house.rows) == told, "once"
     await house.run(input="again", session_id=state.id)
     assert (await history_of(tmp_path, state.id))[1] == AssistantMessage("(The turn was interrupted.)")
@@ -324,7 +324,7 @@ async def test_cancelling_what_does_not_run_is_not_found(tmp_path):
 
 async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
     house = House(tmp_path, Runner())
-    made = [(await house.turns.create_session(pb.SessionSettings())).id for _ in range(5)]
+    made = [(await house.turns.sessions.create(pb.SessionSettings())).id for _ in range(5)]
     first = await house.sessions.list_page(2, None)
     second = await house.sessions.list_page(9, first[-1].id)
     assert [state.id for state in first + second] == made[::-1]
@@ -370,7 +370,7 @@ async def test_turns_that_wait_for_their_session_take_nobodys_place(tmp_path):
 
     runner = Runner(work=work)
     house = House(tmp_path, runner, capacity=Capacity(running=2))
-    first = (await house.turns.create_session(pb.SessionSettings())).id
+    first = (await house.turns.sessions.create(pb.SessionSettings())).id
     waiting = [asyncio.create_task(house.run(input="x", session_id=first)) for _ in range(3)]
     await until(lambda: runner.seen and house.sessions.asking_for(first) == 3)
     assert await house.run(input="another session")
@@ -389,10 +389,10 @@ async def test_a_session_with_a_turn_is_not_deleted_and_one_without_is_gone_with
     await until(lambda: runner.seen)
     session_id = house.rows[0].id
     with pytest.raises(Busy, match="cancel it first"):
-        await house.turns.delete_session(session_id)
+        await house.turns.sessions.delete(session_id)
     hold.set()
     accepted = (await running)[0].turn_accepted
-    await house.turns.delete_session(session_id)
+    await house.turns.sessions.delete(session_id)
     with pytest.raises(NotFound):
         await house.sessions.get(session_id)
     with pytest.raises(NotFound):

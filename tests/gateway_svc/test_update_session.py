@@ -28,12 +28,12 @@ async def update(house: House | RealHouse, session_id: str, *paths: str, **setti
     request = pb.UpdateSessionRequest(
         session_id=session_id, settings=pb.SessionSettings(**settings), update_mask=FieldMask(paths=paths)
     )
-    return (await house.turns.update_session(request)).settings
+    return (await house.turns.sessions.update(request)).settings
 
 
 async def test_a_named_field_is_replaced_as_a_whole_or_taken_away_and_the_others_stay(tmp_path):
     house = House(tmp_path, Runner("one"), Runner("two"))
-    session_id = (await house.turns.create_session(pb.SessionSettings(**ALL))).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings(**ALL))).id
     now = await update(house, session_id, "labels", labels={"team": "b"}, system_prompt="is not named")
     expected = pb.SessionSettings(engine="one", model="m1", **(ALL | {"labels": {"team": "b"}}))
     assert now == expected
@@ -51,7 +51,7 @@ async def test_a_named_field_is_replaced_as_a_whole_or_taken_away_and_the_others
 
 async def test_an_engine_alone_takes_its_own_default_model(tmp_path):
     house = House(tmp_path, Runner("one"), Runner("two"))
-    session_id = (await house.turns.create_session(pb.SessionSettings(engine="one", model="large"))).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings(engine="one", model="large"))).id
     for settings, model in (
         ({"engine": "one"}, "large"),
         ({"engine": "two"}, "m1"),
@@ -72,7 +72,7 @@ async def test_a_running_turn_goes_on_as_it_began_and_the_next_has_the_new_setti
 
     one, two = Runner("one", work), Runner("two", work)
     house = House(tmp_path, one, two)
-    session_id = (await house.turns.create_session(pb.SessionSettings(system_prompt="be brief"))).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings(system_prompt="be brief"))).id
     running = asyncio.create_task(house.run(input="first", session_id=session_id))
     await until(lambda: seen)
     waiting = asyncio.create_task(house.run(input="second", session_id=session_id))
@@ -88,7 +88,7 @@ async def test_a_running_turn_goes_on_as_it_began_and_the_next_has_the_new_setti
 
 async def test_changes_between_turns_that_follow_each_other_are_all_kept(tmp_path):
     house = House(tmp_path, Runner("one"))
-    session_id = (await house.turns.create_session(pb.SessionSettings())).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings())).id
     turns = [asyncio.create_task(house.run(input="go", session_id=session_id)) for _ in range(5)]
     for number in range(50):
         assert (await update(house, session_id, "labels", labels={"n": str(number)})).labels["n"] == str(number)
@@ -117,7 +117,7 @@ async def test_changes_between_turns_that_follow_each_other_are_all_kept(tmp_pat
 )
 async def test_what_cannot_be_had_changes_nothing(tmp_path, paths, settings, error, field):
     house = House(tmp_path, Runner("one"))
-    session_id = (await house.turns.create_session(pb.SessionSettings(labels={"team": "a"}))).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings(labels={"team": "a"}))).id
     before = await house.sessions.get(session_id)
     with pytest.raises(error) as raised:
         await update(house, session_id, *paths, **settings)
@@ -128,16 +128,16 @@ async def test_what_cannot_be_had_changes_nothing(tmp_path, paths, settings, err
 
 async def test_a_session_of_others_is_not_known_and_one_that_another_gateway_holds_is_busy(tmp_path):
     house = House(tmp_path, Runner("one"))
-    session_id = (await house.turns.create_session(pb.SessionSettings(), owner="ada")).id
+    session_id = (await house.turns.sessions.create(pb.SessionSettings(), owner="ada")).id
     request = pb.UpdateSessionRequest(session_id=session_id, update_mask=FieldMask(paths=["labels"]))
     with pytest.raises(NotFound) as unknown:
-        await house.turns.update_session(request, "bob")
+        await house.turns.sessions.update(request, "bob")
     assert (unknown.value.resource, unknown.value.id) == ("session", session_id)
-    assert (await house.turns.update_session(request, "ada")).owner == "ada"
+    assert (await house.turns.sessions.update(request, "ada")).owner == "ada"
     async with held_elsewhere(tmp_path, session_id):
         with pytest.raises(Busy):
-            await house.turns.update_session(request, "ada")
-    assert (await house.turns.update_session(request, "ada")).revision == 3
+            await house.turns.sessions.update(request, "ada")
+    assert (await house.turns.sessions.update(request, "ada")).revision == 3
 
 
 async def test_shadows_a_fallback_and_a_budget_come_and_go(tmp_path):
