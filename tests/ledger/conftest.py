@@ -14,7 +14,8 @@ from audit_svc.ledger.protocol import Ledger
 from audit_svc.postgres.store import PostgresLedger
 from audit_svc.sqlite.store import SqliteLedger
 from tests.audit_svc.empty import write_empty
-from tests.ledger.lists import Gap, ListLedger, Refused
+from tests.ledger.lists.asked import Gap, Refused
+from tests.ledger.lists.ledger import ListLedger
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
 
