@@ -11,7 +11,7 @@ from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer, Verifier
 
-KEY, VERIFIER, LOCK, CHECKPOINT = "key", "key.pub", "lock", "checkpoint"
+KEY, VERIFIER, CHECKPOINT = "key", "key.pub", "checkpoint"
 ORDER = "order"
 """What asks the running sealer to accept a restore or change its key; it removes it when that is done, or refused."""
 ROTATIONS = "rotations"

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from audit_svc.errors import AuditError
+from audit_svc.seal.errors import BadLog
+from audit_svc.seal.folder import CHECKPOINT
 from audit_svc.seal.newest_key import refuse_unfit
 from audit_svc.sealing.places import DATABASE, LOOK, SealPlace, open_sealer, place_of
 from recording.transparency.errors import TransparencyError
@@ -37,10 +39,13 @@ def main(folder: str, key_file: str, origin: str, seconds: str, service: str = "
     place = place_of(os.environ[DATABASE], Path(folder) if folder else None)
     if seconds == LOOK:
         return _look(place, Path(key_file))
-    ended = False
+    ended = begun = False
     while not ended:
         try:
+            if begun:
+                _refuse_gone(place)
             with open_sealer(place, Path(key_file), origin) as sealer:
+                begun = True
                 while not ended:
                     sealer.take_order()
                     ended = _has_ended(float(seconds))
@@ -51,6 +56,16 @@ def main(folder: str, key_file: str, origin: str, seconds: str, service: str = "
             _tell(trouble=str(error))
             ended = ended or _has_ended(AGAIN_SECONDS)
     return 0
+
+
+def _refuse_gone(place: SealPlace) -> None:
+    """What was there a moment ago is not begun anew: it comes back, or somebody has removed it for good.
+
+    Raises BadLog, StoreUnavailable.
+    """
+    with closing(place.open_log()) as log:
+        if log.read(CHECKPOINT) is None:
+            raise BadLog(f"{log.place(CHECKPOINT)} is gone: put it back, or start the service again for another log")
 
 
 def _look(place: SealPlace, key_file: Path) -> int:

@@ -174,6 +174,21 @@ def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_pat
     assert verified.returncode == 0, verified.stdout
 
 
+def test_a_seal_that_is_moved_away_under_the_service_is_told_and_gone_on_with_where_it_comes_back(tmp_path: Path):
+    database, folder = tmp_path / "audit.db", tmp_path / "audit.db.seal"
+    with serve(database) as service:
+        record(service, 20, 1)
+        until(lambda: leaves(database) == 20)
+        moved = folder.rename(tmp_path / "moved")
+        record(service, 20, 2)
+        until(lambda: "is gone" in service.stderr_text())
+        assert not folder.exists()
+        moved.rename(folder)
+        until(lambda: leaves(database) == 40)
+        assert service.terminate() == 0
+    assert command(database, "verify").returncode == 0
+
+
 def test_a_ledger_that_was_put_back_is_served_and_told_until_somebody_accepts_it(tmp_path: Path):
     database = tmp_path / "audit.db"
     with serve(database) as service:

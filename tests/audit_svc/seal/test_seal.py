@@ -25,6 +25,7 @@ from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.prune import Prune
 from audit_svc.sqlite.seal import leaves
 from audit_svc.sqlite.seal.index import FolderIndex
+from recording.held_folder import LOCK
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import NOW_MS, audit_row
@@ -287,6 +288,39 @@ def test_a_proof_is_checked_without_the_ledger(seal: Seal, record: Record):
 def test_one_process_seals_into_a_folder(seal: Seal):
     with seal.open(), pytest.raises(InUse, match="another process"):
         seal.open()
+
+
+def test_whoever_cleans_lock_files_away_lets_nobody_in(seal: Seal):
+    with seal.open():
+        (seal.folder / LOCK).unlink()
+        with pytest.raises(InUse, match="another process seals"):
+            seal.open()
+
+
+def test_a_folder_that_was_moved_under_its_sealer_is_not_made_again(seal: Seal, record: Record, tmp_path: Path):
+    record(**rows(8))
+    with seal.open() as sealer:
+        sealer.step()
+        moved = seal.folder.rename(tmp_path / "moved")
+        record(tool_calls=[audit_row()])
+        with pytest.raises(BadLog, match="moved or removed"):
+            sealer.step()
+    assert not seal.folder.exists()
+    moved.rename(seal.folder)
+    seal.run()
+    assert (seal.verify().problems, seal.verify().unsealed) == ([], {})
+
+
+def test_files_that_were_put_back_under_a_sealer_are_not_written_over(seal: Seal, record: Record, tmp_path: Path):
+    record(**rows(8))
+    with seal.open() as sealer:
+        older = (seal.folder / CHECKPOINT).read_bytes()
+        sealer.step()
+        (seal.folder / CHECKPOINT).write_bytes(older)
+        record(tool_calls=[audit_row()])
+        with pytest.raises(InUse, match="is not the one"):
+            sealer.step()
+        assert (seal.folder / CHECKPOINT).read_bytes() == older
 
 
 def test_a_log_whose_key_is_missing_is_not_begun_anew(seal: Seal, record: Record):
