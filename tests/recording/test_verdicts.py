@@ -15,7 +15,7 @@ from recording.logger import Row
 from recording.spool import Spool
 from tests.recording.fake_audit import Context, FakeAudit, refusing, rows_of, serving
 from tests.recording.samples import opened, tool_call
-from tests.recording.test_sender import failing_once, names, record, sending
+from tests.recording.sending import failing_once, names, record, sending
 
 CONFLICT = audit_pb2.REJECTION_CODE_CONFLICT
 
