@@ -13,8 +13,8 @@ from gateway_svc.errors import AlreadyExists, EngineRejected, EventsGone, Invali
 from gateway_svc.turns import events as turn_events
 from gateway_svc.turns import kept
 from gateway_svc.turns.turn import Turn
+from tests.gateway_svc.scripted_turns import House, Runner, until
 from tests.gateway_svc.test_turn_ends import details_of
-from tests.gateway_svc.test_turns import House, Runner, until
 
 
 class Slow(Runner):

@@ -23,7 +23,7 @@ from gateway_svc.servicer import RETRY_AFTER_SECONDS, STATUSES, GatewayServicer
 from gateway_svc.turns import events
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import build_server
-from tests.gateway_svc.test_turns import House, Runner
+from tests.gateway_svc.scripted_turns import House, Runner
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from demo.script import Call, Refusal, Script, Step, Tokens
 from gateway_svc.errors import EngineNotConfigured, InvalidRequest
 from gateway_svc.turns.shadows import MAX_RUNNING
 from tests.gateway_svc.house import House, open_house, text_of
-from tests.gateway_svc.test_turns import Runner
+from tests.gateway_svc.scripted_turns import Runner
 
 TOKENS = Tokens(input=1_000, output=100)
 SHADOW_MICROS = 2 * 210

@@ -24,7 +24,7 @@ from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.turn import Turn
 from tests.gateway_svc.house import open_house
-from tests.gateway_svc.test_turns import House, Runner, until
+from tests.gateway_svc.scripted_turns import House, Runner, until
 
 SETTINGS = pb.SessionSettings(labels={"team": "a"})
 AGENT = common_pb2.Software(name="helper")

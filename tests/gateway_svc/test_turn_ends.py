@@ -16,7 +16,7 @@ from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.transcript import Transcript
 from gateway_svc.errors import EngineRateLimited
 from gateway_svc.turns.turn import Turn
-from tests.gateway_svc.test_turns import House, Runner, until
+from tests.gateway_svc.scripted_turns import House, Runner, until
 from tests.support.conversations import held_elsewhere
 
 

@@ -13,7 +13,7 @@ from gateway_svc.errors import Busy, EngineNotConfigured, InvalidRequest, NotFou
 from gateway_svc.turns.turn import Turn
 from tests.gateway_svc.house import MODEL, open_house
 from tests.gateway_svc.house import House as RealHouse
-from tests.gateway_svc.test_turns import House, Runner, until
+from tests.gateway_svc.scripted_turns import House, Runner, until
 from tests.support.conversations import held_elsewhere
 
 ALL: dict[str, Any] = {

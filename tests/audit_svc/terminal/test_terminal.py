@@ -4,128 +4,21 @@ import csv
 import json
 import re
 import shlex
-import shutil
 import signal
-import sqlite3
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 from onrecord.common.v1 import common_pb2
 from pyarrow import parquet
 
-from demo.processes import REPOSITORY, Service, start_service
-from tests.audit_svc.aged import make_ledger
-from tests.audit_svc.samples import audit_row, cost_row, record_request, session_row
+from demo.processes import REPOSITORY
+from tests.audit_svc.samples import cost_row, session_row
+from tests.audit_svc.terminal.place import NOW_MS, SESSION, Place, call
 
-NOW_MS = time.time_ns() // 1_000_000
-SESSION = "01900000-0000-7000-8000-00000000cafe"
 EXAMPLES = re.findall(r"^\$ audit-svc (.+)$", (REPOSITORY / "docs" / "questions.md").read_text(), re.MULTILINE)
 FOLLOWING = [example for example in EXAMPLES if example.startswith("tail")]
-
-
-@dataclass
-class Place:
-    """A service with a few sessions in its ledger, and a folder to type commands in."""
-
-    service: Service
-    folder: Path
-    database: Path
-
-    def command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "audit_svc", *args]
-
-    @property
-    def env(self) -> dict[str, str]:
-        paths = f"{REPOSITORY}:{REPOSITORY / 'protos'}"
-        ledger = {"AUDIT_LISTEN": self.service.address, "AUDIT_DB": str(self.database)}
-        return {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "COLUMNS": "240", **ledger}
-
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*args), cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
-        )
-
-    def json(self, *args: str) -> list[dict[str, Any]]:
-        ran = self.run(*args, "--json")
-        assert ran.returncode == 0, ran.stderr
-        return [json.loads(line) for line in ran.stdout.splitlines()]
-
-    def record(self, **rows: Any) -> None:
-        with grpc.insecure_channel(self.service.address) as channel:
-            response = audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(record_request(**rows))
-        assert not response.rejections
-
-
-def call(number: int, **fields: Any) -> audit_pb2.AuditRow:
-    return audit_row(
-        **{
-            "id": f"call-{number}",
-            "session_id": SESSION,
-            "turn_id": "turn-1",
-            "tool_name": "bash",
-            "args_summary": '{"command":"git push"}',
-            "created_at_ms": NOW_MS - 60_000 + number,
-            **fields,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("terminal")
-    database = folder / "audit.db"
-    with start_service("audit_svc", {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(database)}, "serve") as service:
-        place = Place(service, folder, database)
-        place.record(
-            producer_id="gateway",
-            first=1,
-            last=7,
-            sessions=[
-                session_row(
-                    id=SESSION, created_at_ms=NOW_MS - 90_000, labels={"team": "research", "user": "ada"}, tool_calls=3
-                )
-            ],
-            tool_calls=[
-                call(1),
-                call(2, outcome=common_pb2.OUTCOME_TIMED_OUT, error="it took longer than 120 s", exit_code=None),
-                call(3, tool_name="webfetch", outcome=common_pb2.OUTCOME_FAILED, error="\x1b[31mno such host"),
-            ],
-            model_requests=[
-                cost_row(
-                    id="cost-1", session_id=SESSION, turn_id="turn-1", cost_micros=1500, created_at_ms=NOW_MS - 70_000
-                )
-            ],
-            controls=[
-                audit_pb2.ControlRow(
-                    id="stop-1",
-                    kind=audit_pb2.CONTROL_KIND_STOP,
-                    principal="ops",
-                    scope="engine=ollama",
-                    reason="it loops",
-                    stop_id="1",
-                    at_ms=NOW_MS - 59_998,
-                ),
-                audit_pb2.ControlRow(
-                    id="rules-1",
-                    kind=audit_pb2.CONTROL_KIND_RULES_LOADED,
-                    scope="rules.toml",
-                    policy_digest="d" * 64,
-                    at_ms=NOW_MS - 200_000,
-                ),
-            ],
-        )
-        with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(folder / "audit-backup.db")) as copy:
-            live.backup(copy)
-        yield place
 
 
 @pytest.mark.long
@@ -338,110 +231,3 @@ def test_a_terminal_of_another_encoding_gets_what_it_can_show(place: Place):
         if "--json" in args:
             rows = [json.loads(line) for line in ran.stdout.decode("ascii").splitlines()]
             assert "\u20ac \U0001f600" in {row["args_summary"] for row in rows}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("args", [["sessions"], ["sessions", "--json"], ["calls"], ["export"]])
-def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: list[str]):
-    with Path("/dev/full").open("w") as full:
-        ran = subprocess.run(
-            place.command(*args), cwd=place.folder, env=place.env, stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert ran.returncode == 1
-    assert ran.stderr.count("\n") == 1
-    assert "stdout cannot be written: No space left" in ran.stderr
-
-
-@pytest.mark.long
-def test_an_export_that_fails_leaves_the_file_of_before_as_it_was(place: Place):
-    kept = place.folder / "kept.jsonl"
-    kept.write_text("before")
-    assert place.run("export", "--output", "kept.jsonl", "--target", "127.0.0.1:1").returncode == 1
-    assert kept.read_text() == "before"
-    assert place.run("export", "--output", "kept.jsonl").returncode == 0
-    assert kept.read_text().startswith("{")
-    assert not list(place.folder.glob(".kept*"))
-
-
-@pytest.mark.long
-def test_a_label_that_no_session_has_is_told(place: Place):
-    ran = place.run("usage", "--by", "usre,tool", "--since", "1h")
-    assert ran.returncode == 0
-    assert "no session of these has a label 'usre'" in ran.stderr
-    ran = place.run("usage", "--by", "label:recorded_by", "--since", "1h")
-    assert "has a label 'recorded_by': to group by recorded_by, leave out 'label:'" in ran.stderr
-
-
-@pytest.mark.long
-def test_that_nothing_matches_is_said(place: Place):
-    ran = place.run("calls", "--tool", "nobody's")
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "nothing matches\n")
-    ran = place.run("calls", "--tool", "nobody's", "--since", "2026-11-01")
-    assert ran.stderr == "nothing matches since 2026-11-01T00:00:00Z\n"
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("args", "code", "said"),
-    [
-        (["calls", "--since", "soon"], 2, "is neither a time such as"),
-        (["calls", "--outcome", "nice"], 2, "'nice' is not one of succeeded"),
-        (["sessions", "--label", "user"], 2, "is not key=value"),
-        (["usage", "--by", "tool,tool"], 2, "--by: has an entry twice"),
-        (["calls", "--contains", "x" * 5000], 1, "--contains is longer than 4096"),
-        (["calls", "--target", ""], 2, "--target: is empty"),
-        (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
-        (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
-        (["show", "nobody"], 1, "NOT_FOUND"),
-        (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
-        (["export", "--format", "parquet"], 2, "needs --output"),
-        (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
-        (["calls", "--target", "127.0.0.1:1"], 1, "is an audit service running at 127.0.0.1:1?"),
-        (["calls", "--db", "nothing.db"], 1, "there is no file nothing.db"),
-    ],
-)
-def test_what_is_wrong_is_told_in_a_sentence(place: Place, args: list[str], code: int, said: str):
-    ran = place.run(*args)
-    assert ran.returncode == code
-    assert said in " ".join(ran.stderr.split())
-
-
-@pytest.mark.long
-def test_a_damaged_page_is_told_in_a_sentence_and_nothing_but_rows_is_on_stdout(place: Place):
-    damaged = place.folder / "damaged.db"
-    make_ledger(damaged, hours=3, calls=500)
-    size = damaged.stat().st_size
-    with damaged.open("r+b") as file:
-        file.seek(size * 3 // 10)
-        file.write(b"\xa5" * (size // 2))
-    ran = place.run("export", "--db", "damaged.db")
-    assert ran.returncode == 1
-    assert "restore a backup" in ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert all("id" in json.loads(line) for line in ran.stdout.splitlines())
-    ran = place.run("show", "nobody", "--db", "audit-backup.db")
-    assert (ran.returncode, ran.stdout) == (1, "")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("command", ["calls", "rebuild-rollups", "serve", "migrate up"])
-def test_a_folder_in_the_place_of_the_database_is_refused(place: Place, command: str):
-    (place.folder / "folder.db").mkdir(exist_ok=True)
-    ran = place.run(*command.split(), "--db", "folder.db")
-    assert ran.returncode == (2 if command == "serve" else 1)
-    assert "folder.db" in ran.stderr
-    assert "Traceback" not in ran.stderr
-
-
-@pytest.mark.long
-def test_a_file_of_another_schema_or_none_is_refused(place: Place):
-    (place.folder / "noise.db").write_bytes(b"not a database, " * 1000)
-    assert "no SQLite database" in place.run("calls", "--db", "noise.db").stderr
-    shutil.copy(place.folder / "audit-backup.db", place.folder / "older.db")
-    assert place.run("migrate", "down", "--to", "12", "--db", "older.db").returncode == 0
-    ran = place.run("calls", "--db", "older.db")
-    assert ran.returncode == 1
-    assert "migrate up" in ran.stderr
-    assert place.run("migrate", "down", "--to", "0", "--db", "older.db").returncode == 0
-    ran = place.run("backup", "oldest.db", "--db", "older.db")
-    assert "sound, with 0 tool calls" in ran.stdout, ran.stderr

@@ -1,0 +1,65 @@
+"""A service with a few sessions in its ledger, for commands."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
+
+from demo.processes import REPOSITORY, Service
+from tests.audit_svc.samples import audit_row, record_request
+
+NOW_MS = time.time_ns() // 1_000_000
+SESSION = "01900000-0000-7000-8000-00000000cafe"
+
+
+@dataclass
+class Place:
+    """A service with a few sessions in its ledger, and a folder to type commands in."""
+
+    service: Service
+    folder: Path
+    database: Path
+
+    def command(self, *args: str) -> list[str]:
+        return [sys.executable, "-m", "audit_svc", *args]
+
+    @property
+    def env(self) -> dict[str, str]:
+        paths = f"{REPOSITORY}:{REPOSITORY / 'protos'}"
+        ledger = {"AUDIT_LISTEN": self.service.address, "AUDIT_DB": str(self.database)}
+        return {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "COLUMNS": "240", **ledger}
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*args), cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
+        )
+
+    def json(self, *args: str) -> list[dict[str, Any]]:
+        ran = self.run(*args, "--json")
+        assert ran.returncode == 0, ran.stderr
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    def record(self, **rows: Any) -> None:
+        with grpc.insecure_channel(self.service.address) as channel:
+            response = audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(record_request(**rows))
+        assert not response.rejections
+
+
+def call(number: int, **fields: Any) -> audit_pb2.AuditRow:
+    return audit_row(
+        **{
+            "id": f"call-{number}",
+            "session_id": SESSION,
+            "turn_id": "turn-1",
+            "tool_name": "bash",
+            "args_summary": '{"command":"git push"}',
+            "created_at_ms": NOW_MS - 60_000 + number,
+            **fields,
+        }
+    )

@@ -1,0 +1,118 @@
+"""What is wrong with a command, a file or a service is told in a sentence."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.audit_svc.aged import make_ledger
+from tests.audit_svc.terminal.place import Place
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("args", [["sessions"], ["sessions", "--json"], ["calls"], ["export"]])
+def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: list[str]):
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            place.command(*args), cwd=place.folder, env=place.env, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1
+    assert "stdout cannot be written: No space left" in ran.stderr
+
+
+@pytest.mark.long
+def test_an_export_that_fails_leaves_the_file_of_before_as_it_was(place: Place):
+    kept = place.folder / "kept.jsonl"
+    kept.write_text("before")
+    assert place.run("export", "--output", "kept.jsonl", "--target", "127.0.0.1:1").returncode == 1
+    assert kept.read_text() == "before"
+    assert place.run("export", "--output", "kept.jsonl").returncode == 0
+    assert kept.read_text().startswith("{")
+    assert not list(place.folder.glob(".kept*"))
+
+
+@pytest.mark.long
+def test_a_label_that_no_session_has_is_told(place: Place):
+    ran = place.run("usage", "--by", "usre,tool", "--since", "1h")
+    assert ran.returncode == 0
+    assert "no session of these has a label 'usre'" in ran.stderr
+    ran = place.run("usage", "--by", "label:recorded_by", "--since", "1h")
+    assert "has a label 'recorded_by': to group by recorded_by, leave out 'label:'" in ran.stderr
+
+
+@pytest.mark.long
+def test_that_nothing_matches_is_said(place: Place):
+    ran = place.run("calls", "--tool", "nobody's")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "nothing matches\n")
+    ran = place.run("calls", "--tool", "nobody's", "--since", "2026-11-01")
+    assert ran.stderr == "nothing matches since 2026-11-01T00:00:00Z\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["calls", "--since", "soon"], 2, "is neither a time such as"),
+        (["calls", "--outcome", "nice"], 2, "'nice' is not one of succeeded"),
+        (["sessions", "--label", "user"], 2, "is not key=value"),
+        (["usage", "--by", "tool,tool"], 2, "--by: has an entry twice"),
+        (["calls", "--contains", "x" * 5000], 1, "--contains is longer than 4096"),
+        (["calls", "--target", ""], 2, "--target: is empty"),
+        (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
+        (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
+        (["show", "nobody"], 1, "NOT_FOUND"),
+        (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
+        (["export", "--format", "parquet"], 2, "needs --output"),
+        (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
+        (["calls", "--target", "127.0.0.1:1"], 1, "is an audit service running at 127.0.0.1:1?"),
+        (["calls", "--db", "nothing.db"], 1, "there is no file nothing.db"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(place: Place, args: list[str], code: int, said: str):
+    ran = place.run(*args)
+    assert ran.returncode == code
+    assert said in " ".join(ran.stderr.split())
+
+
+@pytest.mark.long
+def test_a_damaged_page_is_told_in_a_sentence_and_nothing_but_rows_is_on_stdout(place: Place):
+    damaged = place.folder / "damaged.db"
+    make_ledger(damaged, hours=3, calls=500)
+    size = damaged.stat().st_size
+    with damaged.open("r+b") as file:
+        file.seek(size * 3 // 10)
+        file.write(b"\xa5" * (size // 2))
+    ran = place.run("export", "--db", "damaged.db")
+    assert ran.returncode == 1
+    assert "restore a backup" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert all("id" in json.loads(line) for line in ran.stdout.splitlines())
+    ran = place.run("show", "nobody", "--db", "audit-backup.db")
+    assert (ran.returncode, ran.stdout) == (1, "")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["calls", "rebuild-rollups", "serve", "migrate up"])
+def test_a_folder_in_the_place_of_the_database_is_refused(place: Place, command: str):
+    (place.folder / "folder.db").mkdir(exist_ok=True)
+    ran = place.run(*command.split(), "--db", "folder.db")
+    assert ran.returncode == (2 if command == "serve" else 1)
+    assert "folder.db" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.long
+def test_a_file_of_another_schema_or_none_is_refused(place: Place):
+    (place.folder / "noise.db").write_bytes(b"not a database, " * 1000)
+    assert "no SQLite database" in place.run("calls", "--db", "noise.db").stderr
+    shutil.copy(place.folder / "audit-backup.db", place.folder / "older.db")
+    assert place.run("migrate", "down", "--to", "12", "--db", "older.db").returncode == 0
+    ran = place.run("calls", "--db", "older.db")
+    assert ran.returncode == 1
+    assert "migrate up" in ran.stderr
+    assert place.run("migrate", "down", "--to", "0", "--db", "older.db").returncode == 0
+    ran = place.run("backup", "oldest.db", "--db", "older.db")
+    assert "sound, with 0 tool calls" in ran.stdout, ran.stderr
