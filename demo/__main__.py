@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,7 +54,6 @@ class Model:
     prompt: str
     calls: int = 1
     """The least number of tool calls to expect."""
-    allowed_hosts: list[str] = field(default_factory=list)
 
 
 @asynccontextmanager

@@ -5,12 +5,11 @@ import os
 from typing import Annotated
 
 from intake_svc.settings import IntakeSettings
-from service_kit.client import current_access
-from service_kit.probe import probe
 from service_kit.run import prepare_process
 from service_kit.settings import load_settings, unknown_variables
-from service_kit.terminal.command import Exit, Option, echo
-from service_kit.terminal.printing import Json, print_fields
+from service_kit.terminal.command import Option
+from service_kit.terminal.health import Live, Timeout, tell_health
+from service_kit.terminal.printing import Json
 
 
 def serve() -> None:
@@ -25,15 +24,10 @@ def serve() -> None:
 
 def health(
     target: Annotated[str | None, Option(help="host:port; INTAKE_LISTEN when not given.")] = None,
-    timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
-    live: Annotated[bool, Option("--live", help="Whether it answers, even that it cannot serve now.")] = False,
+    timeout: Timeout = 3.0,
+    live: Live = False,
     as_json: Json = False,
 ) -> None:
     """Ask a running service whether it serves; exit code 0 when it does, else 1."""
     settings = load_settings(IntakeSettings)
-    serves, said = probe(target or settings.listen, timeout, current_access(), settings.server_files, live=live)
-    if as_json:
-        print_fields({"serves": serves, "said": said})
-    else:
-        echo(said, err=not serves)
-    raise Exit(0 if serves else 1)
+    tell_health(target or settings.listen, timeout, settings.server_files, live=live, as_json=as_json)

@@ -11,13 +11,12 @@ from onrecord.audit.v1 import administration_pb2
 from audit_svc.ledger.batch import query_batch
 from audit_svc.ledger.load import Load
 from audit_svc.ledger.observer import StoreObserver
-from audit_svc.sql.ledger import ReadableSql, WritableSql
+from audit_svc.sql.ledger import WritableSql
 from audit_svc.sqlite.care import last_check
 from audit_svc.sqlite.care.online import OnlineCare
 from audit_svc.sqlite.care.soundness import Soundness
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.at_rest import FoundDatabase
-from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, refuse_damage, translated
+from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_for_writing, refuse_damage
 from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.open.served import is_missing, mark_served
@@ -30,22 +29,6 @@ log = structlog.get_logger(__name__)
 
 READERS = 4
 CHECK_DAYS = 30
-
-
-class ReadableSqlite(ReadableSql):
-    """A ledger that is only read, whatever its file was found to be (the ReadableLedger protocol)."""
-
-    @classmethod
-    def read(cls, found: FoundDatabase) -> Self:
-        """Opens the database, and leaves it and its folder as they are.
-
-        Raises:
-            StoreRefused: it cannot be read, or its schema is not what this version knows.
-        """
-        connection = found.connect()
-        with translated(found.path):
-            migrate.refuse_older(connection, found.path)
-        return cls(Reader([connection]))
 
 
 class SqliteLedger(WritableSql[Connection]):

@@ -9,7 +9,6 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from gateway_svc.settings import ListenSettings
 from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
-    EXIT_FAILED,
     GRPC_TIMEOUT_SECONDS,
     Json,
     SessionId,
@@ -24,11 +23,10 @@ from gateway_svc.terminal.calling import (
     print_json,
     split_label,
 )
-from service_kit.client import current_access
 from service_kit.printable import printable
-from service_kit.probe import probe
 from service_kit.settings import load_settings
-from service_kit.terminal.command import Exit, Option, echo
+from service_kit.terminal.command import Option
+from service_kit.terminal.health import Live, Timeout, tell_health
 from service_kit.terminal.printing import Table, Wide, print_fields
 
 
@@ -114,17 +112,12 @@ def delete(session: SessionId, as_json: Json = False, target: Target = DEFAULT_T
 
 def health(
     target: Target = DEFAULT_TARGET,
-    timeout: Annotated[float, Option(help="Seconds to wait for the answer.")] = 3.0,
-    live: Annotated[bool, Option("--live", help="Succeed if it answers at all, even that it cannot serve.")] = False,
+    timeout: Timeout = 3.0,
+    live: Live = False,
     as_json: Json = False,
 ) -> None:
     """Ask a running gateway whether it serves; the exit code is 0 if it does, else 1."""
-    serves, said = probe(target, timeout, current_access(), load_settings(ListenSettings).server_files, live=live)
-    if as_json:
-        print_fields({"serves": serves, "said": said})
-    else:
-        echo(said, err=not serves)
-    raise Exit(0 if serves else EXIT_FAILED)
+    tell_health(target, timeout, load_settings(ListenSettings).server_files, live=live, as_json=as_json)
 
 
 def engines_table(engines: Iterable[pb.Engine]) -> Table:

@@ -56,7 +56,6 @@ SERVERS: dict[str, tuple[type[Any], Any]] = {
 }
 ORIGINS = [f"chat {URL}", "chat https://other.example/v1", f"responses {URL}", f"messages {URL}", f"ollama {URL}"]
 IDS = ["call_1", "functions.read:0", "x" * 70, "a b", "Ab1Cd2Ef3", "toolu_01", "é", "chatcmpl-tool-8f1"]
-CALL_EXTRAS = '{"message":{},"tool_calls":[{"extra_content":{"google":{"thought_signature":"c2ln"}}}]}'
 
 words = st.sampled_from(["", "Hm.", " ", "Yes, \ud800 that."])
 natives = st.none() | st.builds(Native, st.sampled_from(ORIGINS), st.sampled_from(["m", "other"]), st.just(()))

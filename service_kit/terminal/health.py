@@ -1,0 +1,26 @@
+"""The command health, of each service."""
+
+from typing import Annotated, NoReturn
+
+from service_kit.access.tls import ServerFiles
+from service_kit.client import current_access
+from service_kit.probe import probe
+from service_kit.terminal.command import Exit, Option, echo
+from service_kit.terminal.printing import print_fields
+
+Timeout = Annotated[float, Option(help="Seconds to wait for the answer.")]
+Live = Annotated[bool, Option("--live", help="Succeed if it answers at all, even that it cannot serve.")]
+
+
+def tell_health(target: str, timeout: float, own: ServerFiles | None, *, live: bool, as_json: bool) -> NoReturn:
+    """Says whether the service at target serves. own: the files of a server on this machine.
+
+    Raises:
+        Exit: always; with 0 where it serves, else with 1.
+    """
+    serves, said = probe(target, timeout, current_access(), own, live=live)
+    if as_json:
+        print_fields({"serves": serves, "said": said})
+    else:
+        echo(said, err=not serves)
+    raise Exit(0 if serves else 1)
