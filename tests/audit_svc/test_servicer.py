@@ -202,16 +202,20 @@ async def test_a_full_queue_asks_for_another_try_and_says_when(small, database):
     assert stored == [5] * (8 - len(refused))
 
 
+async def send_more_than_fits(stream: Any, store: WatchedStore) -> None:
+    """The writer takes the first batch alone, so that the rest are more than the queue holds."""
+    for number in range(1, STREAM_BATCHES + 1):
+        await stream.write(request(audit_row(), last=number))
+        while number == 1 and not (store.taken and not store.queued_rows):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_stream_waits_for_room_in_the_queue(small, database):
     """More is sent than the queue holds, and while the disk does not take it, it waits; no answer is missing then."""
     ledger, _, store = small
     stream = ledger.Record()
     with held(database):
-        for number in range(1, STREAM_BATCHES + 1):
-            await stream.write(request(audit_row(), last=number))
-            # The writer takes the first alone, so that the rest are more than the queue holds.
-            while number == 1 and not (store.taken and not store.queued_rows):
-                await asyncio.sleep(0.01)
+        await send_more_than_fits(stream, store)
         while store.refused < 10:
             await asyncio.sleep(0.01)
     await stream.done_writing()
@@ -225,11 +229,7 @@ async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what
     ledger, services, store = small
     stream = ledger.Record()
     with held(database):
-        for number in range(1, STREAM_BATCHES + 1):
-            await stream.write(request(audit_row(), last=number))
-            # The writer takes the first alone, so that the rest are more than the queue holds.
-            while number == 1 and not (store.taken and not store.queued_rows):
-                await asyncio.sleep(0.01)
+        await send_more_than_fits(stream, store)
         async with asyncio.timeout(30):
             (reading,) = services._audit._streams
             while not reading.done():

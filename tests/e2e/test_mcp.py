@@ -18,6 +18,7 @@ from demo.script import Call, Script, Step
 from tests.e2e.conftest import kinds, run_turn, text_of
 from tests.e2e.test_no_content import files_with
 from tests.support.conversations import conversation_name
+from tests.support.processes import processes_of
 
 # by its path: importing it would import all of the SDK
 PROGRAM = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
@@ -32,20 +33,6 @@ def mcp_file(folder: Path, **more: Any) -> dict[str, str]:
 
 def calls_of(*calls: Call) -> Script:
     return Script(steps=(Step(tool_calls=calls), Step(text="Done.")))
-
-
-def servers_running() -> list[int]:
-    """The processes of this test's server program."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if PROGRAM.encode() in command:
-                found.append(int(entry.name))
-    return found
 
 
 @pytest.mark.long
@@ -77,7 +64,7 @@ async def test_a_server_killed_in_a_call_leaves_its_row_and_a_session_that_goes_
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go", engine="ollama")):
         events.append(event)
         if event.HasField("tool_call_started"):
-            (server,) = [pid for pid in servers_running() if _is_child(pid, service.pid)]
+            (server,) = [pid for pid in processes_of(PROGRAM) if _is_child(pid, service.pid)]
             os.kill(server, signal.SIGKILL)
     assert text_of(events) == "Done."
     (row,) = await pair.rows(1)
@@ -152,7 +139,7 @@ async def test_a_gateway_that_ends_leaves_no_server_behind(make_pair, tmp_path):
     pair = await make_pair(calls_of(Call(name="t.sleep", arguments={"seconds": 60})))
     pair.start_audit()
     service = pair.start_gateway(**mcp_file(tmp_path))
-    (server,) = [pid for pid in servers_running() if _is_child(pid, service.pid)]
+    (server,) = [pid for pid in processes_of(PROGRAM) if _is_child(pid, service.pid)]
     gateway = await pair.gateway(service)
     events = []
     async for event in gateway.RunTurn(pb.RunTurnRequest(input="go", engine="ollama")):
@@ -161,7 +148,7 @@ async def test_a_gateway_that_ends_leaves_no_server_behind(make_pair, tmp_path):
             service.process.terminate()
     assert kinds(events)[-1] == "turn_finished"
     assert service.process.wait(30) == 0
-    assert server not in servers_running()
+    assert server not in processes_of(PROGRAM)
     (row,) = await pair.rows(1)
     assert row.outcome == common_pb2.OUTCOME_CANCELLED
 

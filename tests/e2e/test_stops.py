@@ -21,6 +21,7 @@ from tests.e2e.test_mcp import mcp_file
 from tests.engines_claude.stage import is_running
 from tests.support import claude_cli
 from tests.support.claude_cli import Line, init, message, tool_use
+from tests.support.processes import processes_of
 
 BASHES = 50
 IGNORES = "trap '' TERM INT HUP; echo $$ > pids/$$; while :; do sleep 600; done"
@@ -136,7 +137,7 @@ async def test_the_program_of_claude_is_ended_with_all_that_it_started(make_pair
     gateway, stub = await pair.gateway(service), await control(pair, service)
     turn = asyncio.create_task(run_turn(gateway, engine="claude"))
     await until(lambda: "answered" in _text(plays / "journal.jsonl"))
-    begun = _processes_of(str(plays))
+    begun = processes_of(str(plays))
     assert begun
     request = control_pb2.StopAgentsRequest(scope=control_pb2.StopScope(**scope), reason="a drill")
     answer = await stub.StopAgents(request)
@@ -172,17 +173,3 @@ async def test_people_stop_list_and_lift_from_the_terminal(make_pair):
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def _processes_of(mark: str) -> list[int]:
-    """The processes that have a text in their command lines."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if mark.encode() in command and b"gateway_svc" not in command:
-                found.append(int(entry.name))
-    return found

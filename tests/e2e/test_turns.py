@@ -1,6 +1,7 @@
 """A client asks for a turn, and every tool call it leads to is a row in the ledger."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -142,6 +143,17 @@ async def test_limits_are_stop_reasons_and_the_session_goes_on(make_pair):
     assert text_of(await run_turn(gateway, session_id=session_id, engine="openai")) == "Fresh."
 
 
+async def run_until(pair: Any, gateway: Any, made: str) -> Any:
+    """A turn whose command runs, and has made a file in the workspace."""
+    call = gateway.RunTurn(pb.RunTurnRequest(input="go"))
+    async for event in call:
+        if event.HasField("tool_call_started"):
+            break
+    while not (pair.workspace / made).exists():
+        await asyncio.sleep(0.01)
+    return call
+
+
 @pytest.mark.long
 async def test_cancelling_the_rpc_stops_the_turn_and_its_tool_at_once(make_pair):
     command = "echo $$ > pid; sleep 60"
@@ -149,12 +161,7 @@ async def test_cancelling_the_rpc_stops_the_turn_and_its_tool_at_once(make_pair)
     pair.start_audit()
     service = pair.start_gateway()
     gateway = await pair.gateway(service)
-    call = gateway.RunTurn(pb.RunTurnRequest(input="go"))
-    async for event in call:
-        if event.HasField("tool_call_started"):
-            break
-    while not (pair.workspace / "pid").exists():
-        await asyncio.sleep(0.01)
+    call = await run_until(pair, gateway, "pid")
     call.cancel()
     [row] = await pair.rows(1)
     assert row.outcome == common_pb2.OUTCOME_CANCELLED
@@ -205,12 +212,7 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     pair.start_audit()
     service = pair.start_gateway()
     gateway = await pair.gateway(service)
-    call = gateway.RunTurn(pb.RunTurnRequest(input="go"))
-    async for event in call:
-        if event.HasField("tool_call_started"):
-            break
-    while not (pair.workspace / "begun").exists():
-        await asyncio.sleep(0.01)
+    call = await run_until(pair, gateway, "begun")
     service.kill()
     assert await call.code() == grpc.StatusCode.UNAVAILABLE
     pair.start_gateway()

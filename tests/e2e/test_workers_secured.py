@@ -5,12 +5,11 @@ from typing import Any
 
 import grpc
 import pytest
-from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.script import Call, Script, Step
-from tests.e2e.test_security import Guarded, bearer, secure
+from tests.e2e.test_security import Guarded, bearer, rows, secure
 from tests.e2e.test_workers import until
 from tests.support.workers import workers_of
 
@@ -65,7 +64,7 @@ async def test_a_caller_is_who_it_is_whichever_worker_its_call_is_handed_to(make
         events = [event async for event in end.AttachTurn(pb.AttachTurnRequest(turn_id=id_), metadata=metadata)]
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
     assert (guarded.pair.workspace / "ran.log").read_text() == "ran\n" * 2, "a turn for each caller"
-    assert await principals(guarded, 2) == ["ann", "ben"]
+    assert sorted(row.principal for row in await rows(guarded, 2)) == ["ann", "ben"]
 
 
 async def test_a_callers_rate_is_the_gateways_over_certificates_too(make_pair, tmp_path):
@@ -84,15 +83,3 @@ async def test_a_callers_rate_is_the_gateways_over_certificates_too(make_pair, t
     assert asked.count("answered") == 1, "whichever workers were asked"
     assert all(one.startswith("RESOURCE_EXHAUSTED: more than 0.05 calls a second") for one in refused)
     assert await ask(ends[0], ben) == "answered", "another caller has a rate of its own"
-
-
-async def principals(guarded: Guarded, count: int) -> list[str]:
-    async with secure(guarded.audit.address, guarded.ca, guarded.client) as channel, asyncio.timeout(30):
-        stub = questions_pb2_grpc.QuestionServiceStub(channel)
-        while True:
-            listed = await stub.ListToolCalls(
-                questions_pb2.ListToolCallsRequest(), metadata=bearer(guarded.tokens["reader"])
-            )
-            if len(listed.tool_calls) >= count:
-                return sorted(record.tool_call.principal for record in listed.tool_calls)
-            await asyncio.sleep(0.05)

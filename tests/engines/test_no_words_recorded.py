@@ -5,7 +5,7 @@ lines are searched for it.
 """
 
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from gateway_svc.tools.mcp.wire import refusal_of
 from recording.calls import Scope, ToolCall, Usage
 from recording.rows import close_call, cost_row, open_call
 from tests.engines.test_refusals import REASONS, REFUSED_CONTENT, SLIPS, TOO_LONG, body_of
+from tests.support.values import places, put
 
 SENTINEL = "zebra_of_a_diary"
 """In the form of a code of ours, so that no check of a code's form hides it."""
@@ -38,29 +39,11 @@ ENGINES: list[Callable[..., Any]] = [OllamaEngine, OpenAIEngine, ResponsesEngine
 TWICE = Patience(attempts=2, wait_s=0, max_retry_after_s=0, loading_s=0)
 
 
-def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    yield here
-    for key, part in below:
-        yield from places(part, (*here, key))
-
-
-def put(value: Any, place: tuple[Any, ...], other: Any) -> Any:
-    if not place:
-        return other
-    changed = json.loads(json.dumps(value))
-    part = changed
-    for key in place[:-1]:
-        part = part[key]
-    part[place[-1]] = other
-    return changed
-
-
 @st.composite
 def errors(draw: st.DrawFn) -> Any:
     """An error with the sentinel in one place: alone, in a sentence, in another object, as a name."""
     body = draw(st.sampled_from(BODIES))
-    place = draw(st.sampled_from(list(places(body))))
+    place = draw(st.sampled_from(places(body)))
     forms: list[Any] = [SENTINEL, f"input_value='{SENTINEL}'", {SENTINEL: 1}, [SENTINEL], {"message": SENTINEL}]
     return put(body, place, draw(st.sampled_from(forms)))
 
@@ -147,7 +130,7 @@ def test_no_word_of_an_mcp_server_is_on_a_row(data):
     """Its answers and its errors are for the model."""
     refused = data.draw(st.booleans())
     whole = data.draw(st.sampled_from(REFUSALS if refused else ANSWERS))
-    place = data.draw(st.sampled_from(list(places(whole))[0 if refused else 1 :]))
+    place = data.draw(st.sampled_from(places(whole)[0 if refused else 1 :]))
     odd = put(whole, place, data.draw(st.sampled_from([SENTINEL, {SENTINEL: SENTINEL}, [SENTINEL]])))
     try:
         result = results.refused("t", refusal_of(odd)).result if refused else results.tool_result(odd)

@@ -8,33 +8,20 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from demo.processes import start_service
 from recording.channel.options import CLIENT_OPTIONS
 from tests.protos.bad_requests import METHODS, OTHER_IDS, RECORDING, RESOURCES, BadRequest, fields, named, table
+from tests.protos.pair import started_pair
 
 
 @pytest.fixture(scope="module")
 def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, grpc.Channel]]:
     """A channel to each service of a real pair, by its package."""
-    state = tmp_path_factory.mktemp("pair")
-    (state / "workspace").mkdir()
-    audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(state / "audit.db"), "AUDIT_SEAL_SECONDS": "1"}
-    with start_service("audit_svc", audit, "serve") as ledger:
-        gateway = {
-            "GATEWAY_LISTEN": "127.0.0.1:0",
-            "GATEWAY_STATE_DIR": str(state / "gateway"),
-            "GATEWAY_WORKSPACE": str(state / "workspace"),
-            "GATEWAY_BASH_SANDBOX": "off",
-            "GATEWAY_AUDIT_TARGET": ledger.address,
-            "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
-            "GATEWAY_OLLAMA_MODEL": "scripted",
-        }
-        with (
-            start_service("gateway_svc", gateway, "serve") as running,
-            grpc.insecure_channel(ledger.address, CLIENT_OPTIONS) as to_ledger,
-            grpc.insecure_channel(running.address, CLIENT_OPTIONS) as to_gateway,
-        ):
-            yield {"onrecord.audit.v1": to_ledger, "onrecord.gateway.v1": to_gateway}
+    with (
+        started_pair(tmp_path_factory.mktemp("pair"), AUDIT_SEAL_SECONDS="1") as (ledger, gateway),
+        grpc.insecure_channel(ledger.address, CLIENT_OPTIONS) as to_ledger,
+        grpc.insecure_channel(gateway.address, CLIENT_OPTIONS) as to_gateway,
+    ):
+        yield {"onrecord.audit.v1": to_ledger, "onrecord.gateway.v1": to_gateway}
 
 
 def refusal(channel: grpc.Channel, path: str, request: bytes) -> grpc.Call:

@@ -14,8 +14,9 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from onrecord.audit.v1 import questions_pb2, questions_pb2_grpc
 
-from demo.processes import Service, start_service
+from demo.processes import Service
 from recording.channel.options import CLIENT_OPTIONS
+from tests.protos.pair import started_pair
 
 BEFORE = Path(__file__).parent / "before"
 AUDIT, GATEWAY = "onrecord.audit.v1.AuditService", "onrecord.gateway.v1.GatewayService"
@@ -80,21 +81,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> descriptor_pool.Descriptor
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
     """The pair, each by the name of its service of before."""
-    state = tmp_path_factory.mktemp("pair")
-    (state / "workspace").mkdir()
-    audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(state / "audit.db")}
-    with start_service("audit_svc", audit, "serve") as ledger:
-        gateway = {
-            "GATEWAY_LISTEN": "127.0.0.1:0",
-            "GATEWAY_STATE_DIR": str(state / "gateway"),
-            "GATEWAY_WORKSPACE": str(state / "workspace"),
-            "GATEWAY_BASH_SANDBOX": "off",
-            "GATEWAY_AUDIT_TARGET": ledger.address,
-            "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
-            "GATEWAY_OLLAMA_MODEL": "scripted",
-        }
-        with start_service("gateway_svc", gateway, "serve") as running:
-            yield {AUDIT: ledger, GATEWAY: running}
+    with started_pair(tmp_path_factory.mktemp("pair")) as (ledger, gateway):
+        yield {AUDIT: ledger, GATEWAY: gateway}
 
 
 def call(pool: descriptor_pool.DescriptorPool, address: str, service: str, name: str, fields: dict[str, Any]) -> Any:

@@ -11,7 +11,8 @@ from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.mcp.listing import Listing, _take
 from gateway_svc.tools.mcp.schemas import TYPES, Unusable, renamed, usable
-from tests.tools_mcp.test_strangers import GOOD, JSON, places, plays, put
+from tests.support.values import places, put
+from tests.tools_mcp.test_strangers import GOOD, JSON, plays
 
 NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 

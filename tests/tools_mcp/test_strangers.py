@@ -19,6 +19,7 @@ from gateway_svc.tools.mcp.listing import Listing, _take
 from gateway_svc.tools.mcp.schemas import Unusable, usable
 from gateway_svc.tools.mcp.settings import ServerSettings
 from gateway_svc.tools.mcp.wire import Unreadable, read_messages
+from tests.support.values import places, put
 from tests.tools_mcp import played
 
 SUCCEEDED, FAILED = common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED
@@ -177,23 +178,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-
-
-def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The ways to all parts of a value."""
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [here, *(place for key, part in below for place in places(part, (*here, key)))]
-
-
-def put(value: Any, place: tuple[Any, ...], other: Any) -> Any:
-    if not place:
-        return other
-    changed = json.loads(json.dumps(value))
-    part = changed
-    for key in place[:-1]:
-        part = part[key]
-    part[place[-1]] = other
-    return changed
 
 
 GOOD = {

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,8 @@ from audit_svc.ledger.migrations import Migration
 from audit_svc.sqlite.care import soundness
 from audit_svc.sqlite.care.last_check import mark_of
 from audit_svc.sqlite.open import migrate
-from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.connection import why_damaged as look
+from tests.audit_svc.damaged import damage
 from tests.audit_svc.samples import audit_row, batch
 
 DAY_SECONDS = 24 * 3600
@@ -44,20 +43,6 @@ async def opened_and_closed(open_ledger, database, **options) -> None:
     await store.record(batch(audit_row()))
     await checked(store)
     await store.close()
-
-
-def damage(database: Path) -> None:
-    """Overwrites pages of a table that no start reads."""
-    connection = open_for_writing(database)
-    migrate.up(connection, migrate.load_migrations())
-    connection.execute(
-        "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 500) "
-        "INSERT INTO session_labels SELECT value, '', 'key', hex(randomblob(200)) FROM n"
-    )
-    connection.close()
-    with database.open("r+b") as file:
-        file.seek(4096 * (database.stat().st_size // 4096 - 3))
-        file.write(b"\xff" * 4096 * 2)
 
 
 async def test_a_clean_end_spares_the_next_start_a_check(database, open_ledger, checks):

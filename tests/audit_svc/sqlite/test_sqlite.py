@@ -17,6 +17,7 @@ from audit_svc.sqlite.open.connection import (
     refuse_wal_reset_bug,
 )
 from audit_svc.sqlite.open.lock import FileLock
+from tests.audit_svc.damaged import damage
 from tests.audit_svc.samples import audit_row, batch
 
 
@@ -118,16 +119,7 @@ def test_a_file_that_is_no_database_is_refused(database):
 
 
 def test_a_damaged_database_is_refused(database):
-    connection = open_for_writing(database)
-    migrate.up(connection, migrate.load_migrations())
-    connection.execute(
-        "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 500) "
-        "INSERT INTO session_labels SELECT value, '', 'key', hex(randomblob(200)) FROM n"
-    )
-    connection.close()
-    with database.open("r+b") as file:
-        file.seek(4096 * (database.stat().st_size // 4096 - 3))
-        file.write(b"\xff" * 4096 * 2)
+    damage(database)
     with pytest.raises(StoreRefused, match=r"damaged .*: restore a backup"):
         open_for_writing(database)
 

@@ -1,0 +1,20 @@
+"""A ledger whose file is damaged."""
+
+from pathlib import Path
+
+from audit_svc.sqlite.open import migrate
+from audit_svc.sqlite.open.connection import open_for_writing
+
+
+def damage(database: Path) -> None:
+    """Overwrites pages of a table that no start reads."""
+    connection = open_for_writing(database)
+    migrate.up(connection, migrate.load_migrations())
+    connection.execute(
+        "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 500) "
+        "INSERT INTO session_labels SELECT value, '', 'key', hex(randomblob(200)) FROM n"
+    )
+    connection.close()
+    with database.open("r+b") as file:
+        file.seek(4096 * (database.stat().st_size // 4096 - 3))
+        file.write(b"\xff" * 4096 * 2)
