@@ -82,7 +82,7 @@ async def test_a_second_signal_ends_it_at_once_and_the_call_is_on_the_record_as_
     while "turns.draining" not in service.stderr_text():
         await asyncio.sleep(0.01)
     service.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(service.process.wait, 15) == -signal.SIGTERM
+    assert await asyncio.to_thread(service.process.wait, 60) == -signal.SIGTERM
     pair.start_gateway()
     await pair.rows(1)
     assert pair.query("SELECT outcome FROM tool_call_log") == [("interrupted",)]

@@ -38,7 +38,7 @@ async def test_a_clients_deadline_cancels_the_turn_and_its_tool_whose_row_is_the
     pair = await make_pair(SLEEPS)
     pair.start_audit()
     gateway = await pair.gateway(pair.start_gateway())
-    call = gateway.RunTurn(pb.RunTurnRequest(input="go"), timeout=4)
+    call = gateway.RunTurn(pb.RunTurnRequest(input="go"), timeout=10)
     events: list[pb.TurnEvent] = []
 
     async def read() -> None:

@@ -44,7 +44,7 @@ def test_a_run_ends_what_those_without_a_lock_had_begun_and_nothing_else(names: 
         program(new_mark()) as own,
     ):
         run = Run(names.parent)
-        assert left.wait(10) == -9
+        assert left.wait(60) == -9
         assert [process.poll() for process in (running, stranger, own)] == [None] * 3
         own_name = run_name()
         assert {name.name for name in names.iterdir()} == {alive, strange, own_name}

@@ -88,7 +88,7 @@ class Image:
         return self.run(*command, **env)
 
     def wait_until_healthy(self, process: subprocess.Popen[bytes], env: Mapping[str, str]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.healthy(**env).returncode != 0:
             assert process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()

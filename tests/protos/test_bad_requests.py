@@ -27,7 +27,7 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, grp
 def refusal(channel: grpc.Channel, path: str, request: bytes) -> grpc.Call:
     """How an RPC ends that is called with bytes."""
     method: Any = channel.unary_stream(path)  # whatever the RPC is: bytes there, and any number back
-    running = method(request, timeout=10, wait_for_ready=True)
+    running = method(request, timeout=60, wait_for_ready=True)
     try:
         for _ in running:
             pass

@@ -193,7 +193,7 @@ async def test_a_drain_ends_although_the_connection_fails_while_the_last_spool_i
                         await asyncio.sleep(0.01)
                 await asyncio.sleep(0)  # the drain has looked again, and waits for the removal
                 may_end.set()
-                done, _ = await asyncio.wait({draining}, timeout=10)
+                done, _ = await asyncio.wait({draining}, timeout=60)
                 assert done, "the drain was not woken"
                 assert draining.result()
 

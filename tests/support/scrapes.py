@@ -36,7 +36,7 @@ class Scrape:
 
 def metrics_address(service: Service) -> str:
     """host:port, as the log tells it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (match := _ADDRESS.search(service.stderr_text())):
         assert time.monotonic() < deadline, service.stderr_text()
         time.sleep(0.01)

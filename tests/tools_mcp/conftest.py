@@ -79,7 +79,7 @@ class HttpServer:
     def start(self, *options: str) -> None:
         null, argv = subprocess.DEVNULL, [sys.executable, PROGRAM, "http", str(self.port), *options]
         self.process = subprocess.Popen(argv, stdout=null, stderr=null)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()

@@ -48,7 +48,7 @@ class Pages:
 
     def ask(self, path: str, method: str = "GET", body: str = "", **headers: str) -> Answer:
         """What the server answers, without following where it leads."""
-        connection = http.client.HTTPConnection(self.address, timeout=20)
+        connection = http.client.HTTPConnection(self.address, timeout=60)
         connection.request(method, path, body or None, {name.replace("_", "-"): text for name, text in headers.items()})
         response = connection.getresponse()
         answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode())
@@ -142,7 +142,7 @@ def showing(folder: Path, ledger: str, *options: str, token: str = TOKEN) -> Ite
             yield Pages(printed[1])
         finally:
             process.terminate()
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
     told = (folder / "log").read_text()
     assert token not in told
     assert "Traceback" not in told

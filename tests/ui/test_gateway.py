@@ -56,7 +56,7 @@ class House:
 
     def rows(self, is_there: Callable[[audit_pb2.AuditRow], bool]) -> audit_pb2.AuditRow:
         """The first row of the ledger that is so, once it is there."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         with grpc.insecure_channel(self.ledger) as channel:
             while time.monotonic() < deadline:
                 listed = LedgerStub(channel).ListToolCalls(questions_pb2.ListToolCallsRequest())
@@ -118,7 +118,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def waiting(pages: Pages) -> dict[str, str]:
     """The fields of the first call that waits, once one does."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         page = pages.read("/approvals").text
         if 'name="tool_call_id"' in page:
@@ -232,7 +232,7 @@ def test_in_a_browser_a_person_allows_a_call_and_stops_agents(house, chromium, a
 def test_with_a_gateway_everything_is_known(house):
     """The record of this house is whole, and the page says so once the seal has what was committed."""
     with house.shown_to("ops") as pages:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while "Is everything on the record? yes" not in (page := words(pages.read("/").text)):
             assert time.monotonic() < deadline, page
             time.sleep(0.2)
