@@ -13,11 +13,14 @@ JUDGES := $(VENV)/judges
 VERIFIERS := $(VENV)/verifiers
 PROTOS := $(wildcard protos/onrecord/*/v1/*.proto)
 
+# The tests with a marker, and what of the others has the same file: no process imports the rest.
+marked = -m '$(1)$(2)' $$(grep -rlE 'mark\.$(1)\b' tests --include=test_*.py --include=conftest.py | sed 's:/conftest.py$$::')
+
 # Python keeps what it compiles, pytest's rewritten tests above all, whatever the environment says: each run needs it.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-postgres bench-data bench-queries clean
+.PHONY: help setup setup-all demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-postgres bench-data bench-queries clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -63,6 +66,11 @@ $(CLAUDE): $(VENV)/.ready tests/agents/versions.toml
 
 setup: $(VENV)/.ready  ## make the virtual environment
 
+setup-all: $(VENV)/.ready  ## add all that targets below would add: the extras, and the real Claude Code
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gemma,deploy,ui,browser]'
+	@touch $(VENV)/.gemma $(VENV)/.deploy $(VENV)/.ui
+	$(BIN)/python -m tests.agents.install claude-code
+
 ifeq ($(MODEL),gemma)
 demo: $(VENV)/.gemma
 endif
@@ -76,17 +84,17 @@ test: $(VENV)/.ready  ## run the tests, less the suites that have targets of the
 	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
 	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-postgres test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
-test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m 'long and not hostile and not recipes and not postgres'
+test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts; SHORT=1 without those that take longest
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(call marked,long, and not hostile and not recipes and not postgres$(if $(SHORT), and not long(nightly=True)))
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ui tests/ui
 
 test-real-model: $(VENV)/.gemma  ## run the tests that need a real model
-	$(BIN)/python -m pytest -q -m real_model
+	$(BIN)/python -m pytest -q $(call marked,real_model)
 
 test-npm: $(VENV)/.ready  ## run the tests that run a program of npm's registry
-	$(BIN)/python -m pytest -q -m npm
+	$(BIN)/python -m pytest -q $(call marked,npm)
 
 test-real-claude: $(CLAUDE)  ## run the tests of Claude's own program, with a scripted model behind it
 	GATEWAY_CLAUDE_COMMAND=$(abspath $(CLAUDE)) $(BIN)/python -m pytest -q -m real_claude tests/engines_claude
@@ -142,7 +150,7 @@ test-verifiers: $(VENV)/.verifiers  ## let programs of others check a log of our
 	VERIFIERS_BIN=$(abspath $(VERIFIERS)/bin) $(BIN)/python -m pytest -q -m verifiers tests/verifiers
 
 test-postgres: $(VENV)/.deploy  ## run the tests of what stands in PostgreSQL, which they start, and of replicas behind Envoy: needs Debian's package postgresql; SHORT=1 for less
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'postgres$(if $(SHORT), and not long)'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(call marked,postgres,$(if $(SHORT), and not long))
 
 test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the rows with their own account; AGENTS=all, or names with commas between
 	$(BIN)/python -m tests.agents.install
@@ -158,7 +166,7 @@ faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS) --store $(STORE)
 
 load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the rows
-	$(BIN)/python -m pytest -q -m load
+	$(BIN)/python -m pytest -q $(call marked,load)
 
 bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for about a minute
 	$(BIN)/python -m bench $(if $(SHORT),--short)

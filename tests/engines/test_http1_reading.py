@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway_svc.engines.http1.reading import ResponseReader
+from tests.support.examples import examples
 
 NEWLINES = st.sampled_from([b"\r\n"] * 8 + [b"\n"])
 STATUS_LINES = st.sampled_from(
@@ -122,7 +123,7 @@ def of_h11(data: bytes, method: bytes) -> Read | None:
 
 
 @pytest.mark.long
-@settings(max_examples=500, derandomize=True)
+@settings(max_examples=examples(500), derandomize=True)
 @given(responses(), CUTS, st.sampled_from([b"POST", b"GET", b"HEAD"]))
 @example(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", [40, 50, 57], b"POST")
 @example(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\n", [], b"POST")

@@ -15,6 +15,7 @@ from audit_svc.errors import AmbiguousId, NotFound
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, session_row
 from tests.ledger.asking import all_records, entry_row, record, timeline
 from tests.ledger.conftest import STORES
+from tests.support.examples import examples
 
 CONFLICT = audit_pb2.REJECTION_CODE_CONFLICT
 Calls, Sessions = questions_pb2.ListToolCallsRequest, questions_pb2.ListSessionRecordsRequest
@@ -228,14 +229,14 @@ def _names(by: str) -> list[str]:
 @pytest.mark.parametrize("name", STORES)
 def test_what_a_caller_had_acked_is_read_back_as_theirs_whatever_others_say(name, tmp_path):
     """Some 10,000 batches of five callers, one of them without a name, that use each other's ids and numbers."""
-    examples = itertools.count()
+    number = itertools.count()
     with asyncio.Runner() as runner:
         ledger = STORES[name].open(tmp_path)
 
-        @settings(max_examples=80 if name == "lists" else 800, deadline=None)
+        @settings(max_examples=examples(80 if name == "lists" else 800), deadline=None)
         @given(rounds=st.lists(SAID, min_size=5, max_size=20))
         def holds(rounds: list[dict[str, Any]]) -> None:
-            runner.run(_holds(ledger, f"{next(examples)}-", copy.deepcopy(rounds)))
+            runner.run(_holds(ledger, f"{next(number)}-", copy.deepcopy(rounds)))
 
         try:
             holds()

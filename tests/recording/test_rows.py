@@ -36,6 +36,7 @@ from recording.rows import (
 )
 from recording.spool.reader import Batch, Position
 from tests.recording.redact.samples import fill, pieces_of
+from tests.support.examples import examples
 
 CHARACTERS = {
     "AuditRow": {"id": 128, "session_id": 128, "engine": 64, "tool_name": 128, "trace_id": 32, "model": 256}
@@ -127,7 +128,7 @@ def test_each_string_field_of_each_row_has_a_limit_here(kind):
 
 
 @pytest.mark.long
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.one_of(
         st.text(st.characters(codec=None), max_size=60),

@@ -54,7 +54,7 @@ def test_it_takes_no_lock_of_openssl() -> None:
     assert type(sha256()).__module__ in {"_sha2", "_sha256"}
 
 
-@pytest.mark.long
+@pytest.mark.long(nightly=True)
 def test_a_child_forked_beside_a_first_digest_makes_its_own() -> None:
     """With OpenSSL's, 5 children of 4,000 waited for ever."""
     root = Path(__file__).resolve().parents[2]

@@ -13,6 +13,7 @@ from recording import redact
 from recording.calls import Scope, ToolCall, ToolResult
 from recording.redact import exact
 from recording.rows import build_audit_row, open_call
+from tests.support.examples import examples
 
 CANARY = "canary-5d41c2"
 SCOPE = Scope(session_id="s-1", engine="ollama", model="qwen3", turn_id="t-1")
@@ -212,7 +213,7 @@ RESULTS = st.builds(
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     asked=st.builds(ToolCall, id=ANY_TEXT, provider_call_id=ANY_TEXT, name=ANY_TEXT, arguments=ANY_TEXT),
     result=RESULTS,

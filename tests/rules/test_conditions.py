@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service_kit.rules.conditions import MAX_CONDITION_CHARACTERS, Condition, FirstOf, WrongCondition, compile_condition
 from service_kit.rules.facts import MAX_TEXT_BYTES, MAX_VALUES, Facts, Unevaluable
 from service_kit.rules.patterns import MAX_PATTERN_COST, pattern_cost
+from tests.support.examples import examples
 
 WORDS = (
     *("args", ".x", ".y", '["x"]', "tool", "labels.team", "principal", "true", "1", "1.5", '"a"', "[1, 2]", '{"a": 1}'),
@@ -204,7 +205,7 @@ def found_one_by_one(conditions: list[Condition], facts: Facts) -> int | None:
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(CONDITIONS, min_size=1, max_size=4), st.dictionaries(st.sampled_from("xyz"), ARGUMENTS, max_size=3))
 def test_together_conditions_find_what_they_find_one_by_one_for_any_arguments(texts, args):
     conditions = []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recording.redact.commands import MAX_LITERAL, without_content
 from recording.redact.shell import Scanner
+from tests.support.examples import examples
 
 LONG = "x" * (MAX_LITERAL + 1)
 CANARY = "canary-5d41c2"
@@ -143,7 +144,7 @@ PIECES = (
 
 
 @pytest.mark.long
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_tokens_are_in_order_and_within_the_command_whatever_is_written(command):
     places = [place for token in Scanner(command).tokens() for place in (token.start, token.end)]

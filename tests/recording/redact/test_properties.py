@@ -12,6 +12,7 @@ from recording import redact
 from recording.redact.patterns import TABLES
 from recording.redact.summary import MAX_BYTES
 from tests.recording.redact.samples import fill, pieces_of
+from tests.support.examples import examples
 
 ANY_TEXT = st.text(max_size=200)
 # fmt: off - one piece a line would hide that this is a list of oddities
@@ -54,7 +55,7 @@ HOSTILE_PIECES = (
 HOSTILE_TEXT = st.lists(st.sampled_from(HOSTILE_PIECES), max_size=30).map("".join)
 AROUND = st.one_of(ANY_TEXT, HOSTILE_TEXT)
 LIMIT = st.integers(min_value=0, max_value=3_000)
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=examples(150), deadline=None)
 SEED = st.integers(min_value=0, max_value=2**32)
 PATTERNS = {name: pattern.example for table in TABLES for name, pattern in table.patterns.items()}
 COMMANDS = {"mysql-password", "unzip", *TABLES[2].patterns, *TABLES[3].patterns, *TABLES[4].patterns}
