@@ -23,8 +23,11 @@ MAX_PAIRS = 50
 
 FIRST_WINDOW = 5_000
 LAST_WINDOW = 160_000
+LEAST_WINDOW = 1_000
 PATIENCE_SECONDS = 0.25
-"""After so long a page is not gone on with: its last window or zone of texts takes about as long at most."""
+"""After so long a page is not gone on with. A window is as large as there is likely to be time for."""
+IN_VAIN_SECONDS = 0.15
+"""So long at least a page is gone on with after another way that has found nothing in its time."""
 LONG_WALK = 25_000
 """Rows. A page that is likely to need more is better looked for in another way, where there is one."""
 
@@ -214,7 +217,8 @@ def _search(
     rows: list[Values] = []
     window = size if plan.is_short else FIRST_WINDOW
     passed = 0
-    give_up = time.monotonic() + PATIENCE_SECONDS
+    began = time.monotonic()
+    give_up = began + PATIENCE_SECONDS
     while True:
         begin = _window_begin(database, plan, ends, position, window)
         within = [Condition("created_at >= ?", (begin,))] if begin is not None else []
@@ -223,16 +227,21 @@ def _search(
         if len(rows) == size or begin is None:
             return rows, None
         position = (begin, 0)
-        if time.monotonic() > give_up:
+        now = time.monotonic()
+        if now > give_up:
             return rows, position
         passed += window
-        window = min(2 * window, LAST_WINDOW)
+        likely = passed * (give_up - now) / max(now - began, 1e-6)
+        window = min(2 * window, LAST_WINDOW, max(LEAST_WINDOW, int(likely)))
         if other_way and not plan.is_short and passed * (size - len(rows)) > LONG_WALK * max(1, len(rows)):
             more, rest = other_way(position, size - len(rows), give_up)
             other_way = None
             rows += more
             if rest is None or len(rows) == size:
                 return rows, None
+            began += time.monotonic() - now
+            if rest == position:
+                give_up = max(give_up, time.monotonic() + IN_VAIN_SECONDS)
             position = rest
 
 

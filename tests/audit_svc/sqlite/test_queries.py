@@ -4,6 +4,8 @@ import itertools
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -181,6 +183,57 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(walks, "LAST_WINDOW", 10)
         monkeypatch.setattr(walks, "PATIENCE_SECONDS", 0.0)
     return str(request.param)
+
+
+@dataclass
+class SlowRows:
+    """A clock that goes on by what each row takes that a listing looks at."""
+
+    ms_a_row: float
+    now: float = 0.0
+    windows: list[int] = field(default_factory=list)
+
+    def use(self, monkeypatch: pytest.MonkeyPatch, other_way_seconds: float = 0.0) -> walks.OtherWay:
+        """Another way of looking, which takes as long, and finds nothing."""
+        begin = walks._window_begin
+
+        def timed(*arguments: Any) -> int | None:
+            self.windows.append(arguments[-1])
+            self.now += arguments[-1] * self.ms_a_row / 1000
+            return begin(*arguments)
+
+        def in_vain(position: Any, _size: int, _give_up: float) -> Any:
+            self.now += other_way_seconds
+            return [], position
+
+        monkeypatch.setattr(walks, "_window_begin", timed)
+        monkeypatch.setattr(walks, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(walks, "FIRST_WINDOW", 5)
+        monkeypatch.setattr(walks, "LEAST_WINDOW", 1)
+        return in_vain
+
+
+NOWHERE = question(Request, args_contain="nowhere")
+
+
+@pytest.mark.parametrize("ms_a_row", [2, 4, 8, 16, 40])
+def test_a_page_takes_no_longer_than_its_patience_whatever_a_row_takes(filled, monkeypatch, ms_a_row):
+    database, clock = SqliteDatabase(filled), SlowRows(ms_a_row)
+    clock.use(monkeypatch)
+    chosen = tool_calls.plan_of(database, filter_of(NOWHERE))
+    page = walks.list_rows(database, query_of(NOWHERE), chosen)
+    assert (page.rows, page.next is None) == ([], False)
+    assert sum(clock.windows) * ms_a_row / 1000 <= walks.PATIENCE_SECONDS + 2 * ms_a_row / 1000
+
+
+def test_a_page_goes_on_for_a_while_after_another_way_that_was_in_vain(filled, monkeypatch):
+    database, clock = SqliteDatabase(filled), SlowRows(4)
+    monkeypatch.setattr(walks, "LONG_WALK", 1)
+    other_way = clock.use(monkeypatch, other_way_seconds=0.3)
+    chosen = tool_calls.plan_of(database, filter_of(NOWHERE))
+    page = walks.list_rows(database, query_of(NOWHERE), chosen, other_way)
+    assert page.next is not None
+    assert 0.1 < sum(clock.windows[1:]) * 0.004 < walks.IN_VAIN_SECONDS + 0.01
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
