@@ -28,6 +28,10 @@ class Worker:
             cwd=REPOSITORY,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def tell(self, **question: Any) -> None:
         """Sends a request."""
         assert self._process.stdin is not None
