@@ -24,6 +24,7 @@ from audit_svc.sql.database import Connection, Database
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
+from audit_svc.sql.usage.kept_sums import KeptSums, rows_of
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table, usage_tables
 from service_kit.bounds import saturated
 
@@ -43,18 +44,12 @@ _SUMS = (*CALLS, "durations", *REQUESTS)
 _AT_DURATIONS = len(CALLS)
 _EMPTY = (*(0,) * len(CALLS), histogram.to_blob(0), *(0,) * len(REQUESTS))
 _KEY = "name = ? AND step = ? AND begins_at = ? AND value = ?"
-_SELECT = f"SELECT {', '.join(_SUMS)} FROM named_usage WHERE {_KEY}"  # noqa: S608 - names of ours
-_UPSERT = (
-    f"INSERT INTO named_usage (name, step, begins_at, value, {', '.join(_SUMS)}) "  # noqa: S608 - names of ours
-    f"VALUES ({', '.join('?' * (4 + len(_SUMS)))}) ON CONFLICT (name, step, begins_at, value) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _SUMS)
-)
+_KEPT = KeptSums("named_usage", ("name", "step", "begins_at", "value"), _SUMS)
 _FORGET_EMPTY = f"DELETE FROM named_usage WHERE {_KEY} AND calls = 0 AND requests = 0"  # noqa: S608 - names of ours
 _FORGET = (
     "DELETE FROM named_usage WHERE (name, step, begins_at, value) IN (SELECT name, step, begins_at, value "
     "FROM named_usage WHERE name = ? AND step = ? AND begins_at < ? LIMIT ?)"
 )
-_LABELS = "SELECT key, value FROM session_labels WHERE session_id = ? AND recorded_by = ?"
 _MOVE = (
     "SELECT id, session_id, recorded_by, removed, added, kind, until_position, after_at, after_position "
     "FROM relabelled ORDER BY id LIMIT 1"
@@ -194,15 +189,25 @@ def sum_named(connection: Connection, kind: Kind, first: int, last: int) -> None
 
 def named_sums(connection: Connection, kind: Kind, along: str, within: list[Condition]) -> dict[Key, Change]:
     """What rows add to the sums of each name. along: INDEXED BY an index, or NOT INDEXED."""
-    labels: dict[tuple[str, str], dict[str, str]] = {}
+    by_session = list(_counted(connection, kind, along, within))
+    labels = _labels_of(connection, {(session, recorded_by) for (_, session, recorded_by, *_), _ in by_session})
     counted: dict[Key, Change] = {}
-    for (hour, session, recorded_by, *who), change in _counted(connection, kind, along, within):
-        of_session = labels.get((session, recorded_by))
-        if of_session is None:
-            of_session = labels[session, recorded_by] = dict(connection.execute(_LABELS, (session, recorded_by)))
-        named = [(ALL, ""), *zip(WHO, who, strict=True), *((LABEL + key, value) for key, value in of_session.items())]
-        _add(counted, named, hour, change)
+    for (hour, session, recorded_by, *who), change in by_session:
+        _add(counted, [(ALL, ""), *zip(WHO, who, strict=True), *labels[session, recorded_by]], hour, change)
     return counted
+
+
+def _labels_of(
+    connection: Connection, sessions: set[tuple[str, str]]
+) -> defaultdict[tuple[str, str], list[tuple[str, str]]]:
+    """The names and values of the labels of sessions."""
+    of_session, columns = ("session_id", "recorded_by"), ("session_id", "recorded_by", "key", "value")
+    labels = defaultdict[tuple[str, str], list[tuple[str, str]]](list)
+    for session, recorded_by, key, value in rows_of(
+        connection, "session_labels", of_session, columns, sorted(sessions)
+    ):
+        labels[session, recorded_by].append((LABEL + key, value))
+    return labels
 
 
 def move_relabelled(connection: Connection, kinds: Sequence[Kind]) -> bool:
@@ -286,9 +291,15 @@ def forget_named(connection: writing.Connection, before_ms: int, limit: int) -> 
         values[_AT_DURATIONS] = histogram.from_blob(values[_AT_DURATIONS])
         key = (name, daily.ms, day, value)
         sums[key] = list(map(operator.add, sums[key], values)) if key in sums else values
-    for key, values in sums.items():
+    for values in sums.values():
         values[_AT_DURATIONS] = histogram.to_blob(values[_AT_DURATIONS])
-        connection.execute(_UPSERT, (*key, *(one if isinstance(one, bytes) else saturated(one) for one in values)))
+    _KEPT.write(
+        connection,
+        [
+            (*key, *(one if isinstance(one, bytes) else saturated(one) for one in values))
+            for key, values in sums.items()
+        ],
+    )
     return False
 
 
@@ -327,13 +338,17 @@ def _sum_of(one: Change, other: Change) -> Change:
 
 def _write(connection: Connection, kind: Kind, counted: Mapping[Key, Change]) -> None:
     first = 0 if kind.rows.durations else _AT_DURATIONS + 1
-    for key, change in counted.items():
-        values = list(connection.execute(_SELECT, key).fetchone() or _EMPTY)
+    keys = sorted(counted)  # in the order of the table's index
+    known, rows = _KEPT.read(connection, keys), list[tuple[Any, ...]]()
+    for key in keys:
+        change, values = counted[key], known.get(key) or list(_EMPTY)
         at = slice(first, first + len(change.sums))
         values[at] = [saturated(max(0, total)) for total in map(operator.add, values[at], change.sums)]
         if kind.rows.durations:
             had = histogram.from_blob(values[_AT_DURATIONS])
             values[_AT_DURATIONS] = histogram.to_blob(max(0, had + change.durations))
-        connection.execute(_UPSERT, (*key, *values))
-        if change.sums[0] < 0:
+        rows.append((*key, *values))
+    _KEPT.write(connection, rows)
+    for key in keys:
+        if counted[key].sums[0] < 0:
             connection.execute(_FORGET_EMPTY, key)

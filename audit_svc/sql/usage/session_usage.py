@@ -6,13 +6,14 @@ to those of session_usage_summed; an answer counts the rows after them. So it is
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from audit_svc.ledger import histogram
 from audit_svc.sql.database import Connection, Database
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.read.session_traits import sum_traits
+from audit_svc.sql.usage.kept_sums import KeptSums
 from audit_svc.sql.usage.named_usage import sum_named
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table
 from service_kit.bounds import saturated
@@ -27,11 +28,7 @@ SELECT_SUMS = (
     f"SELECT earliest, latest, {', '.join(_SUMS)} FROM session_usage "  # noqa: S608 - names of ours
     "WHERE session_id = ? AND recorded_by = ? AND engine = ? AND model = ?"
 )
-_UPSERT = (
-    f"INSERT INTO session_usage VALUES ({', '.join('?' * (6 + len(_SUMS)))}) "  # noqa: S608 - names of ours
-    "ON CONFLICT (session_id, recorded_by, engine, model) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in ("earliest", "latest", *_SUMS))
-)
+_KEPT = KeptSums("session_usage", ("session_id", "recorded_by", "engine", "model"), ("earliest", "latest", *_SUMS))
 
 
 def session_parts(
@@ -70,26 +67,29 @@ def is_short(database: Database, begin: int, end: int | None) -> bool:
     return int(calls) < int(sessions or 0)
 
 
-def sum_some(connection: Connection, kind: Kind, rows: int = ROWS_A_STEP) -> int | None:
+def sum_some(connection: Connection, kind: Kind, most: int = ROWS_A_STEP) -> int | None:
     """Adds the next rows in the open transaction, and returns the number of the last; None when there are no more."""
     first = summed_of(connection)[kind.summed]
     ((last,),) = connection.execute(
         "SELECT max(number) FROM "  # noqa: S608 - a name of ours
         f"(SELECT position AS number FROM {kind.rows.name} WHERE position > ? ORDER BY position LIMIT ?) AS found",
-        (first, rows),
+        (first, most),
     )
     if last is None:
         return None
     within = [Condition("r.position > ?", (first,)), Condition("r.position <= ?", (last,))]
     at = 0 if kind.rows.durations else len(CALLS) + 1
-    for key, earliest, latest, values in grouped(connection, kind.rows, within, "created_at", "created_at"):
-        row: Any = connection.execute(SELECT_SUMS, key).fetchone() or (earliest, latest, *_EMPTY)
-        sums = list(row[2:])
+    added = list(grouped(connection, kind.rows, within, "created_at", "created_at"))
+    known, rows = _KEPT.read(connection, [key for key, *_ in added]), list[tuple[Any, ...]]()
+    for key, earliest, latest, values in added:
+        row: Sequence[Any] = known.get(key) or (earliest, latest, *_EMPTY)
+        had_first, had_last, *sums = row
         sums[len(CALLS)] = histogram.from_blob(sums[len(CALLS)])
         sums[at : at + len(values)] = map(operator.add, sums[at : at + len(values)], values)
         durations = histogram.to_blob(sums[len(CALLS)])
         sums = [durations if place == len(CALLS) else saturated(total) for place, total in enumerate(sums)]
-        connection.execute(_UPSERT, (*key, min(earliest, row[0]), max(latest, row[1]), *sums))
+        rows.append((*key, min(earliest, had_first), max(latest, had_last), *sums))
+    _KEPT.write(connection, rows)
     sum_named(connection, kind, first, last)
     sum_traits(connection, kind, first, last)
     connection.execute(f"UPDATE session_usage_summed SET {kind.summed} = ?", (last,))  # noqa: S608 - a name of ours
