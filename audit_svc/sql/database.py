@@ -25,6 +25,9 @@ class Dialect:
     """Before a column: no index of it is used. Empty where planners need no such hint."""
     in_few: str
     """That a column, the first, has a value of a subquery with few rows, the second."""
+    among: str
+    """That the first, a row of values, is one of a subquery's, the second, which is read once for all rows that are
+    looked at. Empty where a look at an index for each row is as quick."""
     one_of_walks: str
     """A part of a UNION ALL: a statement, and the order and the limit of the whole. No part is read further."""
     gathered: str

@@ -31,6 +31,8 @@ POSTGRES = Dialect(
     without_index="",
     # By the index of the column, for each value: a join might go through all rows in the order of the listing.
     in_few="{} = ANY (ARRAY{})",
+    # IS TRUE, or it would be made a join, in another order than the listing's.
+    among="(({} IN ({})) IS TRUE)",
     one_of_walks="({} ORDER BY {} LIMIT {})",
     gathered="string_agg(CAST({} AS text), ',')",
     texts="string_agg({}, ',')",

@@ -13,6 +13,9 @@ from audit_svc.sql.database import Database, Dialect
 FEW_SESSIONS = 200
 """As many sessions with a label are looked up one by one; more are met soon enough on the way through all rows."""
 
+SOME_SESSIONS = 3_000
+"""As many sessions with a label are read at once, in a millisecond or two, where it is quicker then to look at rows."""
+
 Labels = Sequence[tuple[str, str]]
 
 RECEIPT = ("position", "recorded_by", "recorded_at")
@@ -78,8 +81,18 @@ def updated_range(wanted: Filter) -> list[Condition]:
     return conditions + ([] if before is None else [Condition("updated_at < ?", (before,))])
 
 
-def has_labels(labels: Labels, session: str, recorded_by: str) -> list[Condition]:
-    """That the session of (session, recorded_by), columns' names, has all of labels."""
+def has_labels(labels: Labels, session: str, recorded_by: str, database: Database | None = None) -> list[Condition]:
+    """That the session of (session, recorded_by), columns' names, has all of labels.
+
+    database: where many rows are looked at, which may be quicker there with the sessions of a label read before.
+    """
+    if database is not None and (among := database.dialect.among):
+        return [
+            Condition(among.format(f"({session}, {recorded_by})", _OF_LABEL), label)
+            if _sessions_with(database, label, SOME_SESSIONS) <= SOME_SESSIONS
+            else has_labels([label], session, recorded_by)[0]
+            for label in labels
+        ]
     # A value and no EXISTS, which SQLite may make the outer loop of a join, in another order than the listing's.
     of_session = f"l.session_id = {session} AND l.recorded_by = {recorded_by}"
     sql = f"(SELECT l.value FROM session_labels l WHERE {of_session} AND l.key = ?) = ?"  # noqa: S608 - names of ours
@@ -91,13 +104,22 @@ def with_rare_label(database: Database, labels: Labels, session: str) -> Conditi
 
     It lets the rows of all who recorded such a session's id through: has_labels() says whose the labels are.
     """
-    some = "SELECT 1 FROM session_labels INDEXED BY idx_session_labels_label WHERE key = ? AND value = ? LIMIT ?"
-    found = [(len(database.execute(some, (*label, FEW_SESSIONS + 1)).fetchall()), label) for label in labels]
+    found = [(_sessions_with(database, label, FEW_SESSIONS), label) for label in labels]
     sessions, label = min(found, default=(FEW_SESSIONS + 1, ("", "")))
     if sessions > FEW_SESSIONS:
         return None
     sql = "(SELECT session_id FROM session_labels INDEXED BY idx_session_labels_label WHERE key = ? AND value = ?)"
     return Condition(database.dialect.in_few.format(session, sql), label)
+
+
+_OF_LABEL = "SELECT session_id, recorded_by FROM session_labels WHERE key = ? AND value = ?"
+
+
+def _sessions_with(database: Database, label: tuple[str, str], most: int) -> int:
+    """How many sessions have a label; of more than most, one more."""
+    some = "SELECT 1 FROM session_labels INDEXED BY idx_session_labels_label WHERE key = ? AND value = ? LIMIT ?"
+    ((count,),) = database.execute(f"SELECT count(*) FROM ({some}) AS found", (*label, most + 1))  # noqa: S608 - ours
+    return int(count)
 
 
 def after_key(key: Sequence[int | str] | None, *, ascending: bool = False, row: str = "position") -> list[Condition]:

@@ -40,7 +40,7 @@ def model_requests_after(database: Database, wanted: Filter, position: int) -> T
 
 def plan_of(database: Database, wanted: Filter) -> Plan:
     """The walk that meets the fewest rows for a filter."""
-    others = walks.conditions_of(wanted, _LOG.table)
+    others = walks.conditions_of(wanted, _LOG.table, database)
     planner = Planner(database.dialect, _LOG, others)
     if plan := planner.shortest(database, wanted):
         return plan

@@ -53,7 +53,7 @@ def sessions_statement(database: Database, query: Query) -> Statement:
         *listing.time_range(wanted),
         *listing.updated_range(wanted),
         *listing.after_key(query.after),
-        *listing.has_labels(wanted.labels, "sessions.id", "sessions.recorded_by"),
+        *listing.has_labels(wanted.labels, "sessions.id", "sessions.recorded_by", None if label else database),
     ]
     by_filter = next((name for name in ("model", "engine") if name in wanted.equal), "created")
     by_id = label or any(are_few for _, are_few in traits) or "id" in wanted.equal or "id" in wanted.any_of

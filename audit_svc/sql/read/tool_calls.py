@@ -41,7 +41,7 @@ def tool_calls_after(database: Database, wanted: Filter, position: int) -> Tail[
 
 def plan_of(database: Database, wanted: Filter) -> Plan:
     """The walk that meets the fewest rows for a filter."""
-    others = conditions_of(wanted)
+    others = conditions_of(wanted, database)
     planner = Planner(database.dialect, _LOG, others)
     if plan := planner.shortest(database, wanted):
         return plan
@@ -55,12 +55,15 @@ def plan_of(database: Database, wanted: Filter) -> Plan:
     return by_tool or planner.by([Walk("idx_tool_call_log_created")])
 
 
-def conditions_of(wanted: Filter) -> dict[str, list[Condition]]:
-    """What a filter asks of a tool call, by the name of what it asks for; its times are not among them."""
+def conditions_of(wanted: Filter, database: Database | None = None) -> dict[str, list[Condition]]:
+    """What a filter asks of a tool call, by the name of what it asks for; its times are not among them.
+
+    database: see listing.has_labels().
+    """
     return {
         # The text first: few rows have it, and it lies before the other columns.
         "text": listing.contains("args_summary", wanted.contains),
-        **walks.conditions_of(wanted, _LOG.table),
+        **walks.conditions_of(wanted, _LOG.table, database),
         "outcomes": _outcomes(wanted),
     }
 

@@ -143,15 +143,18 @@ class Planner:
         return values
 
 
-def conditions_of(wanted: Filter, table: str) -> dict[str, list[Condition]]:
-    """What a filter asks of a row of any log, by the name of what it asks for; its times are not among them."""
+def conditions_of(wanted: Filter, table: str, database: Database | None = None) -> dict[str, list[Condition]]:
+    """What a filter asks of a row of any log, by the name of what it asks for; its times are not among them.
+
+    database: see listing.has_labels().
+    """
     return {
         **{name: [Condition(f"{name} = ?", (value,))] for name, value in wanted.equal.items()},
         **{name: [condition] for name, condition in listing.any_of(wanted).items()},
         "suspect": listing.is_set("clock_suspect", wanted.clock_suspect),
         "error": listing.is_set("error", wanted.has_error),
         "shadow": [] if wanted.shadow is None else [Condition("shadow = ?", (int(wanted.shadow),))],
-        "labels": listing.has_labels(wanted.labels, f"{table}.session_id", f"{table}.recorded_by"),
+        "labels": listing.has_labels(wanted.labels, f"{table}.session_id", f"{table}.recorded_by", database),
     }
 
 

@@ -165,7 +165,8 @@ def _filters(database: Database, wanted: Filter) -> list[Condition]:
     conditions += listing.contains("r.args_summary", wanted.contains)
     conditions += listing.any_of(wanted, "r.").values()
     rare = listing.with_rare_label(database, wanted.labels, "r.session_id")
-    return [*conditions, *([rare] if rare else []), *listing.has_labels(wanted.labels, "r.session_id", "r.recorded_by")]
+    labels = listing.has_labels(wanted.labels, "r.session_id", "r.recorded_by", None if rare else database)
+    return [*conditions, *([rare] if rare else []), *labels]
 
 
 def _read(

@@ -33,6 +33,7 @@ def sum_sql(value: str) -> str:
 SQLITE = Dialect(
     without_index="+",
     in_few="{} IN {}",
+    among="",
     one_of_walks="{}",  # SQLite merges them
     gathered="group_concat({})",
     texts="group_concat({})",

@@ -289,6 +289,7 @@ def size_of_a_ledger(request: pytest.FixtureRequest) -> Iterator[None]:
         patch.setattr(summaries, "is_short", lambda *_: request.param == "few")
         if request.param == "many":
             patch.setattr(listing, "FEW_SESSIONS", 1)
+            patch.setattr(listing, "SOME_SESSIONS", 2)
             patch.setattr(walks, "MAX_PAIRS", 1)
             patch.setattr(walks, "FIRST_WINDOW", 2)
             patch.setattr(walks, "LAST_WINDOW", 5)
