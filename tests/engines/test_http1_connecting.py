@@ -11,6 +11,7 @@ from contextlib import suppress
 import httpx2
 import pytest
 
+from gateway_svc.engines.http1.connecting import connect
 from gateway_svc.engines.http1.transport import mount
 from gateway_svc.http_client import tls_context
 
@@ -63,6 +64,11 @@ async def test_the_next_address_serves_where_one_refuses(monkeypatch, listening)
     async with client() as asking:
         with pytest.raises(httpx2.ReadTimeout):
             await asking.get(f"http://{NAME}/", timeout=httpx2.Timeout(30, read=0.01))
+
+
+async def test_the_end_of_a_request_waits_for_no_acknowledgement_of_its_beginning(listening):
+    with await connect("127.0.0.1", listening) as connected:
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 async def test_where_all_addresses_refuse_the_error_says_so(monkeypatch):

@@ -1,6 +1,7 @@
 """A connection without a request is closed in time, whatever comes on it meanwhile."""
 
 import asyncio
+import socket
 
 import pytest
 from starlette.applications import Starlette
@@ -64,6 +65,13 @@ async def address(monkeypatch):
     with own_port() as port:
         async with serve_http(app, address := f"127.0.0.1:{port}", None, 100):
             yield address
+
+
+def test_the_body_of_an_answer_waits_for_no_acknowledgement_of_its_head():
+    with http_server._tcp_socket("127.0.0.1:0") as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 async def test_a_client_that_sends_nothing_half_a_head_or_a_head_without_end_is_closed(address):

@@ -64,6 +64,8 @@ async def _attempt(family: socket.AddressFamily, address: Any) -> socket.socket:
     attempt = socket.socket(family, socket.SOCK_STREAM)
     try:
         attempt.setblocking(False)
+        # asyncio sets this where a socket names its protocol: the end of a request waits for no acknowledgement.
+        attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(attempt, address)
     except BaseException:
         attempt.close()
