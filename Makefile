@@ -20,7 +20,7 @@ marked = -m '$(1)$(2)' $$(grep -rlE 'mark\.$(1)\b' tests --include=test_*.py --i
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-postgres bench-data bench-queries clean
+.PHONY: help setup setup-all demo test check format protos test-long test-ui test-real-model test-npm test-real-claude clients test-languages image dist test-image test-hostile test-recipes test-judges test-verifiers test-agents test-postgres storm faults load bench bench-peers bench-hostile bench-postgres bench-data bench-queries bench-pages clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -182,6 +182,9 @@ bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: se
 
 bench-queries: $(VENV)/.ready  ## measure what answers take with ten times the rows; makes the ledgers first; SHORT=1 for a minute
 	$(BIN)/python -m bench.queries $(if $(SHORT),--short)
+
+bench-pages: $(VENV)/.ui  ## measure each page of `audit-svc ui` on a ledger of CALLS tool calls, which it makes first; SHORT=1 for 100,000
+	$(BIN)/python -m bench.pages .state/bench-data/$(if $(SHORT),100000,$(CALLS)) --tool-calls $(if $(SHORT),100000 --times 20,$(CALLS))
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .state .mypy_cache .pytest_cache .ruff_cache .hypothesis clients/*/build clients/node/node_modules

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import time
 from collections import deque
 from collections.abc import Awaitable, Iterator, Sequence
@@ -108,6 +109,18 @@ async def fill(path: Path, tool_calls: int, days: int = DAYS) -> float:
     finally:
         await store.close()
     return time.perf_counter() - started
+
+
+def have(folder: Path, tool_calls: int, days: int = DAYS) -> None:
+    """Makes a ledger in a folder, unless one is there. One whose making was broken off is made anew."""
+    if (folder / "audit.db").exists():
+        return
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    seconds = asyncio.run(fill(part / "audit.db", tool_calls, days))
+    part.rename(folder)
+    echo(f"{tool_calls:,} tool calls made in {seconds:.0f} s", err=True)
 
 
 async def fill_store(store: Ledger, tool_calls: int, days: int) -> None:

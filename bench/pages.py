@@ -1,6 +1,6 @@
 """How long each page of `audit-svc ui` takes on a large ledger: over HTTP, its pages and its ledger each a process.
 
-The ledger is one of `make bench-data`. Each page is asked for as a browser does that has none of it.
+Each page is asked for as a browser does that has none of it (`make bench-pages`).
 """
 
 import http.client
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
+from bench.data import have
+from bench.door import cpu_seconds
 from bench.figures import Figure, Target, percentile, table
 from bench.queries import Ledger, Sample
 from demo.processes import REPOSITORY, environment
@@ -85,8 +87,8 @@ PAGES = [
 
 
 @contextmanager
-def showing(ledger: str) -> Iterator[http.client.HTTPConnection]:
-    """A connection to the pages of the ledger at an address."""
+def showing(ledger: str) -> Iterator[tuple[http.client.HTTPConnection, int]]:
+    """A connection to the pages of the ledger at an address, and their process."""
     with ExitStack() as stack:
         login = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "login"
         login.touch(0o600)
@@ -108,7 +110,7 @@ def showing(ledger: str) -> Iterator[http.client.HTTPConnection]:
             raise RuntimeError("the pages did not start: is the extra ui installed?")
         connection = http.client.HTTPConnection(line.strip().removeprefix("http://").rstrip("/"), timeout=30)
         stack.callback(connection.close)
-        yield connection
+        yield connection, process.pid
 
 
 def ask(connection: http.client.HTTPConnection, address: str) -> tuple[int, float]:
@@ -121,32 +123,43 @@ def ask(connection: http.client.HTTPConnection, address: str) -> tuple[int, floa
 
 
 def measure(ledger: Ledger, times: int, only: str) -> Iterator[Figure]:
-    """The p50 and the p99 of each page. only: a part of the names of those that are wanted."""
-    with showing(ledger.service.address) as connection:
+    """The p50 and the p99 of each page, and the mean of the CPU time that the ledger and the pages take for it, which
+    other programs on the machine move less. only: a part of the names of those that are wanted.
+    """
+    with showing(ledger.service.address) as (connection, pages):
+
+        def cpu() -> float:
+            return cpu_seconds(pages) + cpu_seconds(ledger.service.pid)
+
         for page in PAGES:
             if only not in page.name:
                 continue
-            took, statuses = [], set()
+            took, statuses, before = [], set(), 0.0
             for number in range(-WARM_UP, times):
+                before = before if number > 0 else cpu()
                 status, milliseconds = ask(connection, page.address(ledger.samples[number % len(ledger.samples)]))
                 statuses.add(status)
                 if number >= 0:
                     took.append(milliseconds)
                 if took and sum(took) > PATIENCE_SECONDS * 1000:
                     break
+            spent = (cpu() - before) * 1000 / len(took)
             failed = "".join(f", answered {status}" for status in sorted(statuses - {200, 409}))
             name = f"{page.name}{failed}" + ("" if len(took) == times else f", {len(took)} answers")
             yield Figure(f"{name}, p50", "ms", percentile(took, 50))
             yield Figure(f"{name}, p99", "ms", percentile(took, 99), target=Target(max_ours=MAX_MS))
-            echo(f"{name}: {percentile(took, 50):.0f} ms, {percentile(took, 99):.0f} ms", err=True)
+            yield Figure(f"{name}, CPU", "ms", spent)
+            echo(f"{name}: {percentile(took, 50):.0f} ms, {percentile(took, 99):.0f} ms, CPU {spent:.0f} ms", err=True)
 
 
 def main(
-    folder: Annotated[Path, Argument(help="The folder of a ledger of bench.data.")],
+    folder: Annotated[Path, Argument(help="The folder of a ledger of bench.data, which is made where there is none.")],
+    tool_calls: Annotated[int, Option(min=1, help="How many calls a ledger has that is made.")] = 10_000_000,
     times: Annotated[int, Option(min=1, help="How often each page is asked for.")] = 100,
     only: Annotated[str, Option(help="Only pages with this in their name.")] = "",
 ) -> None:
-    """Measure the pages on a ledger that is there."""
+    """Measure the pages on a large ledger."""
+    have(folder, tool_calls)
     ledger = Ledger(folder)
     try:
         echo(table(list(measure(ledger, times, only))))

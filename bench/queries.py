@@ -26,7 +26,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.query import fingerprint_of
 from bench import reading
-from bench.data import DAYS, RARE_TEXT, RARE_TOOL, fill
+from bench.data import DAYS, RARE_TEXT, RARE_TOOL, have
 from bench.figures import Figure, Target, percentile, table
 from bench.services import start_ledger, wait_until_indexed
 from demo.processes import REPOSITORY
@@ -360,9 +360,7 @@ def main(
     )
     folders = {small: (large // 10, DAYS // 10), whole: (large, DAYS), quiet: (large // 10, DAYS)}
     for folder, (calls, days) in folders.items():
-        if not (folder / "audit.db").exists():
-            seconds = asyncio.run(fill(folder / "audit.db", calls, days))
-            echo(f"{calls:,} tool calls made in {seconds:.0f} s", err=True)
+        have(folder, calls, days)
     # The sealing process of a service that was killed may still be in its last round.
     with tempfile.TemporaryDirectory(dir=data, prefix="ingest-", ignore_cleanup_errors=True) as copy:
         for path in whole.glob("audit.db*"):
