@@ -25,6 +25,7 @@ from tests.audit_svc.stubs import LedgerStub
 TOKEN = "sesame-of-the-tests"
 HOSTILE = "<script>document.title='owned'</script>"
 MINUTE_MS = 60_000
+WINDOWS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

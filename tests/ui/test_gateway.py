@@ -19,7 +19,7 @@ from onrecord.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from demo.processes import REPOSITORY, environment, start_service
 from service_kit.access.roles import Role, make_token
 from tests.audit_svc.stubs import LedgerStub
-from tests.ui.conftest import TOKEN, Browser, Pages, findings, showing
+from tests.ui.conftest import TOKEN, WINDOWS, Browser, Pages, findings, showing
 from tests.ui.test_pages import words
 
 pytestmark = pytest.mark.ui
@@ -194,24 +194,25 @@ def test_an_administrator_stops_agents_and_lifts_it(house):
 
 def test_in_a_browser_a_person_allows_a_call_and_stops_agents(house, chromium, axe):
     """By the forms themselves, whose requests say where they come from."""
+    answers = {"Allow": ("allowed", common_pb2.OUTCOME_SUCCEEDED), "Deny": ("denied", common_pb2.OUTCOME_DENIED)}
     with house.shown_to("bob") as pages:
-        turn = house.run()
-        waiting(pages)
-        for width, scheme in ((390, "dark"), (1280, "light")):
+        for (width, scheme), button in zip(WINDOWS, ("Allow", "Deny", "Deny", "Allow"), strict=True):
+            turn = house.run()
+            waiting(pages)
             window = Browser(chromium, pages, width, scheme)
             page = window.open("/approvals")
             assert findings(page, axe) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            page.get_by_label("Reason").fill("it only writes")
-            if width > 1000:
-                page.get_by_role("button", name="Allow").click()
-                page.get_by_text("Your answer was taken: allowed").wait_for()
-                assert (window.said, window.elsewhere) == ([], [])
+            page.get_by_label("Reason").fill(reason := f"seen at {width}, {scheme}")
+            page.get_by_role("button", name=button).click()
+            told, outcome = answers[button]
+            page.get_by_text(f"Your answer was taken: {told}").wait_for()
+            assert (window.said, window.elsewhere) == ([], [])
             window.context.close()
-        turn.join(60)
-        assert house.rows(lambda row: row.decision.reason == "it only writes").outcome == common_pb2.OUTCOME_SUCCEEDED
+            turn.join(60)
+            assert house.rows(lambda row, reason=reason: row.decision.reason == reason).outcome == outcome
     with house.shown_to("ops") as pages:
-        for width, scheme in ((390, "dark"), (1280, "light")):
+        for width, scheme in WINDOWS:
             window = Browser(chromium, pages, width, scheme)
             page = window.open("/health")
             assert findings(page, axe) == []
