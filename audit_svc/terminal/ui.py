@@ -50,7 +50,8 @@ def ui(
     if not is_local(listen) and not host:
         raise BadParameter("say by --host under which name browsers come, such as onrecord.example.org")
     settings = load_settings(AuditSettings)
-    configure_logging(settings.log_level, settings.log_style)
+    # Whoever starts pages is told of their address by the line on stdout.
+    configure_logging(settings.log_level if "log_level" in settings.model_fields_set else "warning", settings.log_style)
     token = _token(login_file) if login_file else guard.new_token()
 
     def tell(address: str) -> None:
