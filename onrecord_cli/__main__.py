@@ -100,8 +100,9 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
             os.environ[name] = value
     client.how_to_start = "`onrecord up` starts it"
     failures.own_names["`audit-svc serve`"] = "`onrecord up`"
-    for name in ("backup", "check", "compare", "proof", "verify"):
-        failures.own_names[f"`audit-svc {name}"] = f"`onrecord {name}"
+    for service, commands in (("audit-svc", _LEDGER), ("gateway-svc", _GATEWAY)):
+        for name in program.root.commands.keys() & commands.keys():
+            failures.own_names[f"`{service} {name}"] = f"`onrecord {name}"
 
 
 def _warn_of_ports(running: Running) -> None:

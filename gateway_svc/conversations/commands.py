@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from service_kit.printable import json_text, printable
 from service_kit.settings import check_disk, load_settings
 from service_kit.terminal.command import Exit, echo
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.ids import SessionId, is_whole, whole_id
 from service_kit.terminal.printing import Json
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.encryption import Keys
+    from gateway_svc.conversations.files.places import Places
 
 EXIT_DAMAGED, EXIT_SETTINGS = 1, 2
 
@@ -40,7 +43,7 @@ def check(as_json: Json = False) -> None:
     raise Exit(EXIT_DAMAGED if damaged else 0)
 
 
-def export(session_id: str, as_json: Json = False) -> None:
+def export(session: SessionId, as_json: Json = False) -> None:
     """Print a session with all that was said in it, one JSON object a line in any case.
 
     It is content, so mind who reads it.
@@ -51,7 +54,9 @@ def export(session_id: str, as_json: Json = False) -> None:
 
     root, keys = _files()
     try:
-        path = Places(root).find(session_id)
+        places = Places(root)
+        session_id = session if is_whole(session) else whole_id(session, [*_ids(places)], "SESSION")
+        path = places.find(session_id)
         cipher = keys.cipher(session_id, owner_of(path))
         state, _ = session_file.read(path, cipher, prompt=True)
     except (GatewayError, OSError) as error:
@@ -68,6 +73,11 @@ def export(session_id: str, as_json: Json = False) -> None:
         raise Failed(str(error), EXIT_DAMAGED, error) from None
     finally:
         os.close(fd)
+
+
+def _ids(places: "Places") -> Iterator[str]:
+    """Those of all sessions, the newest first."""
+    return (path.stem for path in places.newest_first())
 
 
 def of_session(session_id: str, told: str) -> str:

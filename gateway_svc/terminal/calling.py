@@ -14,7 +14,7 @@ from recording.channel.token import Metadata
 from service_kit.client import open_channel, why_away
 from service_kit.printable import json_text, printable
 from service_kit.terminal import printing
-from service_kit.terminal.command import Argument, BadParameter, Exit, Option
+from service_kit.terminal.command import BadParameter, Exit, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
@@ -22,7 +22,6 @@ from service_kit.terminal.messages import set_fields
 T = TypeVar("T")
 
 Target = Annotated[str, Option(envvar="GATEWAY_LISTEN", help="The gateway's address, host:port.")]
-SessionId = Annotated[str, Argument(help="The session: its id, the first or last characters of it, or @last.")]
 Json = printing.Json
 DEFAULT_TARGET = "127.0.0.1:50051"
 EXIT_FAILED = 1

@@ -11,7 +11,6 @@ from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
     GRPC_TIMEOUT_SECONDS,
     Json,
-    SessionId,
     Target,
     awaited,
     call_gateway,
@@ -27,6 +26,7 @@ from service_kit.printable import printable
 from service_kit.settings import load_settings
 from service_kit.terminal.command import Option
 from service_kit.terminal.health import Live, Timeout, tell_health
+from service_kit.terminal.ids import SessionId
 from service_kit.terminal.printing import Table, Wide, print_fields
 
 

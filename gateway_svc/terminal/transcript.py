@@ -10,7 +10,6 @@ from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
     GRPC_TIMEOUT_SECONDS,
     Json,
-    SessionId,
     Target,
     awaited,
     call_gateway,
@@ -20,6 +19,7 @@ from gateway_svc.terminal.calling import (
     print_json,
 )
 from service_kit.printable import PlainText, printable
+from service_kit.terminal.ids import SessionId
 from service_kit.terminal.printing import Text
 
 PAGE = 100

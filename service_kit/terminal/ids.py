@@ -6,10 +6,12 @@ characters are its short form, where git takes the first ones.
 
 import re
 from collections.abc import Collection, Sequence
+from typing import Annotated
 
-from service_kit.terminal.command import BadParameter
+from service_kit.terminal.command import Argument, BadParameter
 
 LAST = "@last"
+SessionId = Annotated[str, Argument(help=f"The session: its id, the first or last characters of it, or {LAST}.")]
 LEAST = 4
 """The characters that a part of an id has to have."""
 SHORT = 8
@@ -39,7 +41,7 @@ def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:
     What fits none is returned as it is: the service knows more ids than those at hand.
 
     Raises:
-        BadParameter: there is none yet, or text fits several; hint names the parameter.
+        BadParameter: there is none yet, text fits several, or it is another word with @; hint names the parameter.
     """
     if text == LAST:
         if not newest_first:
@@ -51,4 +53,6 @@ def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:
     if len(found) > 1:
         told = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         raise BadParameter(f"{text!r} fits {len(found)}: {told}", hint)
+    if not found and text.startswith(LAST[0]):
+        raise BadParameter(f"{text!r} fits none: is {LAST} meant?", hint)
     return found[0] if found else text

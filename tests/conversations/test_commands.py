@@ -87,6 +87,15 @@ async def test_an_export_has_all_that_was_said_and_says_what_is_missing(tmp_path
     assert kinds == ["user", "assistant", "damaged", "assistant", "user", "assistant"]
 
 
+async def test_a_session_is_named_by_a_part_of_its_id_or_as_the_newest(tmp_path):
+    first, second = [await made(tmp_path) for _ in range(2)]
+    newest = max(first, second)
+    for typed, meant in (("@last", newest), (first[-12:], first), (second, second)):
+        found = sessions("export", typed)
+        assert (found.exit_code, found.stderr) == (0, "")
+        assert json.loads(found.stdout.splitlines()[0])["session"]["id"] == meant
+
+
 def test_an_unknown_session_is_told_so(tmp_path):
     (tmp_path / "sessions").mkdir()
     found = sessions("export", "nobody")

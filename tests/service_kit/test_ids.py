@@ -54,6 +54,8 @@ def test_what_fits_several_is_refused_with_their_names():
         whole_id("cafe", [SECOND, FIRST], "SESSION")
     with pytest.raises(BadParameter, match="there is none"):
         whole_id("@last", [], "SESSION")
+    with pytest.raises(BadParameter, match="is @last meant"):
+        whole_id("@lst", [SECOND], "SESSION")
 
 
 def test_a_table_has_short_ids_where_its_lines_end_and_whole_ones_elsewhere():
