@@ -1,6 +1,5 @@
 """What is in a log beside the tiles, and the key, which is a file by itself wherever the log is."""
 
-import os
 import secrets
 from pathlib import Path
 
@@ -28,22 +27,25 @@ def make_key(key_file: Path, origin: str) -> Signer:
     public = key_file.with_name(f"{key_file.name}.pub")
     if public.exists() and not key_file.exists():
         raise BadKey(f"{public} is of a key that is missing, {key_file}: put it back, or move the log away")
+    there = BadKey(f"{key_file} is there already: a log keeps its key")
+    if key_file.exists():
+        raise there
     signer = Signer.new(origin or f"onrecord.invalid/{secrets.token_hex(8)}")
     key_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    whole = beside(key_file, "made")
+    write_key(whole, signer)
     try:
-        handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        key_file.hardlink_to(whole)  # which takes no key's place, and never has a part of one
     except FileExistsError:
-        raise BadKey(f"{key_file} is there already: a log keeps its key") from None
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"{signer}\n")
-        file.flush()
-        os.fsync(file.fileno())
+        raise there from None
+    finally:
+        whole.unlink()
     replace_file(public, f"{signer.verifier}\n".encode())
     return signer
 
 
 def beside(key_file: Path, ending: str) -> Path:
-    """Another key beside the signing key: `old` is the one before, while both sign; `next` is not in use yet."""
+    """Another key beside the signing key: `old` is the one before, while both sign; `next` and `made` wait for use."""
     return key_file.with_name(f"{key_file.name}.{ending}")
 
 

@@ -19,9 +19,9 @@ from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request,
 class Seal:
     """The seal of a database, as tests handle it."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, folder: Path | None = None) -> None:
         self.database = database
-        self.folder = database.with_name("seal")
+        self.folder = folder or database.with_name("seal")
         self.place = FolderPlace(database, self.folder)
         self.size = 0
 
