@@ -51,7 +51,7 @@ def main(folder: str, key_file: str, origin: str, seconds: str, service: str = "
                     ended = _has_ended(float(seconds))
                     while sealer.step():
                         _tell(leaves=sealer.size, behind=True)
-                    _tell(leaves=sealer.size, behind=False)
+                    _tell(leaves=sealer.size, behind=False, key=str(sealer.signer.verifier))
         except (AuditError, TransparencyError, OSError) as error:
             _tell(trouble=str(error))
             ended = ended or _has_ended(AGAIN_SECONDS)

@@ -80,6 +80,8 @@ class SealProcess(Collector):
                 _authority_of(settings, writes),
             )
         self._leaves = 0
+        self._key = ""
+        """The verifier key of the log, once it is told."""
         self._trouble = ""
         self._caught_up = time.monotonic()
         self._process: asyncio.subprocess.Process | None = None
@@ -215,8 +217,12 @@ class SealProcess(Collector):
             return
         self._say_trouble("")
         self._leaves = said["leaves"]
-        if not said["behind"]:
-            self._caught_up = time.monotonic()
+        if said["behind"]:
+            return
+        self._caught_up = time.monotonic()
+        if said["key"] != self._key:
+            self._key = said["key"]
+            log.info("seal.key", verifier_key=self._key, hint="keep it where who writes to the ledger cannot")
 
     def _say_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:

@@ -16,7 +16,7 @@ from demo.processes import Service, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
 from tests.audit_svc.seal.scripted_authority import Certificates, ScriptedAuthority
 from tests.audit_svc.stubs import LedgerStub
-from tests.support.workers import workers_of
+from tests.support.workers import has_ended, workers_of
 
 pytestmark = pytest.mark.long
 PATIENCE_SECONDS = 60
@@ -55,12 +55,14 @@ def test_what_was_acked_is_sealed_when_the_service_has_ended(tmp_path: Path):
     with serve(database) as service:
         ids = record(service, 50, 1)
         assert service.terminate() == 0
+        log = service.stderr_text()
     verified = command(database, "verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     said = json.loads(verified.stdout)
     assert said["rows"] == 50
     assert not said["unsealed"]
     key = command(database, "seal", "key", "show").stdout.strip()
+    assert log.count(f'"{key}"') == 1
     proof = tmp_path / "row.tlog-proof"
     proof.write_text(command(database, "proof", ids[7]).stdout)
     checked = command(database, "verify", "--proof", str(proof), "--key", key)
@@ -131,13 +133,6 @@ def test_the_sealer_of_a_service_that_was_killed_writes_nothing_more(tmp_path: P
             with suppress(ProcessLookupError):
                 os.kill(sealer, signal.SIGCONT)
     assert leaves(database) == 20
-
-
-def has_ended(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_signal_to_all_processes_of_the_service_leaves_the_sealer_its_last_round(tmp_path: Path):
