@@ -1,8 +1,9 @@
-"""Random changes by hand, alone and in pairs: each is told, and an untouched ledger is not.
+"""Random changes by hand, alone and in pairs, also signed again: each is told, and an untouched ledger is not.
 
-SEAL_TAMPERINGS: how many, 100 by default.
+SEAL_TAMPERINGS: how many, 300 by default: each change, each pair of two in either order, and some again.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -17,16 +18,18 @@ import pytest
 from audit_svc.errors import AuditError
 from audit_svc.ledger.erasing import Erasure
 from audit_svc.seal.files import FolderFiles
-from audit_svc.seal.folder import CHECKPOINT, KEY, read_key
+from audit_svc.seal.folder import CHECKPOINT, KEY, VERIFIER, read_key, write_key
 from audit_svc.seal.leaf import KINDS
 from audit_svc.seal.tiles import Tiles
 from audit_svc.sql.write.clock import LedgerClock
 from audit_svc.sqlite.care.erase import Erase
 from audit_svc.sqlite.seal import leaves
+from recording.transparency.errors import TransparencyError
+from recording.transparency.note import Signer, split_note
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
 
-TAMPERINGS = int(os.environ.get("SEAL_TAMPERINGS", "100"))
+TAMPERINGS = int(os.environ.get("SEAL_TAMPERINGS", "300"))
 pytestmark = pytest.mark.long
 ROW = "erased"
 
@@ -107,15 +110,25 @@ def is_read(path: Path, tiles: Tiles) -> bool:
     }
 
 
-def the_log_written_anew(rng: random.Random, seal: Seal, then: Path) -> None:
-    """With the right key, of a ledger without one row: only an old checkpoint tells it."""
-    key = (seal.folder / KEY).read_text()
-    write(seal.database, f"DELETE FROM tool_call_log WHERE position = {rng.randint(1, 20)}")
+def the_tiles_of_then(rng: random.Random, seal: Seal, then: Path) -> None:
+    shutil.rmtree(seal.folder / "tile")
+    shutil.copytree(then / "seal" / "tile", seal.folder / "tile")
+
+
+def the_key_of_another(rng: random.Random, seal: Seal, then: Path) -> None:
+    """With which its sealer would go on; what it has signed is told by who has the log's key."""
+    other = Signer.new(read_key(seal.folder / KEY).name)
+    write_key(seal.folder / KEY, other)
+    (seal.folder / VERIFIER).write_text(f"{other.verifier}\n")
+    (seal.folder / CHECKPOINT).write_text(other.sign(split_note((seal.folder / CHECKPOINT).read_text())[0]))
+
+
+def signed_again(seal: Seal, key: str) -> None:
+    """The log written anew with the right key, of the ledger as it is now: only an old checkpoint tells it."""
     shutil.rmtree(seal.folder)
     seal.folder.mkdir()
     (seal.folder / KEY).write_text(key)
-    signer = read_key(seal.folder / KEY)
-    (seal.folder / "key.pub").write_text(f"{signer.verifier}\n")
+    (seal.folder / VERIFIER).write_text(f"{read_key(seal.folder / KEY).verifier}\n")
     seal.run()
 
 
@@ -151,10 +164,12 @@ def a_hold_removed(rng: random.Random, seal: Seal, then: Path) -> None:
 
 
 CHANGES: tuple[Change, ...] = (
-    *(a_field, a_field, a_row, a_swap, the_database_of_then, the_checkpoint_of_then, the_seal_of_then),
-    *(a_byte_of_the_log, a_run_of_the_index, the_log_written_anew),
+    *(a_field, a_row, a_swap, the_database_of_then, the_checkpoint_of_then, the_seal_of_then, the_tiles_of_then),
+    *(a_byte_of_the_log, a_run_of_the_index, the_key_of_another),
     *(texts_without_an_entry, an_entry_without_erasure, an_erased_text_that_comes_back, a_hold_removed),
 )
+PAIRS = random.Random(0).sample(pairs := list(itertools.permutations(CHANGES, 2)), len(pairs))
+CHOSEN: list[tuple[Change, ...]] = [*((change,) for change in CHANGES), *PAIRS]
 
 
 @pytest.fixture
@@ -196,17 +211,23 @@ def test_each_change_is_told_and_nothing_else(sealed: tuple[Seal, Path], tmp_pat
         if path.is_file():
             shutil.copy(path, whole / path.name)
     assert not seal.verify(kept, key=key).problems
+    signing = (seal.folder / KEY).read_text()
+    told = 0
     for number in range(TAMPERINGS):
         rng = random.Random(number)
-        chosen = rng.sample(CHANGES, rng.choice([1, 1, 2]))
+        chosen, again = CHOSEN[number % len(CHOSEN)], rng.random() < 1 / 3
+        names = [change.__name__ for change in chosen] + ["signed again"] * again
         try:
             for change in chosen:
                 change(rng, seal, then)
-        except (AuditError, apsw.Error, FileNotFoundError):
-            chosen = []  # the second could not be made after the first
-        names = [change.__name__ for change in chosen]
-        with suppress(AuditError):  # it says that nothing can be said
-            assert not chosen or seal.verify(kept, key=key).problems, (number, names)
+            if again:
+                signed_again(seal, signing)
+        except (AuditError, TransparencyError, apsw.Error, OSError):
+            pass  # the second could not be made after the first, or nothing could be sealed
+        else:
+            with suppress(AuditError):  # it says that nothing can be said
+                assert seal.verify(kept, key=key).problems, (number, names)
+            told += 1
         shutil.rmtree(seal.folder)
         shutil.copytree(whole / "seal", seal.folder)
         for path in seal.database.parent.glob("audit.db*"):
@@ -215,3 +236,4 @@ def test_each_change_is_told_and_nothing_else(sealed: tuple[Seal, Path], tmp_pat
         for path in whole.glob("audit.db*"):
             shutil.copy(path, seal.database.with_name(path.name))
     assert not seal.verify(kept, key=key).problems
+    assert told > TAMPERINGS * 3 // 4
