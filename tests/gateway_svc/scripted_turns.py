@@ -10,6 +10,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.messages import AssistantMessage, Message
 from gateway_svc.servicer import status_of
+from gateway_svc.turns.named import Claims
 from gateway_svc.turns.queue import Capacity, Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.turn import Turn
@@ -41,7 +42,9 @@ class Runner:
 class House:
     """Turns over a real state directory."""
 
-    def __init__(self, state_dir, *runners: Runner, capacity: Capacity | None = None) -> None:
+    def __init__(
+        self, state_dir, *runners: Runner, capacity: Capacity | None = None, shared: Claims | None = None
+    ) -> None:
         self.rows: list[audit_pb2.SessionRow] = []
         self.sessions = open_sessions(state_dir)
         by_name = {runner.name: runner for runner in runners}
@@ -53,6 +56,7 @@ class House:
             status_of,
             Requests(state_dir),
             capacity=capacity,
+            shared=shared,
         )
 
     async def run(self, **request) -> list[pb.TurnEvent]:

@@ -9,9 +9,11 @@ from contextlib import aclosing, suppress
 import pytest
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.errors import AlreadyExists, EngineRejected, EventsGone, InvalidRequest, NotFound
+from gateway_svc.errors import AlreadyExists, Busy, EngineRejected, EventsGone, InvalidRequest, NotFound
 from gateway_svc.turns import events as turn_events
 from gateway_svc.turns import kept
+from gateway_svc.turns.named import Unshared
+from gateway_svc.turns.requests import Request
 from gateway_svc.turns.turn import Turn
 from tests.gateway_svc.scripted_turns import House, Runner, until
 from tests.gateway_svc.test_turn_ends import details_of
@@ -227,6 +229,50 @@ async def test_after_a_restart_a_retry_is_told_how_its_turn_ended_or_that_it_was
         with path.open("ab") as file:
             file.write(b'{"caller": "", "request_id": "torn')
     await leave(begun)
+
+
+async def test_after_a_restart_its_caller_alone_hears_of_a_turn_and_what_it_has_not_heard_alone(tmp_path):
+    house = House(tmp_path, Runner())
+    request = pb.RunTurnRequest(input="hi", request_id="r-1")
+    async with aclosing(house.turns.run(request, "ada", "ada")) as stream:
+        events = [event async for event in stream]
+    turn_id = events[0].turn_accepted.turn_id
+    kill(house)
+    house = House(tmp_path, Runner())
+    first, last = await attach(house, turn_id, viewer="ada")
+    assert (first.turn_accepted, last) == (events[0].turn_accepted, events[-1])
+    assert await attach(house, turn_id, after=1, viewer="ada") == [last]
+    assert await attach(house, turn_id, after=last.sequence, viewer="ada") == []
+    cancel = pb.CancelTurnRequest(turn_id=turn_id)
+    assert house.turns.cancel(cancel, "ada") == turn_id
+    with pytest.raises(NotFound):
+        await attach(house, turn_id, viewer="bob")
+    with pytest.raises(NotFound):
+        house.turns.cancel(cancel, "bob")
+
+
+class TakenOver(Unshared):
+    """Claims of which another gateway takes the first over before its turn begins."""
+
+    def __init__(self) -> None:
+        self.released: list[str] = []
+
+    async def begun(self, request: Request) -> None:
+        if not self.released:
+            raise Busy("another gateway has taken this request over")
+
+    async def release(self, caller: str, request_id: str) -> None:
+        self.released.append(request_id)
+
+
+async def test_a_request_that_another_gateway_has_taken_over_runs_nothing_and_may_come_again(tmp_path):
+    runner, claims = Runner(), TakenOver()
+    house = House(tmp_path, runner, shared=claims)
+    events = await house.run(input="hi", request_id="r-1")
+    assert details_of(events[-1].turn_finished.error)["ErrorInfo"].reason == "BUSY"
+    assert (len(runner.seen), claims.released) == (0, ["r-1"])
+    events = await house.run(input="hi", request_id="r-1")
+    assert (events[-1].turn_finished.stop_reason, len(runner.seen)) == (pb.STOP_REASON_COMPLETED, 1)
 
 
 async def test_a_request_that_cannot_be_written_runs_nothing_and_may_come_again(tmp_path, monkeypatch):
