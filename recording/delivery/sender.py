@@ -6,7 +6,6 @@ and are resent from the last ack on: the ledger counts those that it has as dupl
 """
 
 import asyncio
-import random
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,16 +23,12 @@ from recording.delivery.connection import (
     Target,
     describe,
     encode_request,
-    is_planned_end,
-    is_unavailable,
     ledger_row_version,
     range_of,
-    refusal_hint,
     refuses_batch,
-    retry_after_seconds,
-    was_cut,
 )
 from recording.delivery.dead_letters import DeadLetters
+from recording.delivery.failures import Failures, backoff_seconds
 from recording.delivery.verdicts import Verdict, isolate
 from recording.following.followed import FollowedSpool
 from recording.log import get_logger
@@ -50,12 +45,7 @@ MAX_BYTES = 2**20
 MAX_IN_FLIGHT = 4
 ACK_SECONDS = 30.0
 
-_FIRST_BACKOFF_SECONDS = 0.1
-_MAX_BACKOFF_SECONDS = 30.0
 _DRAINING_BACKOFF_SECONDS = 0.2
-_ANNOUNCED_SECONDS = 60.0
-"""How long the service may be away after it said that it ends, before that is a warning."""
-
 
 SenderState = Literal["idle", "sending", "failing"]
 
@@ -110,10 +100,7 @@ class Sender:
         self._draining = asyncio.Event()
         self._held_back: dict[str, _HeldBack] = {}
         """By the spool's id."""
-        self._refusal = ""
-        self._failures = 0
-        self._last_failure = ("", "")
-        self._announced_at = float("-inf")
+        self._failures = Failures(target.address)
         self._task: asyncio.Task[None] | None = None
         self.on_connected: Callable[[], object] = lambda: None
         """Called when the first batch of a connection is answered."""
@@ -162,7 +149,7 @@ class Sender:
     @property
     def state(self) -> SenderState:
         """The current state. It is `failing` from a failure to the next ack, and while rows wait for a newer ledger."""
-        return "failing" if self._failures or self._held_back else "sending" if self._in_flight else "idle"
+        return "failing" if self._failures.count or self._held_back else "sending" if self._in_flight else "idle"
 
     def refusal(self) -> str:
         """Why the ledger takes no rows, and what an operator has to do; empty if there is nothing to do."""
@@ -171,7 +158,7 @@ class Sender:
                 f"rows of row_version {held.row_version} wait, and the ledger knows {held.ledger_knows}: "
                 "upgrade the ledger first"
             )
-        return f"the ledger takes no rows: {self._refusal}" if self._refusal else ""
+        return f"the ledger takes no rows: {self._failures.refusal}" if self._failures.refusal else ""
 
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds until every row is acked; returns whether all are."""
@@ -333,9 +320,7 @@ class Sender:
         self._counters.acked += len(sent.batch.payloads)
         self._counters.stored += verdict.stored
         self._counters.duplicates += verdict.duplicates
-        if self._failures:
-            log.info("audit.sending_again", failures=self._failures)
-            self._failures, self._last_failure, self._refusal = 0, ("", ""), ""
+        self._failures.end()
 
     def _hold_back(self, failure: Exception) -> bool:
         """Lets a spool wait whose oldest batch is of a newer version than the ledger knows; False if it is not that."""
@@ -345,7 +330,7 @@ class Sender:
         sent = self._in_flight[0]
         held = self._held_back.setdefault(sent.spool.id, _HeldBack(sent.batch.row_version, known))
         held.row_version, held.ledger_knows = sent.batch.row_version, known
-        held.until = self._loop.time() + _backoff_seconds(held.times)
+        held.until = self._loop.time() + backoff_seconds(held.times)
         held.times += 1
         getattr(log, "error" if held.times == 1 else "debug")(
             "audit.ledger_too_old",
@@ -359,41 +344,13 @@ class Sender:
         return True
 
     async def _back_off(self, failure: Exception | None) -> None:
-        reason = "the service ended the stream" if failure is None else describe(failure)
-        hint = None if failure is None else refusal_hint(failure)
-        told = (self._severity(failure, hint), reason)
-        getattr(log, "debug" if told == self._last_failure else told[0])(
-            "audit.sending_failed",
-            target=self._target.address,
-            reason=reason,
-            hint=hint,
-            kept_bytes=sum(spool.spooled_bytes for spool in self.spools),
-        )
-        self._last_failure, self._refusal = told, hint or ""
-        seconds = retry_after_seconds(failure) + _backoff_seconds(self._failures)
-        self._failures += 1
+        seconds = self._failures.note(failure, sum(spool.spooled_bytes for spool in self.spools))
         if self._draining.is_set():
             await asyncio.sleep(min(seconds, _DRAINING_BACKOFF_SECONDS))
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._draining.wait()
-
-    def _severity(self, failure: Exception | None, hint: str | None) -> Literal["info", "warning", "error"]:
-        """An end that the service announced, and its absence for a while after that, are no cause for alarm.
-
-        Nor is one cut of a working connection: if the service is gone, the next attempt tells.
-        """
-        now = self._loop.time()
-        if failure is None or is_planned_end(failure):
-            self._announced_at = now
-        elif hint:
-            return "error"
-        elif was_cut(failure) and not self._failures:
-            return "info"
-        elif not is_unavailable(failure) or now - self._announced_at > _ANNOUNCED_SECONDS:
-            return "warning"
-        return "info"
 
     def _choose(self) -> Spool | FollowedSpool | None:
         """The next spool to send from; None if there is nothing to send."""
@@ -437,8 +394,3 @@ class Sender:
         else:
             with suppress(RuntimeError):  # the loop has ended: nobody is waiting
                 self._loop.call_soon_threadsafe(self._wake.set)
-
-
-def _backoff_seconds(failures: int) -> float:
-    ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 30))
-    return random.uniform(0, ceiling)  # noqa: S311 - only spreads retries
