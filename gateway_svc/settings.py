@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from gateway_svc.turns.budgets import LabelBudget
+from gateway_svc.workers.cores import cores
 from recording.show import Arguments
 from service_kit.access.guard import GuardSettings
 from service_kit.access.roles import CallerName
@@ -201,8 +202,6 @@ class GatewaySettings(ListenSettings, ProducerSettings):
     @property
     def number_of_workers(self) -> int:
         """How many processes serve."""
-        from gateway_svc.workers.supervisor import cores
-
         return 1 if self.listen.startswith("unix:") else self.workers or cores()
 
     @property

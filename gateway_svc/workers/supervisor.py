@@ -149,16 +149,6 @@ def supervise(settings: GatewaySettings, workers: int) -> int:
         return supervisor.run()
 
 
-def cores() -> int:
-    """The cores that this process may use: those that it may run on, and what its control group allows."""
-    allowed = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return allowed
-    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
-
-
 @contextmanager
 def _kept_port(listen: str, drain_seconds: float) -> Iterator[str]:
     """Keeps the port for the workers, who share it, and yields the address with its real number.
