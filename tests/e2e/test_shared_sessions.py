@@ -17,7 +17,7 @@ from demo.postgres import PostgresServer
 from demo.processes import Service, ServiceEnded
 from demo.script import Call, Script, Step
 from service_kit.access.roles import Role, make_token
-from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, run_turn, text_of
+from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, kinds, run_turn, text_of
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
 pytestmark = pytest.mark.postgres
@@ -134,13 +134,15 @@ async def test_who_calls_another_gateway_has_no_more_rights_there(make_pair, pos
     callers.chmod(0o600)
     pair = await make_pair(WORK)
     env = {"GATEWAY_TOKENS_FILE": str(callers), "GATEWAY_TOOLS": "bash=ask"}
-    ends = [await pair.channel(start(pair, postgres_database, name, **env).address) for name in ("one", "two")]
+    services = [start(pair, postgres_database, name, **env) for name in ("one", "two")]
+    ends = [await pair.channel(service.address) for service in services]
     (gateway, _), (other, approvals) = [
         (gateway_pb2_grpc.GatewayServiceStub(end), approvals_pb2_grpc.ApprovalServiceStub(end)) for end in ends
     ]
     by = {name: [("authorization", f"Bearer {token}")] for name, (token, _) in tokens.items()}
-    call = gateway.RunTurn(pb.RunTurnRequest(input="go"), metadata=by["ada"])
-    session_id = (await anext(aiter(call))).turn_accepted.session_id
+    call = gateway.RunTurn(pb.RunTurnRequest(input="go", request_id="once"), metadata=by["ada"])
+    accepted = (await anext(aiter(call))).turn_accepted
+    session_id = accepted.session_id
     wanted = approvals_pb2.ListPendingToolCallsRequest(page_size=1)
     async with asyncio.timeout(SECONDS_TO_ARRIVE):
         while not (page := await approvals.ListPendingToolCalls(wanted, metadata=by["ada"])).tool_calls:
@@ -162,6 +164,17 @@ async def test_who_calls_another_gateway_has_no_more_rights_there(make_pair, pos
     await approvals.AnswerToolCall(answer, metadata=by["eve"])
     events = [event async for event in call]
     assert text_of(events) == "Done."
+
+    services[0].kill()  # what became of its turn is known from the database, to its caller alone
+    attach = pb.AttachTurnRequest(turn_id=accepted.turn_id)
+    cancel = pb.CancelTurnRequest(turn_id=accepted.turn_id)
+    told = [event async for event in other.AttachTurn(attach, metadata=by["ada"])]
+    assert (told[0].turn_accepted, kinds(told)) == (accepted, ["turn_accepted", "turn_finished"])
+    assert (await other.CancelTurn(cancel, metadata=by["ada"])).turn_id == accepted.turn_id
+    for attempt in (other.AttachTurn(attach, metadata=by["bob"]).read(), other.CancelTurn(cancel, metadata=by["bob"])):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await attempt
+        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 async def test_pages_of_sessions_go_on_at_another_gateway(make_pair, postgres_database):
