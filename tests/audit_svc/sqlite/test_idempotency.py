@@ -8,8 +8,8 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from audit_svc.ledger.usage import Usage
 from audit_svc.sqlite.write.inserts import Inserts
 from tests.audit_svc import asking
+from tests.audit_svc.empty import empty_in_memory
 from tests.audit_svc.samples import audit_row, batch, row_of
-from tests.audit_svc.sqlite.test_producers import fresh
 
 rows = st.builds(
     audit_row,
@@ -22,7 +22,7 @@ rows = st.builds(
 @settings(deadline=None)
 @given(st.lists(st.lists(rows, max_size=8), max_size=8))
 def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches):
-    connection = fresh()
+    connection = empty_in_memory()
     inserts = Inserts(connection)
     kept: dict[str, audit_pb2.AuditRow] = {}
     for sent in batches:

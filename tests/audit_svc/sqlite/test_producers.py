@@ -11,15 +11,9 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.numbers import stream_id, stream_of
 from audit_svc.ledger.usage import Usage
 from audit_svc.sql.write.producers import cover
-from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.write.inserts import Inserts
+from tests.audit_svc.empty import empty_in_memory
 from tests.audit_svc.samples import audit_row, batch, record_request
-
-
-def fresh() -> apsw.Connection:
-    connection = apsw.Connection(":memory:")
-    migrate.up(connection, migrate.load_migrations())
-    return connection
 
 
 def gaps(connection: apsw.Connection, producer: str = "p") -> list[tuple[object, ...]]:
@@ -38,7 +32,7 @@ ranges = st.tuples(st.integers(1, 40), st.integers(0, 8)).map(lambda pair: (pair
 @pytest.mark.long
 @given(st.lists(ranges, min_size=1, max_size=12))
 def test_what_is_missing_is_exactly_what_no_batch_has_covered(batches):
-    connection = fresh()
+    connection = empty_in_memory()
     seen: set[int] = set()
     for first, last in batches:
         cover(connection, P, first, last, 1)
@@ -49,7 +43,7 @@ def test_what_is_missing_is_exactly_what_no_batch_has_covered(batches):
 
 
 def test_producers_are_told_apart_and_their_times_are_kept():
-    connection = fresh()
+    connection = empty_in_memory()
     cover(connection, P, 1, 5, 100)
     cover(connection, ("q", ""), 3, 4, 200)
     cover(connection, P, 6, 6, 300)
@@ -69,13 +63,13 @@ def test_producers_are_told_apart_and_their_times_are_kept():
     ids=["range", "one number"],
 )
 def test_a_batch_covers_its_range_even_when_its_rows_are_rejected(fields, expected):
-    connection = fresh()
+    connection = empty_in_memory()
     Inserts(connection).write([(batch(audit_row(id=""), **fields), Usage())], 1)
     assert (highest(connection), gaps(connection)) == (4, expected)
 
 
 def test_clients_that_keep_no_sequence_leave_no_trace():
-    connection = fresh()
+    connection = empty_in_memory()
     Inserts(connection).write([(batch(audit_row()), Usage())], 1)
     assert list(connection.execute("SELECT * FROM producers")) == []
 

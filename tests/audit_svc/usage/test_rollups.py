@@ -24,6 +24,7 @@ from audit_svc.sqlite.usage import recount
 from audit_svc.sqlite.write.inserts import Inserts
 from audit_svc.sqlite.write.writer import Writer
 from demo.processes import run_command
+from tests.audit_svc.empty import empty_in_memory, write_empty
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, request
 
 HOURS = st.sampled_from([NOW_MS, NOW_MS - HOUR_MS, NOW_MS - 30 * HOUR_MS])
@@ -108,9 +109,9 @@ def same(connection: apsw.Connection) -> bool:
 @given(st.lists(st.lists(requests, max_size=3), max_size=4))
 def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restarts_came(tmp_path_factory, runs):
     database = tmp_path_factory.mktemp("rollups") / "audit.db"
+    write_empty(database)
     for batches in runs:
         connection = open_for_writing(database)
-        migrate.up(connection, migrate.load_migrations())
         writer = Writer(connection, 50_000)
         answers = [writer.record(read_batch(batch, NOW_MS)) for batch in batches]
         for answer in answers:
@@ -126,8 +127,7 @@ def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restar
 @settings(max_examples=40, deadline=None)
 @given(commits=st.lists(st.tuples(requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))))
 def test_rollups_equal_the_rows_when_commits_are_taken_back(commits):
-    connection = apsw.Connection(":memory:")
-    migrate.up(connection, migrate.load_migrations())
+    connection = empty_in_memory()
     inserts = Inserts(connection)
     for sent, end in commits:
         batch = read_batch(sent, NOW_MS)
@@ -174,8 +174,7 @@ def test_a_ledger_of_before_the_rollups_is_filled_when_it_is_opened(connection, 
 @pytest.mark.long
 @pytest.mark.parametrize("alike", [300, 70_000])
 def test_counts_of_two_bytes_and_of_five_are_made_from_the_rows_as_the_writer_makes_them(alike):
-    connection = apsw.Connection(":memory:")
-    migrate.up(connection, migrate.load_migrations())
+    connection = empty_in_memory()
     connection.execute(
         "WITH numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
         "INSERT INTO tool_call_log (id, session_id, engine, model, tool_name, args_summary, duration_ms, result_bytes, "
