@@ -85,7 +85,7 @@ test: $(VENV)/.ready  ## run the tests, less the suites that have targets of the
 	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-postgres test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts; SHORT=1 without those that take longest
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(call marked,long, and not hostile and not recipes and not postgres$(if $(SHORT), and not long(nightly=True)))
+	$(BIN)/python -m pytest -n 4 --dist worksteal -q $(call marked,long, and not hostile and not recipes and not postgres$(if $(SHORT), and not long(nightly=True)))
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ui tests/ui

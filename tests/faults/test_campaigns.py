@@ -37,7 +37,7 @@ SCHEMA = """
 """
 
 
-@pytest.mark.long
+@pytest.mark.long(nightly=True)
 @pytest.mark.parametrize("campaign", PLAYED, ids=[campaign.name for campaign in PLAYED])
 def test_a_round_loses_and_doubles_nothing(campaign: Campaign) -> None:
     if campaign.mounts and not can_mount():

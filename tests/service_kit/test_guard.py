@@ -42,7 +42,7 @@ def test_only_addresses_of_this_machine_are_local(listen, local):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("module", SERVICES)
+@pytest.mark.parametrize("module", ["audit_svc", pytest.param("gateway_svc", marks=pytest.mark.long(nightly=True))])
 def test_an_open_deployment_is_refused(tmp_path, module):
     ca, prefix = Authority(tmp_path), SERVICES[module][0]
     pair = ca.server()
