@@ -1,6 +1,8 @@
 """What Claude's program writes is bounded by what it becomes: the turn ends, and its cost row says by which bound."""
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
 from gateway_svc.engines.claude.speech import AGAIN, Speech
 from gateway_svc.errors import AnswerTooLarge
 from gateway_svc.messages import AssistantMessage
+from recording.logger import Row
 from service_kit.bounds import MIB, REASONING_CHARACTERS, Bound
 from tests.engines_claude.stage import Stage
 from tests.engines_claude.test_odd_lines import Program, call, drive, one_line
@@ -62,6 +65,27 @@ async def test_beyond_a_bound_the_turn_ends_and_its_row_names_the_bound(stage: S
     assert ended.value.bound == bound
     assert [row.error for row in stage.ledger.costs][-1] == f"over_{bound}"
     assert len(stage.ledger.calls) < 100
+
+
+async def test_others_have_their_turn_while_many_open_calls_end(stage: Stage):
+    rounds, recorded, record = 0, list[int](), stage.ledger.record
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def at_round(row: Row) -> None:
+        recorded.append(rounds)
+        record(row)
+
+    stage.ledger.record = at_round  # type: ignore[method-assign]
+    going_on = asyncio.create_task(others())
+    await drive(stage, Program([assistant(call("Read", number, a=number)) for number in range(300)] + END))
+    going_on.cancel()
+    assert len(stage.ledger.calls) == 300
+    assert max(Counter(recorded).values()) <= calls.TURNS_OF_OTHERS + 1
 
 
 async def test_of_reasoning_the_beginning_and_the_end_are_kept(stage: Stage):
