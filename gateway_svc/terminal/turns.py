@@ -1,6 +1,7 @@
 """The commands run and chat: a turn as it runs, and ^C, which cancels it and says what it cost."""
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,6 +34,8 @@ TITLE = "title"
 """The label that a session's title is."""
 STDIN = "-"
 _LEAVE = ("/exit", "/quit")
+_COMMAND = re.compile(r"/[a-z]+")
+_KEYS = "^C cancels a turn, ^D or /exit ends"
 
 
 class TurnOptions(Options):
@@ -114,7 +117,7 @@ def chat(turn: TurnOptions) -> None:
     if asked:
         with suppress(ImportError):
             import readline  # noqa: F401 - input() edits lines with it
-        err.print("^C cancels a turn, ^D ends", style="dim")
+        err.print(_KEYS, style="dim")
     request = turn.request()
     for line in _lines(asked=asked):
         request.input = line
@@ -138,7 +141,9 @@ def _lines(*, asked: bool) -> Iterator[str]:
             continue
         if line in _LEAVE:
             return
-        if line:
+        if asked and _COMMAND.fullmatch(line):  # a request costs something, and this was meant for us
+            err.print(f"there is no {line}: {_KEYS}", style="yellow")
+        elif line:
             yield line
 
 

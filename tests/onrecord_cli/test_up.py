@@ -60,6 +60,8 @@ def test_from_nothing_to_a_record_that_can_be_asked(home):
 
     chat = home.terminal("chat")
     chat.until("> ")
+    chat.type("/help\r")
+    chat.until("there is no /help: ^C cancels a turn, ^D or /exit ends")
     chat.type("hello\r")
     chat.until("tokens in")
     chat.until("> ", chat.text.index("tokens in"))
