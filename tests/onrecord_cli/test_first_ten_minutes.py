@@ -107,6 +107,14 @@ def programs(folder: Path) -> Path:
     return bin_folder
 
 
+def services(bin_folder: Path) -> None:
+    """Puts the commands of the services beside those of programs()."""
+    for name in ("gateway-svc", "audit-svc", "intake-svc"):
+        module = name.replace("-", "_")
+        (bin_folder / name).write_text((bin_folder / "onrecord").read_text().replace("onrecord_cli", module))
+        (bin_folder / name).chmod(0o755)
+
+
 def write_anew() -> None:
     """Puts what is shown now into the page."""
     text = PAGE.read_text()

@@ -1,7 +1,7 @@
 """A newcomer's first hour at a terminal of 80 columns: README's lines, every table, and the mistakes that one makes.
 
-docs/first-ten-minutes.md is played by test_first_ten_minutes.py. README's lines for services of one's own are not
-played: they listen at fixed ports.
+docs/first-ten-minutes.md is played by test_first_ten_minutes.py, README's lines for services of one's own by
+test_readme.py.
 """
 
 import re
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.onrecord_cli.test_first_ten_minutes import COLUMNS, programs
+from onrecord_cli.folder import find
+from tests.onrecord_cli.test_first_ten_minutes import COLUMNS, programs, services
 from tests.support.person import ROOT, Home, Terminal, serve_model, wait_until_none
 
 pytestmark = pytest.mark.long
@@ -94,7 +95,25 @@ TABLES = [
     "stops",
     "check",
     "show @last",
+    "sessions --tool bash",
 ]
+OF_SERVICES = [
+    "gateway-svc tools",
+    "gateway-svc sessions",
+    "gateway-svc rules check ~/rules.toml",
+    "gateway-svc rules try ~/rules.toml --since 1h",
+    "audit-svc migrate status",
+]
+RULES = """
+[[rules]]
+name = "no-force-push-to-a-branch-that-others-build-on"
+tools = ["bash"]
+condition = 'args.command.contains("git push") && (args.command.contains("--force") || args.command.contains("-f "))'
+verdict = "deny"
+reason = "Others build on what you would overwrite."
+"""
+CUT = re.compile(r"(\b[0-9a-f]{8}[0-9a-f-]*|\$[\d.,]*|\b20\d\d-[\d-]*)…")
+"""An id, money or a day that is not whole."""
 
 
 def lines_of_readme() -> list[str]:
@@ -111,10 +130,7 @@ class Newcomer:
         self.home = home
         self.wrong: list[str] = []
         bin_folder = programs(home.folder)
-        (bin_folder / "gateway-svc").write_text(
-            (bin_folder / "onrecord").read_text().replace("onrecord_cli", "gateway_svc")
-        )
-        (bin_folder / "gateway-svc").chmod(0o755)
+        services(bin_folder)
         home.environ["PATH"] = f"{bin_folder}:{home.environ['PATH']}"
 
     def terminal(self, typed: str) -> Terminal:
@@ -147,7 +163,7 @@ class Newcomer:
         if code or not any(lines):
             self.wrong.append(f"{typed}: exit code {code}, {lines}")
         # a list's names of columns are whole, and so is what nobody may cut
-        if cut := [line for line in lines[:1] if "…" in line]:
+        if cut := [line for at, line in enumerate(lines) if ("…" in line and not at) or CUT.search(line)]:
             self.wrong.append(f"{typed}: {cut}")
 
 
@@ -182,6 +198,14 @@ def test_an_hour(newcomer: Newcomer):
     side_by_side(newcomer.make, AFTERWARDS)
     side_by_side(newcomer.read, [line for line in readme if line != tail])
     side_by_side(newcomer.read, [f"onrecord {table}" for table in TABLES])
+    (home.folder / "rules.toml").write_text(RULES)
+    running = find(home.state)
+    assert running
+    asked = (
+        f"export AUDIT_DB={home.state}/audit/audit.db AUDIT_LISTEN={running.ledger} GATEWAY_LISTEN={running.gateway}"
+        f" GATEWAY_AUDIT_TARGET={running.ledger} GATEWAY_OLLAMA_URL=http://127.0.0.1:9 GATEWAY_OLLAMA_MODEL=m; "
+    )
+    side_by_side(newcomer.read, [asked + typed for typed in OF_SERVICES])
     follower.until("bash")
     follower.type("\x03")
     newcomer.end(tail, follower)
