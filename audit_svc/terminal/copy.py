@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from audit_svc.sealing.places import POSTGRES
 from audit_svc.terminal.running import error_is_exit_code_1, progress, say_unseen
-from service_kit.terminal.command import BadParameter, Option, echo
-from service_kit.terminal.printing import Json, print_fields
+from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.printing import Json, Printer, print_fields
 
 if TYPE_CHECKING:
     from audit_svc.copying.ends import End
+
+
+out = Printer()
 
 
 def copy(
@@ -35,9 +38,11 @@ def copy(
     if as_json:
         print_fields({"copied": True, "leaves_verified": leaves})
         return
-    echo(f"copied; counts and sums are alike, and {leaves} leaves of the seal were verified from the rows that came")
+    out.print(
+        f"copied; counts and sums are alike, and {leaves} leaves of the seal were verified from the rows that came"
+    )
     if leaves:
-        echo("the signing key was not copied: put its file where the new service's AUDIT_SEAL_KEY_FILE names it")
+        out.print("the signing key was not copied: put its file where the new service's AUDIT_SEAL_KEY_FILE names it")
 
 
 def _source(place: str, seal: Path | None) -> "AbstractContextManager[End]":

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from gateway_svc.settings import SessionsSettings
 from service_kit.printable import json_text, printable
 from service_kit.settings import check_disk, load_settings
-from service_kit.terminal.command import Exit, echo
+from service_kit.terminal.command import Exit
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import SessionId, is_whole, whole_id
-from service_kit.terminal.printing import Json
+from service_kit.terminal.printing import Json, Printer
 
 if TYPE_CHECKING:
     from gateway_svc.conversations.encryption import Keys
     from gateway_svc.conversations.files.places import Places
 
+out = Printer()
 EXIT_DAMAGED, EXIT_SETTINGS = 1, 2
 
 
@@ -37,9 +38,9 @@ def check(as_json: Json = False) -> None:
             sys.stdout.write(json_text(finding._asdict(), ascii_only=True) + "\n")
         else:
             kind = "damage" if finding.is_damage else "note"
-            echo(printable(f"{kind}: {of_session(finding.session_id, finding.told)}"))
+            out.print(printable(f"{kind}: {of_session(finding.session_id, finding.told)}"))
     if not as_json:
-        echo(f"{damaged or 'no'} damage found")
+        out.print(f"{damaged or 'no'} damage found")
     raise Exit(EXIT_DAMAGED if damaged else 0)
 
 

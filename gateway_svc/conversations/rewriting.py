@@ -13,10 +13,11 @@ from gateway_svc.errors import Busy, GatewayError, NotFound
 from gateway_svc.settings import SessionsSettings
 from service_kit.printable import printable
 from service_kit.settings import check_disk, load_settings
-from service_kit.terminal.command import Exit, echo
+from service_kit.terminal.command import Exit
 from service_kit.terminal.failures import Failed
-from service_kit.terminal.printing import Json, print_fields
+from service_kit.terminal.printing import Json, Printer, print_fields
 
+out = Printer()
 EXIT_LEFT = 1
 """Some sessions are not what they are to be."""
 
@@ -59,12 +60,12 @@ def _rewrite_all(*, encrypts: bool, as_json: bool) -> None:
     for session in left:
         sys.stderr.write(printable(of_session(session.session_id, session.why)) + "\n")
     what = f"encrypted by the key {keys.first}" if encrypts else "in clear"
-    echo(f"{done} {'session is' if done == 1 else 'sessions are'} {what}")
+    out.print(f"{done} {'session is' if done == 1 else 'sessions are'} {what}")
     if left:
-        echo(f"{len(left)} could not be written anew: run it again when that is mended; keep all keys until then")
+        out.print(f"{len(left)} could not be written anew: run it again when that is mended; keep all keys until then")
     if used:
         way = "restart them with the new key on top" if encrypts else "end them"
-        echo(f"gateways that run encrypt by {_named(used)}: {way}, then run it again; keep all keys until then")
+        out.print(f"gateways that run encrypt by {_named(used)}: {way}, then run it again; keep all keys until then")
     if left or used:
         raise Exit(EXIT_LEFT)
 

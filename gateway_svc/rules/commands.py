@@ -10,7 +10,7 @@ import grpc
 from recording.channel.watched import WrongFile, read_file
 from service_kit.client import open_channel
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, Exit, Option, echo
+from service_kit.terminal.command import Argument, Exit, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Json, Printer, Table, counted, print_fields
 from service_kit.times import parse_time
@@ -44,7 +44,7 @@ def check(file: RulesFile, as_json: Json = False) -> None:
         cells = (rule.name, rule.verdict, " ".join(rule.tools), " ".join((rule.condition or "").split()))
         table.add_row(*map(printable, cells))
     out.print(table)
-    echo(f"{counted(len(policy.rules), 'rule')}, digest {policy.digest}")
+    out.print(f"{counted(len(policy.rules), 'rule')}, digest {policy.digest}")
 
 
 def run_cases(file: RulesFile, cases_file: CasesFile, as_json: Json = False) -> None:
@@ -65,10 +65,10 @@ def run_cases(file: RulesFile, cases_file: CasesFile, as_json: Json = False) -> 
         print_fields({"cases": len(cases), "failed": problems, "rules_that_decide_none": unreached})
         raise Exit(EXIT_FAILED if failed else 0)
     for case in failed:
-        echo(printable(f"{case.place}: {case.problem}"))
+        out.print(printable(f"{case.place}: {case.problem}"))
     if unreached:
-        echo(f"No case is decided by: {', '.join(unreached)}")
-    echo(f"{len(cases) - len(failed)} of {len(cases)} cases come out as expected")
+        out.print(f"No case is decided by: {', '.join(unreached)}")
+    out.print(f"{len(cases) - len(failed)} of {len(cases)} cases come out as expected")
     raise Exit(EXIT_FAILED if failed else 0)
 
 
@@ -149,10 +149,10 @@ def _show(trial: "Trial") -> None:
         table.add_row(printable(rule.name), rule.verdict, *(f"{number:,}" for number in cells))
     table.add_row("(no rule)", "default", f"{trial.by_default:,}", "", "")
     out.print(table)
-    echo(counted(trial.calls, "call"))
+    out.print(counted(trial.calls, "call"))
     if undecided := [name for name, found in trial.by_rule.items() if found.undecided]:
         tools = ", ".join(printable(name) for name, _ in trial.tools_undecided.most_common(10))
-        echo(
+        out.print(
             f"Could not be tried on {sum(trial.tools_undecided.values()):,} calls of {tools}, since they need what the "
             f"record does not have, such as arguments: {', '.join(undecided)}"
         )

@@ -171,7 +171,7 @@ def _tell(sentence: str, about: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(about)
     else:
-        echo(sentence)
+        out.print(sentence)
 
 
 def _print_json(about: dict[str, Any]) -> None:

@@ -8,7 +8,10 @@ from audit_svc.seal.verify import Report
 from audit_svc.terminal.running import say
 from recording.transparency.cosignature import Cosignature
 from service_kit.terminal.command import echo
+from service_kit.terminal.printing import Printer
 from service_kit.times import show_time
+
+out = Printer()
 
 
 def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
@@ -35,35 +38,37 @@ def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         say("", fields, as_json=True)
         return
     for problem in report.problems:
-        echo(f"wrong  {problem}")
+        out.print(f"wrong  {problem}")
     if checkpoint:
-        echo(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
-        echo(f"seal   {place}")
+        out.print(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
+        echo(f"seal   {place}")  # whole, to be copied
     if checkpoint and not report.compared:
-        echo(f"rows   not compared: {'the log itself is wrong' if report.problems else 'that is the log alone'}")
+        out.print(f"rows   not compared: {'the log itself is wrong' if report.problems else 'that is the log alone'}")
     elif checkpoint:
         said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
-        echo(f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores")
+        out.print(
+            f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores"
+        )
     for witness in told_witnesses(report.witnesses):
-        echo(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
+        out.print(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
     for stamp in report.stamps[:1] + report.stamps[1:][-1:]:
-        echo(f"time   {stamp.leaves} leaves existed at {_time_of(stamp)}, by {stamp.authority}")
+        out.print(f"time   {stamp.leaves} leaves existed at {_time_of(stamp)}, by {stamp.authority}")
     if len(report.stamps) > 2:
-        echo(f"       and {len(report.stamps) - 2} more time-stamps between: --json has all")
+        out.print(f"       and {len(report.stamps) - 2} more time-stamps between: --json has all")
     if report.unchecked_stamps:
-        echo(
+        out.print(
             f"note   {report.unchecked_stamps} time-stamps were not checked: name the authority's CA by --timestamp-ca"
         )
     for kind, rows in report.unsealed.items():
-        echo(f"note   not sealed yet: {kind} {rows}")
+        out.print(f"note   not sealed yet: {kind} {rows}")
     for change in report.key_changes:
         what = "is the key beside" if change.act == "rotate" else "is the key without"
-        echo(f"note   {change.key} {what} {change.old}, by {change.by}: {change.reason}")
+        out.print(f"note   {change.key} {what} {change.old}, by {change.by}: {change.reason}")
     for restore in report.restores:
-        echo(f"note   restored by {restore.by}: {restore.reason}")
+        out.print(f"note   restored by {restore.by}: {restore.reason}")
     if own_key:
-        echo("note   checked with the key of that place, where whoever can write could have")
-        echo("       put another: --key takes one that you keep elsewhere")
+        out.print("note   checked with the key of that place, where whoever can write could have")
+        out.print("       put another: --key takes one that you keep elsewhere")
 
 
 def _time_of(stamp: Stamp) -> str:
