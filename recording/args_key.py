@@ -52,11 +52,7 @@ class ArgsKey:
         return self._hmac.digest(text.encode("utf-8", "surrogatepass"))
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-
-
-def _canonical(value: Any) -> str:
-    return compact_json.write(sorted(value.items()), _encode) if type(value) is dict else _encode(value)
+_canonical = compact_json.encoder(sort_keys=True)
 
 
 def open_args_key(state_dir: Path, shared: Path | None = None) -> ArgsKey:

@@ -30,7 +30,7 @@ _MAX_NAMED = 12
 _PATH_PART = re.compile(r"[^/]+")
 
 _Show = Callable[[Any], Any]
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = compact_json.encoder()
 
 
 def summarize_args(
@@ -75,7 +75,7 @@ def summarize_args(
             summary[_argument_name(exact.version(), name)] = _shape(value[name])
     if more := len(value) - len(summary):
         summary["$more"] = more
-    return compact_json.write(summary.items(), _encode_value)
+    return _encode(summary)
 
 
 def summarize_unknown_args(tool_name: str, arguments: str) -> str:
@@ -122,10 +122,6 @@ def show_fields(tools: Mapping[str, Mapping[str, Show]], *, complete: bool = Fal
         _named[tool_name] = {name: _HOW_NAMED.get(how, _shape) for name, how in fields.items()}
         if complete:
             _complete.add(tool_name)
-
-
-def _encode_value(value: Any) -> str:
-    return compact_json.write(value.items(), _encode) if type(value) is dict else _encode(value)
 
 
 def _integer(digits: str) -> int | float:
