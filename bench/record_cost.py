@@ -1,15 +1,17 @@
 """(b) The time that recording a call takes in the agent's thread, against one in-process INSERT with the same promise.
 
 The record of a call: open_call() with its arguments' digest, decide(), its intent into the spool, close_call(), its row
-into the spool, as the gateway makes them. Synced every 100 ms, both it and an INSERT at synchronous NORMAL survive the
-death of the process; synced always, and an INSERT at FULL, that of the machine. The INSERT has a row that is ready,
-without summary, redaction and digest, and no intent before it.
+into the spool, as the gateway makes them. The arguments are four, again and again, as an agent repeats paths, patterns
+and commands; those "of new texts" are never the same. Synced every 100 ms, both it and an INSERT at synchronous NORMAL
+survive the death of the process; synced always, and an INSERT at FULL, that of the machine. The INSERT has a row that
+is ready, without summary, redaction and digest, and no intent before it.
 """
 
 import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,9 +37,12 @@ _CALLS_AT_ONCE = 10
 _PAUSE_SECONDS = 0.002
 _PROMISES: dict[Sync, str] = {"interval": "NORMAL", "always": "FULL"}
 _CLIENT = "client"
+_NEW = "new"
 _TARGETS: dict[tuple[str, int], Target] = {
     ("interval", 50): Target(max_ours=35),
     ("interval", 99): Target(max_ours=200),
+    (_NEW, 50): Target(max_ours=35),
+    (_NEW, 99): Target(max_ours=200),
 }
 _ARGUMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("read", {"path": "docs/architecture.md", "offset": 0, "limit": 2000}),
@@ -45,6 +50,8 @@ _ARGUMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("grep", {"pattern": "def test_", "path": "tests", "glob": "*.py"}),
     ("webfetch", {"url": "https://example.com/manual/", "max_characters": 20_000}),
 )
+
+_numbers = count()
 
 Item = TypeVar("Item")
 
@@ -63,7 +70,11 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
             samples[synchronous],
             _TARGETS.get((ours, percent)),
         )
-        for name, (ours, synchronous) in {**named, "by a Ledger": (_CLIENT, "NORMAL")}.items()
+        for name, (ours, synchronous) in {
+            **named,
+            "of new texts, synced interval": (_NEW, "NORMAL"),
+            "by a Ledger": (_CLIENT, "NORMAL"),
+        }.items()
         for percent in (50, 99)
     ]
 
@@ -76,10 +87,11 @@ async def _work(place: str, address: str) -> None:
         record.start()
     client = Ledger(Path(place) / _CLIENT, address).open()
     async for question in questions():
-        samples: dict[str, list[float]] = {name: [] for name in (*_PROMISES, *databases, _CLIENT)}
+        ours = {sync: (record, _calls) for sync, record in records.items()} | {_NEW: (records["interval"], _new_calls)}
+        samples: dict[str, list[float]] = {name: [] for name in (*ours, *databases, _CLIENT)}
         for _ in range(question["rounds"]):
-            for sync, record in records.items():
-                samples[sync] += await _time(_recording(record.logger, record.args_key), _calls(), record.logger.synced)
+            for name, (record, calls) in ours.items():
+                samples[name] += await _time(_recording(record.logger, record.args_key), calls(), record.logger.synced)
                 while record.counters.acked < record.counters.accepted:  # noqa: ASYNC110 - nothing tells it
                     await asyncio.sleep(0.01)
             samples[_CLIENT] += await _time(_recording_with(client), _calls())
@@ -90,11 +102,20 @@ async def _work(place: str, address: str) -> None:
     client.close()
 
 
-def _calls() -> list[ToolCall]:
+def _calls(ending: Callable[[], str] = str) -> list[ToolCall]:
+    """ending: what each text of a call's arguments ends in."""
     return [
-        ToolCall(str(uuid7()), f"call_{number:024x}", name, json.dumps(arguments))
+        ToolCall(str(uuid7()), f"call_{number:024x}", name, json.dumps(_ended(arguments, ending())))
         for number, (name, arguments) in enumerate(_ARGUMENTS * (_CALLS_A_ROUND // len(_ARGUMENTS)))
     ]
+
+
+def _new_calls() -> list[ToolCall]:
+    return _calls(lambda: f"_{next(_numbers)}")
+
+
+def _ended(arguments: dict[str, Any], ending: str) -> dict[str, Any]:
+    return {name: value + ending if isinstance(value, str) else value for name, value in arguments.items()}
 
 
 def _recording(logger: AuditLogger, key: ArgsKey) -> Callable[[ToolCall], None]:

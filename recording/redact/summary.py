@@ -25,6 +25,8 @@ MAX_BYTES = 4_096
 # Linux passes no longer argument to a program, so a longer command would not run.
 _MAX_COMMAND = 32_768
 _MAX_URL = 16_384
+_MAX_REMEMBERED = 256
+_MOST_REMEMBERED = 1_024
 _LONG_SPACE = re.compile(r"[ \t\n]{9,}")
 _MAX_NAMED = 12
 _PATH_PART = re.compile(r"[^/]+")
@@ -63,16 +65,11 @@ def summarize_args(
         return _encode({"$arguments": {"count": len(value), "bytes": _size(arguments)}})
     shown = (_shown if kept == "shown" else _named).get(tool_name, {})
     summary = {name: show(value[name]) for name, show in shown.items() if name in value}
-    others = (
-        ()
-        if tool_name in _complete
-        else islice(
-            (name for name in value if name not in shown and (parameters is None or name in parameters)), _MAX_NAMED
-        )
-    )
-    for name in others:
-        if is_name(name):
-            summary[_argument_name(exact.version(), name)] = _shape(value[name])
+    if len(summary) < len(value) and tool_name not in _complete:
+        others = (name for name in value if name not in shown and (parameters is None or name in parameters))
+        for name in islice(others, _MAX_NAMED):
+            if is_name(name):
+                summary[_argument_name(exact.version(), name)] = _shape(value[name])
     if more := len(value) - len(summary):
         summary["$more"] = more
     return _encode(summary)
@@ -152,21 +149,45 @@ def _shape(value: Any) -> dict[str, Any]:
             return {"type": "object", "fields": len(value)}
 
 
+def _remembering(show: Callable[[str], Any]) -> _Show:
+    """How texts are shown; other values by their shape.
+
+    An agent's calls repeat paths, patterns and commands. Those that are shown as they are, and are short, are looked at
+    once. What is redacted is not remembered.
+    """
+    plain: set[tuple[int, str]] = set()
+
+    def shown(value: Any) -> Any:
+        if not isinstance(value, str):
+            return _shape(value)
+        if len(value) > _MAX_REMEMBERED:
+            return show(value)
+        known = (exact.version(), value)
+        if known in plain:
+            return value
+        text = show(value)
+        if text == value:
+            if len(plain) >= _MOST_REMEMBERED:
+                plain.clear()
+            plain.add(known)
+        return text
+
+    return shown
+
+
 def _text(limit: int) -> _Show:
-    return lambda value: redact_text(fold(value), limit) if isinstance(value, str) else _shape(value)
+    return _remembering(lambda text: redact_text(fold(text), limit))
 
 
-def _command(value: Any) -> Any:
-    if not isinstance(value, str):
-        return _shape(value)
+def _command(command: str) -> str:
     left_out = 0
-    if len(value) > _MAX_COMMAND:
-        value = _LONG_SPACE.sub(_shorter_space, value)
-    if len(value) > _MAX_COMMAND:
+    if len(command) > _MAX_COMMAND:
+        command = _LONG_SPACE.sub(_shorter_space, command)
+    if len(command) > _MAX_COMMAND:
         # The rest is not shown: without its context, nobody can tell commands from the content of a here-document.
-        end = max(value.rfind(" ", 0, _MAX_COMMAND), value.rfind("\n", 0, _MAX_COMMAND)) + 1  # not inside a secret
-        value, left_out = value[:end], _size(value[end:])
-    return redact_text(fold(without_content(redact_own(value))), 1_024, left_out, command=True)
+        end = max(command.rfind(" ", 0, _MAX_COMMAND), command.rfind("\n", 0, _MAX_COMMAND)) + 1  # not inside a secret
+        command, left_out = command[:end], _size(command[end:])
+    return redact_text(fold(without_content(redact_own(command))), 1_024, left_out, command=True)
 
 
 def _shorter_space(run: re.Match[str]) -> str:
@@ -180,11 +201,9 @@ def _one_of(blanks: str) -> str:
     return blanks[:1] if blanks == blanks[:1] * len(blanks) else " "
 
 
-def _url(value: Any) -> Any:
-    if not isinstance(value, str):
-        return _shape(value)
-    left_out = _size(value[_MAX_URL:])
-    return redact_text(fold(without_values(redact_own(value[:_MAX_URL]))), 512, left_out)
+def _url(url: str) -> str:
+    left_out = _size(url[_MAX_URL:])
+    return redact_text(fold(without_values(redact_own(url[:_MAX_URL]))), 512, left_out)
 
 
 def _number(value: Any) -> Any:
@@ -192,29 +211,32 @@ def _number(value: Any) -> Any:
     return value if plain else _shape(value)
 
 
+_words = _text(256)
+
+
 def _value(value: Any) -> Any:
-    return _text(256)(value) if isinstance(value, str) else _number(value)
+    return _words(value) if isinstance(value, str) else _number(value)
 
 
 def _parts_of_path(value: Any) -> Any:
     return {"type": "path", "parts": len(_PATH_PART.findall(value))} if isinstance(value, str) else _shape(value)
 
 
-def _outline(value: Any) -> Any:
-    return cut(redact_text(outline(value[:_MAX_COMMAND])), 1_024) if isinstance(value, str) else _shape(value)
+def _outline(command: str) -> str:
+    return cut(redact_text(outline(command[:_MAX_COMMAND])), 1_024)
 
 
 _HOW: Mapping[Show, _Show] = {
     Show.SHAPE: _shape,
     Show.NUMBER: _number,
     Show.VALUE: _value,
-    Show.TEXT: _text(256),
+    Show.TEXT: _words,
     Show.WORD: _text(32),
     Show.PATH: _text(512),
-    Show.COMMAND: _command,
-    Show.URL: _url,
+    Show.COMMAND: _remembering(_command),
+    Show.URL: _remembering(_url),
 }
-_HOW_NAMED: Mapping[Show, _Show] = {Show.PATH: _parts_of_path, Show.COMMAND: _outline}
+_HOW_NAMED: Mapping[Show, _Show] = {Show.PATH: _parts_of_path, Show.COMMAND: _remembering(_outline)}
 _shown: dict[str, Mapping[str, _Show]] = {}
 """How each tool's parameters are shown; set by show_fields()."""
 _named: dict[str, Mapping[str, _Show]] = {}

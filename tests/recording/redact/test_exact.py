@@ -77,6 +77,15 @@ def test_a_short_value_is_no_secret():
     assert redact_text("a short 1234567 text") == "a short 1234567 text"
 
 
+def test_what_was_shown_before_it_became_a_secret_is_shown_no_more():
+    arguments = json.dumps({"command": "deploy correct-horse-battery", "path": "correct-horse-battery"})
+    shown = [summarize_args(tool, arguments) for tool in ("bash", "read") for _ in range(2)]
+    assert all("correct-horse-battery" in each for each in shown)
+    protect(["correct-horse-battery"])
+    for tool in ("bash", "read"):
+        assert "correct-horse-battery" not in summarize_args(tool, arguments)
+
+
 def test_names_hide_secrets_too():
     protect([PLAIN])
     assert redact_name(f"tool_{PLAIN}", 128) == "tool_[redacted:own-secret]"
