@@ -15,9 +15,9 @@ TOO_MANY: Final = object()
 MAX_VALUES = 250_000
 """A value takes up to thirty times the memory of its text, and nobody else runs while it is read."""
 
-_LONG_INTEGER = re.compile(r"[0-9]{19}")
+_LONG_INTEGER = 19
+"""In digits, a sign among them."""
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_decoder = json.JSONDecoder()
 
 
 def has_too_many_values(text: str | bytes) -> bool:
@@ -36,19 +36,26 @@ def _signs(data: bytes) -> int:
 
 
 def read(text: str) -> Any:
-    """The value of a text that is JSON, or NOT_READ: it is none, has blanks around it, or an integer of 19 digits.
+    """The value of a text that is JSON, or NOT_READ: it is none, has blanks around it, or a long integer.
 
     TOO_MANY for one that is not to be read at all.
     """
     if has_too_many_values(text):
         return TOO_MANY
-    if _LONG_INTEGER.search(text):
-        return NOT_READ
     try:
         value, end = _decoder.raw_decode(text)
     except (ValueError, RecursionError):
         return NOT_READ
     return value if end == len(text) else NOT_READ
+
+
+def _short_integer(digits: str) -> int:
+    if len(digits) >= _LONG_INTEGER:
+        raise ValueError("read with more care")
+    return int(digits)
+
+
+_decoder = json.JSONDecoder(parse_int=_short_integer)
 
 
 def encoder(*, sort_keys: bool = False) -> Callable[[Any], str]:
