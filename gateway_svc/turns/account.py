@@ -35,32 +35,31 @@ class Totals:
         """The totals that were kept; older ones count steps and have a cost."""
         return cls(**{_OLDER_NAMES.get(name, name): saturated(count) for name, count in value.items()})
 
-    def add_request(self, cost: audit_pb2.CostRow) -> None:
-        """Counts one model request."""
-        self.add(
-            Totals(
-                requests=1,
-                input_tokens=cost.input_tokens,
-                output_tokens=cost.output_tokens,
-                cached_input_tokens=cost.cached_input_tokens,
-                reasoning_tokens=cost.reasoning_tokens,
-                known_cost_micros=cost.cost_micros,
-                unpriced_requests=not cost.HasField("cost_micros"),
-            )
+    @classmethod
+    def of(cls, cost: audit_pb2.CostRow) -> Self:
+        """Those of one model request."""
+        return cls(
+            requests=1,
+            input_tokens=cost.input_tokens,
+            output_tokens=cost.output_tokens,
+            cached_input_tokens=cost.cached_input_tokens,
+            reasoning_tokens=cost.reasoning_tokens,
+            known_cost_micros=cost.cost_micros,
+            unpriced_requests=int(not cost.HasField("cost_micros")),
         )
 
     def add(self, others: "Totals") -> None:
         """Adds other totals."""
-        for counter in fields(Totals):
-            setattr(self, counter.name, saturated(getattr(self, counter.name) + getattr(others, counter.name)))
+        for name in _COUNTERS:
+            if more := getattr(others, name):
+                setattr(self, name, saturated(getattr(self, name) + more))
 
     def to_usage(self) -> common_pb2.Usage:
         """The totals on the wire."""
-        return common_pb2.Usage(
-            **{counter.name: getattr(self, counter.name) for counter in fields(Totals) if counter.name != "tool_calls"}
-        )
+        return common_pb2.Usage(**{name: getattr(self, name) for name in _COUNTERS if name != "tool_calls"})
 
 
+_COUNTERS = tuple(counter.name for counter in fields(Totals))
 _OLDER_NAMES = {"steps": "requests", "cost_micros": "known_cost_micros", "unpriced_steps": "unpriced_requests"}
 
 
@@ -149,9 +148,10 @@ class TurnAccount:
 
     def add_step(self, cost: audit_pb2.CostRow, error_type: str = "") -> None:
         """Counts one model request; error_type is the name of the class of the error that ended it."""
-        self.totals.add_request(cost)
+        step = Totals.of(cost)
+        self.totals.add(step)
         if self._session_totals:
-            self._session_totals.add_request(cost)
+            self._session_totals.add(step)
         if self.observer:
             self.observer.step_finished(cost, error_type)
         if cost.cost_micros:

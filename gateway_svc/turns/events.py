@@ -294,10 +294,8 @@ def tool_call_finished(row: audit_pb2.AuditRow) -> pb.TurnEvent:
 
 def step_finished(cost: audit_pb2.CostRow) -> pb.TurnEvent:
     """What a client is told of the row of a model request."""
-    totals = Totals()
-    totals.add_request(cost)
-    finished = pb.StepFinished(model=cost.model, usage=totals.to_usage(), duration_ms=cost.duration_ms)
-    return pb.TurnEvent(step_finished=finished)
+    usage = Totals.of(cost).to_usage()
+    return pb.TurnEvent(step_finished=pb.StepFinished(model=cost.model, usage=usage, duration_ms=cost.duration_ms))
 
 
 def turn_finished(

@@ -155,5 +155,5 @@ async def test_where_nothing_may_be_spent_no_model_is_asked(tmp_path, request_):
 def test_a_sum_that_would_pass_the_largest_number_stays_there():
     totals = Totals()
     for _ in range(2):
-        totals.add_request(audit_pb2.CostRow(input_tokens=2**63 - 1, cost_micros=2**63 - 1))
+        totals.add(Totals.of(audit_pb2.CostRow(input_tokens=2**63 - 1, cost_micros=2**63 - 1)))
     assert totals.to_usage() == common_pb2.Usage(requests=2, input_tokens=2**63 - 1, known_cost_micros=2**63 - 1)
