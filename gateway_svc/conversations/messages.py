@@ -1,13 +1,14 @@
 """A message as the bytes that a home of conversations keeps, and back: JSON in UTF-8."""
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 from gateway_svc.messages import AssistantMessage, Message, Native, ToolMessage, UserMessage
+from recording import compact_json
 from recording.calls import ToolCall
 
 Line = dict[str, Any]
+
+_encode = compact_json.encoder()
 
 
 def to_line(message: Message) -> Line:
@@ -16,10 +17,14 @@ def to_line(message: Message) -> Line:
         case UserMessage(text):
             return {"user": text}
         case ToolMessage():
-            return {"tool": {name: getattr(message, name) for name in ToolMessage.__slots__}}
-        case AssistantMessage():
-            fields = asdict(message)
-            return {"assistant": fields if message.native else {k: v for k, v in fields.items() if k != "native"}}
+            return {"tool": _fields(message)}
+        case AssistantMessage(native=native):
+            fields = _fields(message) | {"tool_calls": list(map(_fields, message.tool_calls))}
+            if native is None:
+                del fields["native"]
+            else:
+                fields["native"] = _fields(native)
+            return {"assistant": fields}
         case _:
             raise TypeError(f"{type(message).__name__} is not part of a conversation")
 
@@ -43,7 +48,12 @@ def from_line(line: Line) -> Message:
 
 def encode(line: Line) -> bytes:
     """A JSON object as bytes. A lone surrogate, which UTF-8 cannot hold, is replaced."""
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _encode(line).encode("utf-8", "replace")
+
+
+def _fields(value: ToolMessage | AssistantMessage | ToolCall | Native) -> Line:
+    """Its fields as they are: dataclasses.asdict() would copy what is in them."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _renamed(fields: Line) -> Line:

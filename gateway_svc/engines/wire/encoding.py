@@ -11,16 +11,17 @@ from uuid_utils import uuid7
 
 from gateway_svc.engines.wire.fields import clean
 from gateway_svc.messages import ToolDefinition
+from recording import compact_json
 from recording.calls import ToolCall
 from service_kit.bounds import CALLS, Exceeded, check_json
 
 _DESCRIPTION = re.compile(r"description.{0,80}maximum length (\d{1,6})", re.IGNORECASE | re.DOTALL)
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_encode = compact_json.encoder()
 
 
 def encode(value: object) -> bytes:
     """Compact JSON in UTF-8. Lone surrogates, which UTF-8 cannot encode, become question marks."""
-    return _encoder.encode(value).encode("utf-8", "replace")
+    return _encode(value).encode("utf-8", "replace")
 
 
 def join(head: dict[str, Any], messages: Iterable[bytes], tools: bytes, *, field: bytes = b"messages") -> bytes:
