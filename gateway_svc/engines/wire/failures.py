@@ -70,6 +70,10 @@ _NOT_PARSED = re.compile(
 )
 _TELLING = ("title", "message", "msg", "error_msg", "detail", "reason", "description", "error", "errors", "messages")
 """The fields of an error that say in words what went wrong."""
+_ANSWERING = frozenset(("choices", "delta", "response", "item", "content", "output"))
+"""Fields of an answer's pieces."""
+_SAYING = frozenset(("message", "detail", "msg", "error_msg"))
+"""Fields of an error that has no other."""
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _AMOUNT = r"(\d{1,9}(?:\.\d{1,18})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
 _WAIT = re.compile(rf"(?:again|retry|back|wait)[^0-9]{{0,20}}?((?:{_AMOUNT},? ?)+)", re.IGNORECASE)
@@ -103,33 +107,31 @@ def error_in(payload: object) -> ReportedError | None:
     """
     if isinstance(payload, list):
         return next(filter(None, map(error_in, payload)), None)
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         return None
     error = payload.get("error")
     if not error and payload.get("type") == "response.failed":
         response = payload.get("response")
-        error = (response.get("error") if isinstance(response, Mapping) else None) or "the response failed"
+        error = (response.get("error") if isinstance(response, dict) else None) or "the response failed"
     if not error and "error" in (payload.get("type"), payload.get("object")):
         error = payload
-    if not error and isinstance(groq := payload.get("x_groq"), Mapping):
+    if not error and isinstance(groq := payload.get("x_groq"), dict):
         error = groq.get("error")
     if not error and _is_bare_error(payload):
         error = payload
     choices = payload.get("choices")
     if not error and isinstance(choices, list):
-        parts = [choice for choice in choices if isinstance(choice, Mapping)]
-        parts += [choice["delta"] for choice in parts if isinstance(choice.get("delta"), Mapping)]
+        parts = [choice for choice in choices if isinstance(choice, dict)]
+        parts += [choice["delta"] for choice in parts if isinstance(choice.get("delta"), dict)]
         error = next((part["error"] for part in parts if part.get("error")), None)
     return _reported(error, payload) if error else None
 
 
 def _is_bare_error(payload: Mapping[str, Any]) -> bool:
     """Whether a piece of JSON says nothing but what went wrong: FastAPI, Bedrock, Cloudflare, older llama.cpp."""
-    if any(name in payload for name in ("choices", "delta", "response", "item", "content", "output")):
+    if not _ANSWERING.isdisjoint(payload):
         return False
-    said = any(
-        isinstance(payload.get(name), str) and payload[name] for name in ("message", "detail", "msg", "error_msg")
-    )
+    said = any(payload[name] and isinstance(payload[name], str) for name in _SAYING.intersection(payload))
     return said or bool(payload.get("errors")) or isinstance(payload.get("detail"), list)
 
 

@@ -171,8 +171,10 @@ class ModelServerClient:
             chunk = _read(payload)
             reported = error_in(chunk)
             if reported is None:
-                # some proxies send all chunks as one array
-                text = "".join(answer.take(fields(part)) for part in (chunk if isinstance(chunk, list) else [chunk]))
+                if isinstance(chunk, list):  # some proxies send all chunks as one array
+                    text = "".join([answer.take(fields(part)) for part in chunk])
+                else:
+                    text = answer.take(fields(chunk))
                 answer.tally.add(TEXT, len(text))
                 return text
         except BadEnd as end:
