@@ -53,7 +53,7 @@ async def test_a_running_turn_may_end_by_itself_while_no_other_begins(make_pair)
     (pair.workspace / "go").touch()
     events = [event async for event in call]
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
-    assert await asyncio.to_thread(service.process.wait, 30) == 0
+    assert await asyncio.to_thread(service.process.wait, 60) == 0
     assert pair.query("SELECT outcome FROM tool_call_log") == [("succeeded",)]
 
 
@@ -66,7 +66,7 @@ async def test_a_turn_that_takes_longer_than_its_part_is_cancelled_and_on_the_re
     service.process.send_signal(signal.SIGTERM)
     events = [event async for event in call]
     assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
-    assert await asyncio.to_thread(service.process.wait, 30) == 0
+    assert await asyncio.to_thread(service.process.wait, 60) == 0
     pair.start_gateway()
     await pair.rows(1)
     assert pair.query("SELECT outcome FROM tool_call_log") == [("cancelled",)]
@@ -92,19 +92,18 @@ async def test_a_second_signal_ends_it_at_once_and_the_call_is_on_the_record_as_
 async def test_of_many_running_turns_none_hangs_and_every_call_is_on_the_record(make_pair):
     """`make load` does the same with 500."""
     step, end = SCRIPT.steps
-    longer = SCRIPT.model_copy(update={"steps": (step.model_copy(update={"delay_ms": 600}), end)})
+    longer = SCRIPT.model_copy(update={"steps": (step.model_copy(update={"delay_ms": 1500}), end)})
     pair = await make_pair(longer)  # no turn ends by itself in its half of the drain time
-    streams = await drain_under_load(pair, 60, 4)
+    streams = await drain_under_load(pair, 60, 12)
     assert len(streams.stop_reasons) + len(streams.refused) + streams.cut == 60
     assert set(streams.stop_reasons) <= {pb.STOP_REASON_COMPLETED, pb.STOP_REASON_CANCELLED}
     assert streams.cut == 0
 
 
 @pytest.mark.load
-@pytest.mark.timeout(240)
 async def test_of_500_running_turns_none_hangs_and_every_call_is_on_the_record(make_pair):
     pair = await make_pair(SCRIPT)
-    streams = await drain_under_load(pair, 500, 10)
+    streams = await drain_under_load(pair, 500, 20)
     assert len(streams.stop_reasons) + len(streams.refused) + streams.cut == 500
     assert set(streams.stop_reasons) <= {pb.STOP_REASON_COMPLETED, pb.STOP_REASON_CANCELLED}
     assert streams.cut == 0
