@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from itertools import chain
 
 from recording.redact.randomness import random_after_word
 from recording.redact.shape import is_mixed
@@ -86,9 +85,6 @@ class Table:
             yield from _everywhere(self._all, together, form, text)
 
 
-_NONE: Mapping[int, list[int]] = {}
-
-
 class Keywords:
     """Which patterns of some tables may match a text: those of which a keyword stands in it."""
 
@@ -112,23 +108,21 @@ class Keywords:
                 self._of_trigram.setdefault(tuple(keyword[:3]), []).append(keyword)
         self._trigrams = frozenset(self._of_trigram)
 
-    def wanted(self, text: str, lower: str) -> Mapping[int, list[int]]:
-        """The places of the patterns in their tables, by the table's."""
+    def wanted(self, text: str, lower: str) -> set[tuple[int, int]]:
+        """The patterns: the places of their tables, and theirs in them."""
+        found: set[tuple[int, int]] = set()
+        if self._by_run and _RUN.search(text):
+            found |= self._by_run
         keywords: Iterable[str] = self._of_keyword
         if len(lower) <= _SHORT_TEXT:
-            trigrams = self._trigrams.intersection(zip(lower, lower[1:], lower[2:]))  # noqa: B905 - a keyword costs time
-            keywords = chain.from_iterable(map(self._of_trigram.__getitem__, trigrams)) if trigrams else ()
-            if self._any_short.search(lower):
-                keywords = chain(self._short, keywords)
-        places = set(self._by_run) if self._by_run and _RUN.search(text) else set()
+            for trigram in self._trigrams.intersection(zip(lower, lower[1:], lower[2:])):  # noqa: B905 - a keyword costs time
+                for keyword in self._of_trigram[trigram]:
+                    if keyword in lower:
+                        found |= self._of_keyword[keyword]
+            keywords = self._short if self._any_short.search(lower) else ()
         for keyword in keywords:
             if keyword in lower:
-                places |= self._of_keyword[keyword]
-        if not places:
-            return _NONE
-        found: dict[int, list[int]] = {}
-        for number, index in sorted(places):
-            found.setdefault(number, []).append(index)
+                found |= self._of_keyword[keyword]
         return found
 
 
@@ -229,8 +223,10 @@ def find(text: str, keywords: Keywords = _KEYWORDS) -> list[Span]:
     lower = text.lower()
     if len(lower) != len(text):  # one letter of Unicode becomes two in lower case
         lower = text.translate(_ASCII_LOWER)
-    return [
-        span
-        for number, wanted in keywords.wanted(text, lower).items()
-        for span in keywords.tables[number].find(text, lower, wanted)
-    ]
+    found = keywords.wanted(text, lower)
+    if not found:
+        return []
+    wanted: dict[int, list[int]] = {}
+    for number, index in sorted(found):
+        wanted.setdefault(number, []).append(index)
+    return [span for number, places in wanted.items() for span in keywords.tables[number].find(text, lower, places)]
