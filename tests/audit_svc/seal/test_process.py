@@ -135,6 +135,22 @@ def test_the_sealer_of_a_service_that_was_killed_writes_nothing_more(tmp_path: P
     assert leaves(database) == 20
 
 
+def test_a_sealer_that_is_behind_is_told_and_holds_up_no_row(tmp_path: Path):
+    settings = {"AUDIT_SEAL_MAX_LAG_SECONDS": "1", "AUDIT_HEALTH_SECONDS": "0.2"}
+    with serve(tmp_path / "audit.db", **settings) as service:
+        until(lambda: (tmp_path / "audit.db.seal" / "checkpoint").exists())
+        (sealer,) = workers_of(service)
+        os.kill(sealer, signal.SIGSTOP)
+        record(service, 20, 1)
+        until(lambda: "behind what was committed" in service.stderr_text())
+        assert leaves(tmp_path / "audit.db") == 0
+        record(service, 20, 2)
+        os.kill(sealer, signal.SIGCONT)
+        until(lambda: "health.detail_settled" in service.stderr_text())
+        until(lambda: leaves(tmp_path / "audit.db") == 40)
+        assert service.terminate() == 0
+
+
 def test_a_signal_to_all_processes_of_the_service_leaves_the_sealer_its_last_round(tmp_path: Path):
     """As systemd sends it, and a shell at its end."""
     database = tmp_path / "audit.db"
