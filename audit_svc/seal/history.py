@@ -156,7 +156,7 @@ class History:
 
     def last_sealed(self, kind: Kind) -> tuple[int, bytes]:
         """Of the last sealed row that no restore lost, its position and its leaf's hash; 0 where there is none."""
-        run = self._index.last_of(kind.name)
+        run = self._index.last_of(kind.name, self.tiles.size)
         position = run.last_position if run else 0
         for at, said in self._index.entries(self.tiles.size):
             if run and at > run.first_index and KeyChange.parse(said) is None:
@@ -164,7 +164,7 @@ class History:
         return self._sealed(kind, position)
 
     def _sealed(self, kind: Kind, position: int) -> tuple[int, bytes]:
-        index = self._index.find(kind.name, position)
+        index = self._index.find(kind.name, position, self.tiles.size)
         return _NOTHING if index is None else (position, self.tiles.leaf(index))
 
     def refuse_rewritten(self, kind: Kind, position: int, sealed: bytes) -> None:

@@ -54,8 +54,8 @@ class Files(Protocol):
 class Index(Protocol):
     """Which leaf is which row: runs of positions. One process writes it, others read it meanwhile.
 
-    It is no part of the proof: what it says is checked against the signed tiles, leaf by leaf. Any call may raise
-    BadLog: it cannot be read, or DiskFull.
+    It is no part of the proof: what it says is checked against the signed tiles, leaf by leaf. It is written before the
+    checkpoint, so that it may know of leaves behind it. Any call may raise BadLog: it cannot be read, or DiskFull.
     """
 
     def close(self) -> None:
@@ -102,12 +102,12 @@ class Index(Protocol):
         """All, in the order of the log."""
         ...
 
-    def last_of(self, kind: str) -> Run | None:
-        """The run that was added last of a kind."""
+    def last_of(self, kind: str, size: int) -> Run | None:
+        """The run that was added last of a kind, as far as it is among the first size leaves."""
         ...
 
-    def find(self, kind: str, position: int) -> int | None:
-        """The index of a row's leaf, the last where it has several; None where it has none."""
+    def find(self, kind: str, position: int, size: int) -> int | None:
+        """The index of a row's leaf among the first size, the last where it has several; None where it has none."""
         ...
 
 

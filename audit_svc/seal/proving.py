@@ -58,8 +58,8 @@ def prove(log: Log, key: Verifier, notes: Sequence[str], rows: Sequence[tuple[Ki
 
 def _leaf_of(index: Index, kind: Kind, position: int, size: int) -> int | None:
     """The leaf of a row; None where it has none yet, or had another row of a position that a restore lost."""
-    at = index.find(kind.name, position)
-    if at is None or at >= size:
+    at = index.find(kind.name, position, size)
+    if at is None:
         return None
     lost = any(
         at < entry and KeyChange.parse(said) is None and Restore.parse(said).kept.get(kind.name, position) < position

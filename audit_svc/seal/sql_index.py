@@ -95,16 +95,19 @@ class SqlIndex:
             yield from map(Run._make, found)
             after = found[-1][0]
 
-    def last_of(self, kind: str) -> Run | None:
-        """The run that was added last of a kind."""
-        return self._one("WHERE kind = ? ORDER BY first_index DESC LIMIT 1", kind)
+    def last_of(self, kind: str, size: int) -> Run | None:
+        """The run that was added last of a kind, as far as it is among the first size leaves."""
+        run = self._one("WHERE kind = ? AND first_index < ? ORDER BY first_index DESC LIMIT 1", kind, size)
+        return run and run._replace(rows=min(run.rows, size - run.first_index))
 
-    def find(self, kind: str, position: int) -> int | None:
-        """The index of a row's leaf, the last where it has several; None where it has none."""
+    def find(self, kind: str, position: int, size: int) -> int | None:
+        """The index of a row's leaf among the first size, the last where it has several; None where it has none."""
         run = self._one(
-            "WHERE kind = ?1 AND first_position <= ?2 AND first_position + rows > ?2 ORDER BY first_index DESC LIMIT 1",
+            "WHERE kind = ?1 AND first_position <= ?2 AND first_position + rows > ?2 "
+            "AND first_index + ?2 - first_position < ?3 ORDER BY first_index DESC LIMIT 1",
             kind,
             position,
+            size,
         )
         return run.first_index + position - run.first_position if run else None
 

@@ -68,7 +68,7 @@ def test_a_proof_of_an_erased_row_is_that_of_before(seal: Seal, record: Record, 
 
     def proven() -> Proof:
         with closing(seal.place.open_ledger()) as ledger, closing(FolderIndex(seal.folder)) as index:
-            said, at = ledger.leaf_at(kind, 5), index.find("tool_call", 5)
+            said, at = ledger.leaf_at(kind, 5), index.find("tool_call", 5, index.size())
         assert said
         assert at is not None
         verifier = read_verifier(str(seal.folder / VERIFIER))

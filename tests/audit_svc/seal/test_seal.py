@@ -1,5 +1,6 @@
 """What was sealed is there as it was, or somebody is told."""
 
+import json
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from audit_svc.__main__ import program
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import BadLog, InUse, Rewritten, SealError
 from audit_svc.seal.files import FolderFiles
@@ -34,6 +36,7 @@ from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import NOW_MS, audit_row
 from tests.audit_svc.seal.conftest import Seal, rows
+from tests.support.command_line import invoke
 
 Record = Callable[..., None]
 TABLES = ("tool_call_log", "cost_log", "session_log")
@@ -292,6 +295,20 @@ def test_a_proof_is_checked_without_the_ledger(seal: Seal, record: Record):
 def test_one_process_seals_into_a_folder(seal: Seal):
     with seal.open(), pytest.raises(InUse, match="another process"):
         seal.open()
+
+
+def test_what_is_said_beside_a_sealer_is_of_the_checkpoint_whatever_is_written_behind_it(seal: Seal, record: Record):
+    """A round writes its runs before its checkpoint: whoever looks at that moment sees the ones without the other."""
+    record(**rows(8))
+    before = seal.run()
+    older = (seal.folder / CHECKPOINT).read_bytes()
+    record(**rows(300))
+    waiting = seal.run() - before
+    (seal.folder / CHECKPOINT).write_bytes(older)
+    said = invoke(program, ["seal", "status", "--db", str(seal.database), "--seal", str(seal.folder), "--json"])
+    assert said.exit_code == 0, said.stderr
+    status = json.loads(said.stdout)
+    assert (status["leaves"], status["waiting"], status["trouble"]) == (before, waiting, "")
 
 
 def test_whoever_cleans_lock_files_away_lets_nobody_in(seal: Seal):
