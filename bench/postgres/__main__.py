@@ -7,7 +7,7 @@ from typing import Annotated
 
 from bench.figures import Figure, table
 from bench.measuring import measured
-from bench.postgres import answers, failover, ingest, turns
+from bench.postgres import answers, failover, ingest, stops, turns
 from demo.postgres import PostgresServer
 from service_kit.terminal.command import Option, echo
 from service_kit.terminal.program import run
@@ -19,6 +19,7 @@ MEASURES = {
     "answers": answers.measure,
     "failover": failover.measure,
     "turns": turns.measure,
+    "stops": stops.measure,
 }
 
 

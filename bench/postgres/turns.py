@@ -30,9 +30,9 @@ def measure(place: Path, server: PostgresServer, *, short: bool) -> list[Figure]
     with ExitStack() as stack:
         url = stack.enter_context(model_server(place, SAID))
         homes = {
-            "files": stack.enter_context(_gateway(place / "files", url)),
+            "files": stack.enter_context(start_gateway(place / "files", url)),
             "postgres": stack.enter_context(
-                _gateway(place / "postgres", url, GATEWAY_SESSIONS=server.create_database("conversations"))
+                start_gateway(place / "postgres", url, GATEWAY_SESSIONS=server.create_database("conversations"))
             ),
         }
         took = asyncio.run(_by_turns({name: home.address for name, home in homes.items()}, 40 if short else 400))
@@ -50,7 +50,8 @@ def measure(place: Path, server: PostgresServer, *, short: bool) -> list[Figure]
     return figures
 
 
-def _gateway(state: Path, model_url: str, **settings: str) -> Service:
+def start_gateway(state: Path, model_url: str, **settings: str) -> Service:
+    """gateway_svc with its files in state, and no ledger that takes its rows."""
     env = {
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_AUDIT_TARGET": f"127.0.0.1:{closed_port()}",
