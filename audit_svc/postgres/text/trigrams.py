@@ -30,7 +30,7 @@ MAKE_INDEX = (
 """What the owner of the database runs to have the index, beside a service too. No migration does: with it, a ledger
 takes a quarter of the rows a second."""
 SEARCH_SECONDS = 0.3
-"""The longest look into the index: a text of frequent trigrams is gone on with on the walk, for half as long."""
+"""The longest look into the index: a text of frequent trigrams is gone on with on the walk for a while."""
 
 _TRIGRAM = re.compile("[a-z0-9]{3}")
 """What pg_trgm takes three of, in a database of any locale."""

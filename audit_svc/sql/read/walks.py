@@ -26,7 +26,7 @@ LAST_WINDOW = 160_000
 LEAST_WINDOW = 1_000
 PATIENCE_SECONDS = 0.25
 """After so long a page is not gone on with. A window is as large as there is likely to be time for."""
-IN_VAIN_SECONDS = 0.15
+IN_VAIN_SECONDS = 0.1
 """So long at least a page is gone on with after another way that has found nothing in its time."""
 LONG_WALK = 25_000
 """Rows. A page that is likely to need more is better looked for in another way, where there is one."""
