@@ -1,12 +1,14 @@
 """Rollups, as the writer keeps them: audit_svc.sql.usage.rollups tells of their tables."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from audit_svc.ledger import histogram
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import Sums, Usage, by_step
 from audit_svc.sql import writing
+from audit_svc.sql.usage.kept_sums import KeptSums
 from audit_svc.sql.usage.rollups import KINDS, ROLLUPS, Rollup
 from service_kit.bounds import saturated
 
@@ -62,20 +64,20 @@ class _Kept:
         self._is_calls = "durations" in rollup.sums
         columns = (*rollup.key, *rollup.sums)
         row = f"({', '.join('?' * len(columns))})"
-        where = " AND ".join(f"{name} = ?" for name in rollup.key)
         changes = ", ".join(f"{name} = excluded.{name}" for name in rollup.sums)
-        self._select = f"SELECT {', '.join(rollup.sums)} FROM {rollup.name} WHERE {where}"  # noqa: S608 - names of ours
+        self._table = KeptSums(rollup.name, rollup.key, rollup.sums)
         self._upserts = [
             f"INSERT INTO {rollup.name} VALUES {', '.join([row] * rows)} "  # noqa: S608 - names of ours
             f"ON CONFLICT ({', '.join(rollup.key)}) DO UPDATE SET {changes}"
             for rows in range(1, UPSERT_ROWS + 1)
         ]
-        self.statements = [self._select, *self._upserts]
+        self.statements = self._upserts
 
     def add(self, sums: Sums) -> None:
         known, values = self.known, list[Any]()
+        stored = self._table.read(self._connection, [key for key in sums if key not in known])
         for key, added in sums.items():
-            had = known.get(key) or self._stored(key)
+            had = known.get(key) or (self._numbers(stored[key]) if key in stored else None)
             known[key] = now = list(map(operator.add, had, added)) if had else added
             values += key
             values += map(saturated, now)
@@ -95,11 +97,7 @@ class _Kept:
         )
         return {row[:width]: self._numbers(row[width:]) for row in rows}
 
-    def _stored(self, key: tuple[Any, ...]) -> list[int] | None:
-        row = self._connection.execute(self._select, key).fetchone()
-        return self._numbers(row) if row else None
-
-    def _numbers(self, row: tuple[Any, ...]) -> list[int]:
+    def _numbers(self, row: Sequence[Any]) -> list[int]:
         return [*row[:-1], histogram.from_blob(row[-1])] if self._is_calls else list(row)
 
 
