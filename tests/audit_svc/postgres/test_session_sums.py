@@ -1,13 +1,14 @@
 """The sums of sessions follow the rows when nothing else is to be written, and only where the rows are written."""
 
+import itertools
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import apsw
 import pytest
 
-from audit_svc.ledger import idle
 from audit_svc.postgres.open.connection import Connection
 from audit_svc.postgres.write.writer import Writer
 from audit_svc.sql.usage.session_usage import sum_some
@@ -27,8 +28,8 @@ COSTS = [cost_row(session_id=f"s{n % 3}", cost_micros=n, created_at_ms=NOW_MS - 
 
 
 @contextmanager
-def writing(url: str, epoch: list[int] | None = None) -> Iterator[Writer]:
-    writer = Writer(url, 10_000, epoch=None if epoch is None else lambda: epoch[0])
+def writing(url: str, epoch: Callable[[], int] | None = None) -> Iterator[Writer]:
+    writer = Writer(url, 10_000, epoch=epoch)
     try:
         yield writer
     finally:
@@ -73,15 +74,21 @@ def test_sums_follow_the_rows_and_are_those_of_sqlite(migrated, postgres_databas
     assert len(sums) == 17
 
 
-def test_a_replica_whose_epoch_is_over_leaves_the_sums_to_the_writer(migrated, postgres_database, monkeypatch):
-    monkeypatch.setattr(idle, "QUIET_SECONDS", 0.5)
+def test_a_replica_whose_epoch_is_over_leaves_the_sums_to_the_writer(migrated, postgres_database):
     migrated.execute("UPDATE ledger_writer SET epoch = 1")
-    epoch = [1]
+    asked, tried, goes_on = itertools.count(), threading.Event(), threading.Event()
+
+    def epoch() -> int:
+        """Of the first transaction; none for the next ones until it is said so."""
+        if next(asked) == 0 or goes_on.is_set():
+            return 1
+        tried.set()
+        return 0
+
     with writing(postgres_database, epoch) as writer:
         assert writer.record(batch(*ROWS[:60])).result(60).stored == 60
-        epoch[0] = 0
-        time.sleep(1)
+        assert tried.wait(60)
         assert summed(migrated) == (0, 0)
-        epoch[0] = 1
+        goes_on.set()
         assert writer.record(batch(*ROWS[60:90])).result(60).stored == 30
         wait_for(migrated, (90, 0))
