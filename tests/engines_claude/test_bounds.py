@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway_svc.engines.claude import bill, calls, stream, streamed_calls
-from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
+from gateway_svc.engines.claude.lines import MAX_LINE_BYTES, TURNS_OF_OTHERS
 from gateway_svc.engines.claude.speech import AGAIN, Speech
 from gateway_svc.errors import AnswerTooLarge
 from gateway_svc.messages import AssistantMessage
@@ -85,7 +85,7 @@ async def test_others_have_their_turn_while_many_open_calls_end(stage: Stage):
     await drive(stage, Program([assistant(call("Read", number, a=number)) for number in range(300)] + END))
     going_on.cancel()
     assert len(stage.ledger.calls) == 300
-    assert max(Counter(recorded).values()) <= calls.TURNS_OF_OTHERS + 1
+    assert max(Counter(recorded).values()) <= TURNS_OF_OTHERS + 1
 
 
 async def test_of_reasoning_the_beginning_and_the_end_are_kept(stage: Stage):

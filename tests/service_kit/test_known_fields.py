@@ -44,6 +44,13 @@ def test_what_is_not_known_is_refused_by_its_path(request_, path):
     assert path in str(refused.value)
 
 
+def test_of_very_many_none_is_named():
+    """They would be made objects of, all of them."""
+    choice = pb.EngineChoice.FromString(b"\xc0\x3e\x01" * 100_000)
+    with pytest.raises(InvalidRequest, match="has fields that this version does not know"):
+        check_known(pb.CreateSessionRequest(settings=pb.SessionSettings(shadows=[choice])))
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -19,7 +19,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import control_pb2
 
-from gateway_svc.engines.claude.lines import as_id
+from gateway_svc.engines.claude.lines import TURNS_OF_OTHERS, as_id
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
@@ -33,8 +33,6 @@ from service_kit.producing.stop import decision as stop_decision
 from service_kit.producing.stop import told as stop_told
 
 MAX_NAME_CHARACTERS = 128
-TURNS_OF_OTHERS = 64
-"""How many calls or lines to take before other tasks have their turn: all of them may have come together."""
 TOOLS = frozenset(
     {
         *("web_search", "web_fetch", "code_execution", "bash_code_execution", "text_editor_code_execution"),

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import structlog
 
-from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
+from gateway_svc.engines.claude.lines import MAX_LINE_BYTES, TURNS_OF_OTHERS
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 from service_kit.bounds import Exceeded, check_json
 
@@ -107,11 +107,14 @@ class ClaudeProcess:
     async def lines(self) -> AsyncGenerator[dict[str, Any], None]:
         """Yields the JSON objects that it writes, until its output ends."""
         parts: list[bytes] = []
-        length = 0
+        length, taken = 0, 0
         while chunk := await self._stdout.read(CHUNK_BYTES):
             self._received += len(chunk)
             *whole, rest = chunk.split(b"\n")
             for end in whole:
+                taken += 1
+                if taken % TURNS_OF_OTHERS == 0:
+                    await asyncio.sleep(0)
                 length += len(end)
                 if length <= MAX_LINE_BYTES:
                     parts.append(end)

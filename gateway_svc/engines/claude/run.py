@@ -1,7 +1,6 @@
 """One process's work on a turn: read to its end and, whatever happens, ended, reported and recorded."""
 
 import asyncio
-import itertools
 from contextlib import aclosing
 from enum import Enum, auto
 
@@ -10,7 +9,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines.claude import failures
 from gateway_svc.engines.claude.bill import Bill, Price
-from gateway_svc.engines.claude.calls import TURNS_OF_OTHERS, Calls
+from gateway_svc.engines.claude.calls import Calls
 from gateway_svc.engines.claude.conversation import Conversation
 from gateway_svc.engines.claude.hold import answer
 from gateway_svc.engines.claude.memory import Known, Memory
@@ -101,7 +100,6 @@ class Run:
         await process.close()
 
     async def _read(self, process: ClaudeProcess) -> None:
-        taken = itertools.count(1)
         async with aclosing(process.lines()) as lines:
             while True:
                 try:
@@ -109,8 +107,6 @@ class Run:
                         line = await anext(lines)
                 except (StopAsyncIteration, TimeoutError):
                     return
-                if next(taken) % TURNS_OF_OTHERS == 0:
-                    await asyncio.sleep(0)
                 try:
                     if told := await answer(line, self._calls):
                         process.send(told)
