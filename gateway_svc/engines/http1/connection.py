@@ -9,12 +9,14 @@ import httpx2
 from gateway_svc.engines.http1.reading import ResponseReader
 from service_kit.bounds import Exceeded
 
+_READ_BYTES = 16 * 1024
+"""How much is read before others have their turn: it may hold thousands of heads or chunks."""
 _READ_AHEAD_BYTES = 64 * 1024
 """When more of a body waits for its reader, the server waits too."""
 
 
-class Connection(asyncio.Protocol):
-    """One request at a time (the Protocol of asyncio's streams)."""
+class Connection(asyncio.BufferedProtocol):
+    """One request at a time (the BufferedProtocol of asyncio's streams)."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -23,6 +25,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._response: ResponseReader | None = None
+        self._read = memoryview(bytearray(_READ_BYTES))
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_silent = True
@@ -88,13 +91,16 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._is_silent = False
         if self._response is None:
             self.close()  # nobody asked
             return
         try:
-            self._pieces += (pieces := self._response.feed(data))
+            self._pieces += (pieces := self._response.feed(bytes(self._read[:nbytes])))
         except (httpx2.RemoteProtocolError, Exceeded) as error:
             self._fail(error)
             return

@@ -12,6 +12,7 @@ _STATUS = re.compile(rb"HTTP/(\d\.\d) ([1-9]\d\d)(?: ([^\x00\n\r\x0b\x0c]*))?\r?
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00\n\r\x0b\x0c]*)\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})(?:[ \t]*|;[^\n\r]*)\r\n")
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _LENGTH = re.compile(rb"\d{1,20}")
 _SWITCHING_PROTOCOLS = 101
 _WITHOUT_BODY = (204, 304)
@@ -85,19 +86,20 @@ class ResponseReader:
 
     def _read_heads(self, data: bytes) -> bytes:
         """Takes heads up to that of the response; returns what follows it."""
-        while not self.status and data:
-            if not data.startswith(b"HTTP/"[: len(data)]):
+        at = 0
+        while not self.status and at < len(data):
+            if not data.startswith(b"HTTP/"[: len(data) - at], at):
                 raise RemoteProtocolError("illegal status line")
-            end = _end_of_lines(data)
-            if self._ahead_bytes + (end or len(data)) > HEAD.limit:
+            end = _end_of_lines(data, at)
+            if self._ahead_bytes + (end or len(data)) - at > HEAD.limit:
                 raise RemoteProtocolError(f"more than {HEAD.limit:,} {HEAD.of}")
             if not end:
-                self._held = data
+                self._held = data[at:]
                 return b""
-            self._take_head(data[:end])
-            self._ahead_bytes += end
-            data = data[end:]
-        return data
+            self._take_head(data[at:end])
+            self._ahead_bytes += end - at
+            at = end
+        return data[at:]
 
     def _take_head(self, head: bytes) -> None:
         line = _STATUS.match(head)
@@ -178,8 +180,8 @@ class ResponseReader:
 
 def _end_of_lines(data: bytes, begin: int = 0) -> int:
     """Where the empty line after some lines ends; 0 if it is not there yet."""
-    ends = [at + len(line) for line in (b"\n\r\n", b"\n\n") if (at := data.find(line, begin)) >= 0]
-    return min(ends, default=0)
+    found = _EMPTY_LINE.search(data, begin)
+    return found.end() if found else 0
 
 
 def _fields(lines: bytes) -> Headers:
