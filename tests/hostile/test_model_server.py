@@ -42,7 +42,7 @@ ENDS: dict[str, dict[str, tuple[str, str]]] = {
     "reasoning": {"": (COMPLETED, ""), "anthropic": BACK},
     "text": {"": (FAILED, "4,194,304 characters of text in one answer")},
     "arguments": {"": (FAILED, "8,388,608 characters of arguments in one answer")},
-    "calls": {"": (FAILED, "256 tool calls in one answer"), "anthropic": PARTS, "responses": PARTS},
+    "calls": {"": (FAILED, "256 tool calls in one answer"), "anthropic": PARTS},
     "fragments": {"chat": REREAD},
     "values": {"": (FAILED, "250,000 values in one piece of JSON")},
     "values of arguments": {"": (COMPLETED, "")},

@@ -6,6 +6,7 @@ counts once.
 """
 
 import json
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label,
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native
-from service_kit.bounds import ARGUMENTS, HELD, PARTS
+from service_kit.bounds import ARGUMENTS, CALLS, HELD, PARTS
 
 _PLAIN_KINDS = ("message", "function_call")
 _INCOMPLETE: dict[str, Literal["length", "content_filter"]] = {
@@ -83,6 +84,14 @@ class ResponseAnswer(Answer):
         self._names = names
         self._origin = origin
         self._items: list[_Item] = []
+        self._placed: dict[int, list[_Item]] = {}
+        """Items by the place in the output."""
+        self._called: dict[str, dict[int, _Item]] = {}
+        """Items by each call id that they ever had, and their arrival."""
+        self._named: dict[str, dict[int, _Item]] = {}
+        """Items by each id that they ever had, and their arrival."""
+        self._open: dict[int, _Item] = {}
+        """Items that are not done, by their arrival."""
         self._said: list[str] = []
         self._is_torn = False
         """Whether the pieces of a text differ from the whole text."""
@@ -104,7 +113,8 @@ class ResponseAnswer(Answer):
                 self._item(chunk, "function_call").pieces.append(piece)
             case "response.function_call_arguments.done":
                 item = self._item(chunk, "function_call")
-                item.whole, item.is_done = text(chunk.get("arguments")), True
+                item.whole = text(chunk.get("arguments"))
+                self._end(item)
                 self.tally.add(HELD, len(item.whole))
                 if name := label(chunk.get("name")):
                     item.item.setdefault("name", name)
@@ -153,20 +163,37 @@ class ResponseAnswer(Answer):
         """The item that an event belongs to, by whatever the server identifies it by; a new one if none matches."""
         index, told = maybe_count(chunk.get("output_index")), told or {}
         item_id, call_id = label(chunk.get("item_id")) or label(told.get("id")), label(told.get("call_id"))
-        known = [item for item in self._items if item.may_be(kind, call_id)]
+        placed = () if index is None else self._placed.get(index, ())
         ways = (
-            (item for item in known if item.is_call(call_id, index, item_id)),
-            (item for item in known if index is not None and item.index == index),
-            (item for item in known if item_id and item.item.get("id") == item_id),
-            (item for item in reversed(known) if item.is_open(index, item_id)),
+            (item for item in self._called.get(call_id, {}).values() if item.is_call(call_id, index, item_id)),
+            placed,
+            (item for item in self._named.get(item_id, {}).values() if item.item.get("id") == item_id),
+            (item for item in reversed(self._open.values()) if item.is_open(index, item_id)),
         )
-        if found := next((item for way in ways for item in way), None):
+        if found := next((item for way in ways for item in way if item.may_be(kind, call_id)), None):
             return found
         self.tally.add(PARTS)
+        if kind == "function_call":
+            self.tally.add(CALLS)
         made = _Item(index, len(self._items))
         made.item = {"type": kind} | ({"id": item_id} if item_id else {})
         self._items.append(made)
+        self._open[made.arrival] = made
+        if index is not None:
+            self._placed.setdefault(index, []).append(made)
+        self._know(made)
         return made
+
+    def _know(self, item: _Item) -> None:
+        """Finds an item by the ids that it has now, too."""
+        if call_id := label(item.item.get("call_id")):
+            self._called.setdefault(call_id, {})[item.arrival] = item
+        if item_id := label(item.item.get("id")):
+            self._named.setdefault(item_id, {})[item.arrival] = item
+
+    def _end(self, item: _Item) -> None:
+        item.is_done = True
+        self._open.pop(item.arrival, None)
 
     def _take_text(self, chunk: Fields) -> str:
         item = self._item(chunk, "message")
@@ -184,7 +211,9 @@ class ResponseAnswer(Answer):
         self.tally.add(HELD, len(encode(told)))
         known = self._item(chunk, label(told.get("type")), told)
         known.item |= {name: value for name, value in told.items() if value not in (None, "", [], {})}
-        known.is_done = known.is_done or is_done
+        self._know(known)
+        if is_done:
+            self._end(known)
         if known.kind() != "message" or not is_done:
             return ""
         streamed, whole = "".join(known.pieces), known.said()
@@ -206,24 +235,29 @@ class ResponseAnswer(Answer):
             told = error_in({"error": response.get("error")})
             why = f" and says: {presentable(told.text)}" if told and told.text else ""
             raise BadEnd(f"ended its answer with the status {presentable(status)[:100] or '(none)'}{why}")
-        said, output = "", [dict(fields(item)) for item in items(response.get("output"))]
-        for at, item in enumerate(output):
-            said += self._take_last(at, item, output[:at])
+        output = [dict(fields(item)) for item in items(response.get("output"))]
+        said = self._take_output(output)
         if not self._said and not output:
             said = self._say(label(response.get("output_text")))
         self.complete = self.ended = True
         return said
 
-    def _take_last(self, at: int, item: dict[str, Any], before: list[dict[str, Any]]) -> str:
-        """Takes an item of the final output: the known one at its index, or the one of its kind at the same place."""
-        kind = label(item.get("type"))
-        alike = [known for known in self._items if known.kind() == kind]
-        ordinal = sum(other.get("type") == kind for other in before)
-        numbered = any(known.index is not None for known in self._items)
-        if not numbered and kind != "function_call" and ordinal < len(alike):
-            alike[ordinal].is_done = False
-            item["id"] = alike[ordinal].item.get("id") or item.get("id")
-        return self._take_item({"output_index": at} if numbered or not self._items else {}, item, is_done=True)
+    def _take_output(self, output: list[dict[str, Any]]) -> str:
+        """Takes the final output. Each item is the known one at its index, or the one of its kind at the same place."""
+        said, numbered = "", not self._items or any(item.index is not None for item in self._items)
+        alike = defaultdict[str, deque[_Item]](deque)
+        if not numbered:
+            for known in self._items:
+                alike[known.kind()].append(known)
+        for at, item in enumerate(output):
+            kind = label(item.get("type"))
+            if kind != "function_call" and alike[kind]:
+                known = alike[kind].popleft()
+                known.is_done = False
+                self._open[known.arrival] = known
+                item["id"] = known.item.get("id") or item.get("id")
+            said += self._take_item({"output_index": at} if numbered else {}, item, is_done=True)
+        return said
 
     def _say(self, piece: str) -> str:
         piece = clean(piece)

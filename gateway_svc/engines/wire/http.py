@@ -48,6 +48,8 @@ _TURNS_OF_OTHERS = 256
 """How many pieces or events to take before other tasks have their turn: all of them may have come together."""
 _LINE_BYTES = 256
 """So much of a piece counts as another one: lines without anything in them take 18 ms in 64 KiB."""
+_SLICE_S = 0.003
+"""How long to work before that in any case: what a piece costs is up to the server."""
 
 log = structlog.get_logger(__name__)
 
@@ -201,22 +203,17 @@ class ModelServerClient:
                 take_head(response)
                 if response.status_code != 200:
                     raise await self._refusal(model, response)
-                decode, taken, left = AnswerDecoder(), 0, AFTER_END_BYTES
+                decode, left, pace = AnswerDecoder(), AFTER_END_BYTES, _Pace()
                 async for data in unpacked(response):
                     answer.tally.add(PIECES)
                     answer.tally.add(RESPONSE, len(data))
                     if answer.ended and (left := left - len(data)) < 0:
                         return
-                    taken += 1 + len(data) // _LINE_BYTES
+                    pace.taken += len(data) // _LINE_BYTES
                     for payload in decode.feed(data):
                         yield payload
-                        taken += 1
-                        if taken >= _TURNS_OF_OTHERS:
-                            taken = 0
-                            await asyncio.sleep(0)
-                    if taken >= _TURNS_OF_OTHERS:
-                        taken = 0
-                        await asyncio.sleep(0)
+                        await pace.keep()
+                    await pace.keep()
                 for payload in decode.flush():
                     yield payload
             except httpx2.ReadTimeout as error:
@@ -293,6 +290,22 @@ class ModelServerClient:
             anywhere = len(secret) >= _MASKED_ANYWHERE_CHARACTERS
             text = re.sub(re.escape(secret) if anywhere else rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
         return f"and says: {presentable(text)}" if text.strip() else "without saying why"
+
+
+class _Pace:
+    """Lets others have their turn while an answer is read, all of which may have come together."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        """Pieces and events since the others' turn."""
+        self._began = time.perf_counter()
+
+    async def keep(self) -> None:
+        """Counts one more, and gives way if it is time."""
+        self.taken += 1
+        if self.taken >= _TURNS_OF_OTHERS or time.perf_counter() - self._began > _SLICE_S:
+            await asyncio.sleep(0)
+            self.taken, self._began = 0, time.perf_counter()
 
 
 async def _next(payloads: AsyncGenerator[bytes, None]) -> bytes | None:
