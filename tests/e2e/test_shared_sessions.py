@@ -117,13 +117,23 @@ async def test_a_gateway_that_was_paused_cannot_write_over_its_successor(make_pa
 async def test_a_turn_is_cancelled_by_another_gateway(make_pair, postgres_database):
     pair = await make_pair(WORK)
     one, two = [await pair.gateway(start(pair, postgres_database, name)) for name in ("one", "two")]
-    call, session_id = await begin(pair, one)
+    (pair.workspace / "go").touch()
+    session_id = (await run_turn(two))[0].turn_accepted.session_id  # the session's turn that has ended is known there
+    (pair.workspace / "go").unlink()
+    (pair.workspace / "ran.log").unlink()
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
         await two.CancelTurn(pb.CancelTurnRequest(turn_id="nobody's"))
     assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
-    await two.CancelTurn(pb.CancelTurnRequest(session_id=session_id))
-    events = [event async for event in call]
-    assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    for by_session in (True, False):
+        call = one.RunTurn(pb.RunTurnRequest(input="go", session_id=session_id))
+        turn_id = (await anext(aiter(call))).turn_accepted.turn_id
+        async for event in call:
+            if event.HasField("tool_call_started"):
+                break
+        target = {"session_id": session_id} if by_session else {"turn_id": turn_id}
+        assert (await two.CancelTurn(pb.CancelTurnRequest(**target))).turn_id == turn_id
+        events = [event async for event in call]
+        assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
 
 
 async def test_who_calls_another_gateway_has_no_more_rights_there(make_pair, postgres_database, tmp_path):
