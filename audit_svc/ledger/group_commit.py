@@ -1,5 +1,8 @@
 """Group commit: one thread commits all queued batches in one transaction, then those queued meanwhile.
 
+Single batches wait in a line of their own: each commit takes some of them and some of those of streams, so that many
+streams together do not hold up who sends a row now and then.
+
 There is no timer: on a slow disk more batches gather and the next commit is larger; on a fast disk nobody waits.
 """
 
@@ -31,7 +34,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 COMMIT_ROWS = 8000
-"""A commit takes no more batches beyond this: larger ones gain nothing, and make the first ones wait."""
+"""A commit takes no more batches beyond this: larger ones gain nothing, and make the first ones wait. Where single
+batches wait beside those of streams, each of the two has half of it, and at least one batch."""
 
 
 class IdleWork(Protocol):
@@ -57,6 +61,9 @@ class _Queued:
     response: Future[audit_pb2.RecordResponse] = field(default_factory=Future)
 
 
+_Line = collections.deque[_Queued]
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     work: Callable[[Any], Any]
@@ -77,7 +84,8 @@ class GroupCommit(ABC, Generic[C]):
         """Of the last commit, until one succeeds or health has told it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """Sets the responses once record_async() was called on it."""
-        self._queue: collections.deque[_Queued] = collections.deque()
+        self._lines: tuple[_Line, _Line] = (collections.deque(), collections.deque())
+        """Single batches, and those of streams."""
         self._jobs: collections.deque[_Job] = collections.deque()
         self._room = Room(queue_rows)
         self.committing_seconds = 0.0
@@ -125,7 +133,7 @@ class GroupCommit(ABC, Generic[C]):
             if self._closing:
                 raise StoreClosed("the ledger is shutting down")
             self._room.take(batch)
-            self._queue.append(queued)
+            self._lines[batch.of_stream].append(queued)
             self._changed.notify()
         return queued.response
 
@@ -186,7 +194,7 @@ class GroupCommit(ABC, Generic[C]):
             # A defect. Nobody may wait for ever for a dead thread, which health reports.
             with self._changed:
                 self._closing = True
-                queued, jobs = list(self._queue), list(self._jobs)
+                queued, jobs = [*self._lines[0], *self._lines[1]], list(self._jobs)
             self._ack(partial(_fail, queued, StoreUnavailable("the ledger's writer has died; its log says why")))
             for job in jobs:
                 job.answer.set_exception(StoreUnavailable("the ledger's writer has died; its log says why"))
@@ -211,20 +219,26 @@ class GroupCommit(ABC, Generic[C]):
         None when the writer closes and all is done.
         """
         with self._changed:
-            while not self._queue and not self._jobs and not self._closing:
+            while not any(self._lines) and not self._jobs and not self._closing:
                 pause = self._idle.pause() if self._idle else None
                 if pause == 0:
                     break
                 self._changed.wait(pause)
-            if self._closing and not self._queue and not self._jobs:
+            if self._closing and not any(self._lines) and not self._jobs:
                 return None
-            group: list[_Queued] = []
-            rows = 0
-            while self._queue and (not group or rows + len(self._queue[0].batch) <= COMMIT_ROWS):
-                group.append(self._queue.popleft())
-                rows += len(group[-1].batch)
-                self._room.give_back(group[-1].batch)
+            waiting = [line for line in self._lines if line]
+            group = [queued for line in waiting for queued in self._first(line, COMMIT_ROWS // len(waiting))]
             return group, self._jobs.popleft() if self._jobs else None
+
+    def _first(self, line: _Line, most_rows: int) -> list[_Queued]:
+        """Takes the first of those that wait: one, and as many more as fit."""
+        taken: list[_Queued] = []
+        rows = 0
+        while line and (not taken or rows + len(line[0].batch) <= most_rows):
+            taken.append(line.popleft())
+            rows += len(taken[-1].batch)
+            self._room.give_back(taken[-1].batch)
+        return taken
 
     def _commit(self, group: list[_Queued]) -> None:
         started = time.perf_counter()

@@ -69,6 +69,18 @@ def test_a_commit_takes_no_further_batch_beyond_its_limit(commits, writer, datab
     assert len(commits) == 3
 
 
+def test_a_single_batch_waits_for_no_more_than_the_commit_under_way(writer, database):
+    ended: list[bool] = []
+    with held(database):
+        many = batch(*[audit_row() for _ in range(COMMIT_ROWS // 4)])
+        streams = [dataclasses.replace(many, of_stream=True) for _ in range(9)]
+        responses = [writer.record(one) for one in [*streams, batch(audit_row())]]
+        for response, of_stream in zip(responses, [*[True] * 9, False], strict=True):
+            response.add_done_callback(lambda _, of_stream=of_stream: ended.append(of_stream))
+    assert all(response.result().range.last == 0 for response in responses)
+    assert ended.index(False) <= COMMIT_ROWS // len(many)
+
+
 def test_each_batch_of_a_group_has_its_own_counts(writer, database):
     twice = audit_row(id="twice")
     with held(database):
