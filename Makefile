@@ -135,7 +135,7 @@ test-image: $(VENV)/.deploy  ## build the images from Debian's packages, run the
 	$(BIN)/python -m pytest -q -m image tests/image tests/deploy
 
 test-hostile: $(VENV)/.ready  ## run the peers that mean harm against both services; SHORT=1 for the quicker half
-	$(BIN)/python -m pytest -q $(if $(SHORT),-n 2 --dist worksteal) -p no:unraisableexception -m 'hostile$(if $(SHORT), and not long)' tests/hostile
+	$(BIN)/python -m pytest -q $(if $(SHORT),-n 3 --dist worksteal) -p no:unraisableexception -m 'hostile$(if $(SHORT), and not long)' tests/hostile
 
 test-recipes: $(VENV)/.recipes  ## run the recipes of docs/client.md with the real programs, and the client beside older libraries; LONG=1 with a freeze of a minute and time limits
 	rm -rf $(VENV)/wheels
@@ -150,7 +150,7 @@ test-verifiers: $(VENV)/.verifiers  ## let programs of others check a log of our
 	VERIFIERS_BIN=$(abspath $(VERIFIERS)/bin) $(BIN)/python -m pytest -q -m verifiers tests/verifiers
 
 test-postgres: $(VENV)/.deploy  ## run the tests of what stands in PostgreSQL, which they start, and of replicas behind Envoy: needs Debian's package postgresql; SHORT=1 for less
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(call marked,postgres,$(if $(SHORT), and not long))
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(call marked,postgres,$(if $(SHORT), and not long))
 
 test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the rows with their own account; AGENTS=all, or names with commas between
 	$(BIN)/python -m tests.agents.install

@@ -88,7 +88,7 @@ async def test_a_second_signal_ends_it_at_once_and_the_call_is_on_the_record_as_
     assert pair.query("SELECT outcome FROM tool_call_log") == [("interrupted",)]
 
 
-@pytest.mark.long
+@pytest.mark.long(nightly=True)
 async def test_of_many_running_turns_none_hangs_and_every_call_is_on_the_record(make_pair):
     """`make load` does the same with 500."""
     step, end = SCRIPT.steps

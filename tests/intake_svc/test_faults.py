@@ -37,6 +37,7 @@ def stored(house: House) -> list[str]:
     return sorted(row["provider_call_id"] for row in house.rows())
 
 
+@pytest.mark.long(nightly=True)
 def test_a_door_that_is_killed_loses_nothing_that_it_answered_and_stores_nothing_twice(house):
     """Exporters send what was not answered again, as the SDKs do, while the door is killed five times."""
     house.start_audit()
@@ -74,6 +75,7 @@ def test_a_door_that_is_killed_loses_nothing_that_it_answered_and_stores_nothing
     assert len(found) == len(set(found))
 
 
+@pytest.mark.long(nightly=True)
 def test_a_ledger_that_is_killed_and_comes_back_has_each_row_once(house):
     ledger = house.start_audit()
     door = house.start_door()

@@ -65,7 +65,7 @@ def kill_in_the_middle_of_a_prune(service: Service) -> administration_pb2.PruneR
     raise AssertionError
 
 
-@pytest.mark.long
+@pytest.mark.long(nightly=True)
 def test_a_kill_in_the_middle_of_a_prune_beside_ingest_leaves_nothing_wrong_and_the_next_start_ends_it(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=40, calls=500)

@@ -163,6 +163,7 @@ def test_a_signal_to_all_processes_of_the_service_leaves_the_sealer_its_last_rou
     assert leaves(database) == 20
 
 
+@pytest.mark.long(nightly=True)
 def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_path: Path):
     database = tmp_path / "audit.db"
     sent = 0
