@@ -59,7 +59,9 @@ async def query(home: PostgresConversations, sql: str) -> list[tuple[object, ...
         return await cursor.fetchall() if cursor.description else []
 
 
-async def test_a_holder_that_hangs_is_succeeded_and_cannot_write_when_it_wakes(home):
+@pytest.mark.parametrize("has_written", [False, True])
+async def test_a_holder_that_hangs_is_succeeded_and_cannot_write_when_it_wakes(home, has_written):
+    """Also when its successor has written nothing yet, so that its records would follow those that are there."""
     one, two = home(), home()
     session_id = await made(one)
     lease = await one.open(session_id)
@@ -71,8 +73,9 @@ async def test_a_holder_that_hangs_is_succeeded_and_cannot_write_when_it_wakes(h
     await query(one, FROZEN)  # as if it had not told for so long that it lives
     later = await two.open(session_id)
     assert later.history.messages == [UserMessage("first")]
-    later.append(AssistantMessage("of the second"))
-    await later.save()
+    if has_written:
+        later.append(AssistantMessage("of the second"))
+        await later.save()
     lease.append(AssistantMessage("of the first"))
     with pytest.raises(LeaseLost, match=session_id):
         await lease.kept()
@@ -82,6 +85,9 @@ async def test_a_holder_that_hangs_is_succeeded_and_cannot_write_when_it_wakes(h
     await lease.close()  # which lets nothing go that is another's
     with pytest.raises(Busy):
         await home().open(session_id)
+    if not has_written:
+        later.append(AssistantMessage("of the second"))
+        await later.save()
     await later.close()
     again = await one.open(session_id)
     assert again.history.messages == [UserMessage("first"), AssistantMessage("of the second")]
