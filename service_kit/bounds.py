@@ -84,18 +84,20 @@ PROGRAM_TEXT = Bound("program_text", 32 * MIB, "characters of text, reasoning an
 PROGRAM_CALLS = Bound("program_calls", 10_000, "tool calls in one turn")
 PROGRAM_REQUESTS = Bound("program_requests", 10_000, "model requests in one turn")
 
-JSON_VALUES = Bound("json_values", compact_json.MAX_VALUES, "values in one piece of JSON")
-"""Of a model's arguments, each event, each line of Claude's program, and each message of an MCP server. A value takes
-up to thirty times the memory of its text."""
+JSON_VALUES = Bound("json_values", 250_000, "values in one piece of JSON")
+"""Of each event, each line of Claude's program, and each message of an MCP server. A value takes up to thirty times the
+memory of its text."""
+ARGUMENT_VALUES = Bound("argument_values", compact_json.MAX_VALUES, "values in the arguments of one call")
+"""They are read several times: for the row, for the tool, and to go back to the model server."""
 ARGUMENT_FIELDS = 1_000
 """Of one call's arguments."""
 
 
-def check_json(text: str | bytes) -> None:
+def check_json(text: str | bytes, bound: Bound = JSON_VALUES) -> None:
     """Counts the signs that make values (`,` `[` `{` `:`) before a text is parsed; those within strings make none.
 
     Raises:
-        Exceeded: there are more than JSON_VALUES.
+        Exceeded: there are more than the bound.
     """
-    if compact_json.has_too_many_values(text):
-        raise Exceeded(JSON_VALUES)
+    if compact_json.has_too_many_values(text, bound.limit):
+        raise Exceeded(bound)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from recording.show import Show
-from service_kit.bounds import ARGUMENT_FIELDS, Exceeded, check_json
+from service_kit.bounds import ARGUMENT_FIELDS, ARGUMENT_VALUES, Exceeded, check_json
 
 MAX_ARGUMENT_CHARACTERS = 4_000_000
 MAX_TOLD_PROBLEMS = 8
@@ -72,12 +72,12 @@ def parse_object(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        check_json(text)
+        check_json(text, ARGUMENT_VALUES)
         value = _DECODER.decode(text)
     except ArgumentsError:
         raise
     except Exceeded as over:
-        raise ArgumentsError(f"the arguments hold {over}") from None
+        raise ArgumentsError(f"there are {over}") from None
     except RecursionError:
         raise ArgumentsError("the arguments are nested too deeply") from None
     except json.JSONDecodeError as error:

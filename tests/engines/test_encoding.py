@@ -13,10 +13,12 @@ from demo.script import Script, Step
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.encoding import parse_arguments
+from gateway_svc.engines.wire.encoding import history_arguments_text, parse_arguments
 from gateway_svc.engines.wire.history import Reader, fit
 from gateway_svc.messages import AssistantMessage, Message, Native, SystemMessage, ToolMessage, UserMessage
+from gateway_svc.tools.arguments import ArgumentsError, parse_object
 from recording.calls import ToolCall
+from service_kit.bounds import ARGUMENT_VALUES, check_json
 from tests.engines.asking import READ, ask, engine_for
 
 OLLAMA = OllamaEngine("http://127.0.0.1:1", "m")
@@ -222,3 +224,13 @@ def test_arguments_that_are_an_object_are_taken_as_they_are(arguments):
     assert parse_arguments(text) == arguments
     message = AssistantMessage(tool_calls=(ToolCall("i", "c", "read", text),))
     assert json.loads(OPENAI.encode_message(message).data)["tool_calls"][0]["function"]["arguments"] == text
+
+
+def test_arguments_of_too_many_values_are_read_by_nobody() -> None:
+    """Neither for the tool nor to go back to the server, though an event may hold as many."""
+    fields = json.dumps({f"f{number}": 1 for number in range(ARGUMENT_VALUES.limit)})
+    check_json(fields)
+    assert parse_arguments(fields) is None
+    assert json.loads(history_arguments_text(fields)) == {"malformed_arguments": fields}
+    with pytest.raises(ArgumentsError, match="more than 25,000 values in the arguments of one call"):
+        parse_object(fields)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recording.args_key import ArgsKey
-from recording.compact_json import MAX_VALUES, NOT_READ, TOO_MANY, read
+from recording.compact_json import MAX_VALUES, NOT_READ, TOO_MANY, has_too_many_values, read
 from recording.redact import summarize_args
 
 _KEY = ArgsKey("k", b"k" * 32)
@@ -40,7 +40,7 @@ def test_a_summary_is_the_same_of_what_was_read_before(text: str) -> None:
 
 
 def test_what_needs_care_is_not_read() -> None:
-    for text in ("", " {}", "{} ", "{", '{"a": 1234567890123456789}', "[" * 100_000, "\ufeff{}"):
+    for text in ("", " {}", "{} ", "{", '{"a": 1234567890123456789}', "[" * 20_000, "\ufeff{}"):
         assert read(text) is NOT_READ
     assert read('{"a": 123456789012345678}') == {"a": 123456789012345678}
 
@@ -57,3 +57,13 @@ def test_what_has_too_many_values_is_read_by_nobody_and_taken_as_a_text() -> Non
 def test_signs_in_strings_make_no_values() -> None:
     text = json.dumps({"content": "[]," * MAX_VALUES})
     assert read(text) == json.loads(text)
+
+
+def test_values_are_counted_wherever_they_stand_and_beside_strings_of_any_length() -> None:
+    """The beginning, which is looked at first, may end in a string, or behind the sign that escapes the next one."""
+    for length in (0, 256 * 1024 - 20, 256 * 1024 - 3, 300_000, 2_000_000):
+        for sign in ('"', "\\", "[", "x"):
+            string = json.dumps("x" * length + sign * 40)
+            assert not has_too_many_values(f'{{"a":{string},"b":[{"1," * (MAX_VALUES - 10)}1]}}')
+            assert has_too_many_values(f'{{"a":{string},"b":[{"1," * MAX_VALUES}1]}}')
+            assert not has_too_many_values(f"[{'1,' * MAX_VALUES}1]".encode(), 10 * MAX_VALUES)

@@ -13,7 +13,7 @@ from gateway_svc.engines.wire.fields import clean
 from gateway_svc.messages import ToolDefinition
 from recording import compact_json
 from recording.calls import ToolCall
-from service_kit.bounds import CALLS, Exceeded, check_json
+from service_kit.bounds import ARGUMENT_VALUES, CALLS, Exceeded, check_json
 
 _DESCRIPTION = re.compile(r"description.{0,80}maximum length (\d{1,6})", re.IGNORECASE | re.DOTALL)
 _encode = compact_json.encoder()
@@ -65,7 +65,7 @@ def longest_description(refusal: str) -> int | None:
 def parse_arguments(arguments: str) -> dict[str, Any] | None:
     """A call's arguments, or None if the model did not write a JSON object."""
     try:
-        check_json(arguments)
+        check_json(arguments, ARGUMENT_VALUES)
         parsed = json.loads(arguments, parse_constant=_refuse)
     except (ValueError, RecursionError, Exceeded):
         return None
@@ -78,12 +78,12 @@ def history_arguments(arguments: str) -> dict[str, Any]:
     Most servers refuse a history in which they are not an object, so malformed ones are wrapped in one.
     """
     parsed = parse_arguments(arguments)
-    return {"malformed_arguments": arguments} if parsed is None else parsed
+    return _malformed(arguments) if parsed is None else parsed
 
 
 def history_arguments_text(arguments: str) -> str:
     """The same, for servers that expect text: what the model wrote, if that is an object."""
-    return arguments if parse_arguments(arguments) is not None else encode(history_arguments(arguments)).decode()
+    return arguments if parse_arguments(arguments) is not None else encode(_malformed(arguments)).decode()
 
 
 def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
@@ -112,6 +112,10 @@ def decoded_once(arguments: str) -> str:
     except ValueError:
         return arguments
     return held if isinstance(held, str) and parse_arguments(held) is not None else arguments
+
+
+def _malformed(arguments: str) -> dict[str, Any]:
+    return {"malformed_arguments": arguments}
 
 
 def _refuse(constant: str) -> None:

@@ -486,7 +486,7 @@ class ArgsDigest(_message.Message):
     key_id: _builtins.str
     """Which key, at most 64 characters. Digests under different keys cannot be compared."""
     hmac_sha256: _builtins.bytes
-    """HMAC-SHA-256 of the arguments, 32 bytes: their JSON with sorted keys and no spaces where they are JSON of at most 250,000
+    """HMAC-SHA-256 of the arguments, 32 bytes: their JSON with sorted keys and no spaces where they are JSON of at most 25,000
     values, else their text.
     """
     def __init__(
