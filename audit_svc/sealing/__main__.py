@@ -35,7 +35,6 @@ def main(folder: str, key_file: str, origin: str, seconds: str, service: str = "
     """Seals until stdin ends."""
     if service:
         end_with(int(service))
-    give_way()
     place = place_of(os.environ[DATABASE], Path(folder) if folder else None)
     if seconds == LOOK:
         return _look(place, Path(key_file))
@@ -45,6 +44,8 @@ def main(folder: str, key_file: str, origin: str, seconds: str, service: str = "
             if begun:
                 _refuse_gone(place)
             with open_sealer(place, Path(key_file), origin) as sealer:
+                if not begun:  # at the lowest priority a busy machine would keep the log from its beginning for minutes
+                    give_way()
                 begun = True
                 while not ended:
                     sealer.take_order()
