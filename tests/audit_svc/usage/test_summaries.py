@@ -1,6 +1,5 @@
 """SummarizeUsage says what the rows say, whichever of rollups and rows it reads."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +27,7 @@ from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import InvalidPage
 from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, session_row
+from tests.audit_svc.usage import counted
 from tests.audit_svc.usage.counted import (
     HOURS,
     MIDNIGHT,
@@ -215,7 +215,7 @@ def test_rows_that_are_summed_go_with_the_labels_that_their_session_gets(empty, 
             batch = read_batch(record_request(sessions=sessions), NOW_MS)
             inserts.write([(batch, Usage(batch.tool_calls, batch.model_requests))], NOW_MS)
         assert is_relabelling(empty)
-        monkeypatch.setattr(sys.modules[__name__], "SESSIONS", SESSIONS | changed)
+        monkeypatch.setattr(counted, "SESSIONS", SESSIONS | changed)
         while move_relabelled(empty, session_sums.KINDS):
             for one in asked:
                 assert list(summarize_usage(empty, one).groups) == expected(one, calls, costs)

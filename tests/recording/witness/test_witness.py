@@ -175,7 +175,7 @@ async def test_rows_that_the_ledger_lost_are_told_and_come_back(tmp_path: Path) 
         ledger.forget(*lost)
         await until(here.record.is_doubted)
         await until(lambda: len(ledger.ledger) == ROWS)
-        assert here.record.counters.returned == len(lost)
+        await until(lambda: here.record.counters.returned == len(lost))  # counted with the ack
         await until(lambda: here.told == [DOUBTED])
         producer = here.record.spool.id
         assert all(request.range.producer_id == producer for request in ledger.requests)
