@@ -109,7 +109,7 @@ def _save(path: Path, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSErro
             raise StoreUnavailable(str(error)) from error
         ended = {*lifted, *gone}
         known = {stop.id for stop in stops} | ended
-        every = [*(stop for stop in stops if stop.id not in lifted), *(one for one in others if one.id not in known)]
+        every = [*(stop for stop in stops if stop.id not in ended), *(one for one in others if one.id not in known)]
         value = {
             "version": _VERSION,
             "stops": [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop in every],
@@ -137,7 +137,8 @@ def _load(path: Path) -> tuple[tuple[pb.Stop, ...], list[str]]:
             check_scope(stop.scope)
             if not stop.id:
                 raise ValueError("a stop has no id")
-        return stops, [str(one) for one in value["lifted"]]
+        lifted = [str(one) for one in value["lifted"]]
+        return tuple(stop for stop in stops if stop.id not in lifted), lifted
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is stopped is not known
         raise SettingsError(
             f"{path}: cannot be read as the stops in force ({type(error).__name__}): it may be damaged, or of a newer "
