@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import json
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,17 +19,9 @@ from recording.replacing import replace_file
 MAX_LIFTED = 1000
 """How many of the stops that were lifted are remembered, so that a Resume may be tried again."""
 _VERSION = 1
-
-
-class KeptStops(Protocol):
-    """A place for stops. All of it may raise StoreUnavailable or OSError: nothing is written then."""
-
-    async def save(self, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSError | None:
-        """Writes stops, and the ids of those that were lifted, which may be among them, beside what others wrote.
-
-        Returns why what was written may be gone after a loss of power.
-        """
-        ...
+_KEYS = {"version", "stops", "let_calls_end", "lifted"}
+_Version = tuple[int, int, int] | None
+"""Which content a file has: another writer's has another. None where there is no file."""
 
 
 class Ours(NamedTuple):
@@ -41,9 +34,20 @@ class Ours(NamedTuple):
 class Found(NamedTuple):
     """What gateways share."""
 
-    in_force: tuple[Ours, ...]
-    lifted: frozenset[str]
-    """Of the stops that were asked for by their ids."""
+    in_force: tuple[Ours, ...] = ()
+    lifted: Collection[str] = ()
+    """The ids of stops that were lifted: of those that were asked for, or the last, the newest at the end."""
+
+
+class KeptStops(Protocol):
+    """A place for stops. All of it may raise StoreUnavailable or OSError: nothing is written then."""
+
+    async def save(self, stops: Sequence[Ours], lifted: Sequence[str]) -> OSError | None:
+        """Writes stops, and the ids of those that were lifted, which may be among them, beside what others wrote.
+
+        Returns why what was written may be gone after a loss of power.
+        """
+        ...
 
 
 class SharedStops(KeptStops, Protocol):
@@ -64,11 +68,31 @@ class SharedStops(KeptStops, Protocol):
 class NoFile:
     """Keeps nothing: stops end with the process."""
 
-    def load(self) -> tuple[tuple[pb.Stop, ...], list[str]]:
-        """The stops in force, and the ids of those that were lifted lately."""
-        return (), []
+    is_shared = False
+    """Whether others may write there."""
 
-    async def save(self, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSError | None:
+    def load(self) -> Found:
+        """The stops in force, and those that were lifted lately."""
+        return Found()
+
+    async def has_changed(self) -> bool:
+        """Whether somebody has written there since it was read.
+
+        Raises:
+            OSError: that cannot be known.
+        """
+        return False
+
+    async def look(self) -> Found:
+        """What load() finds; nothing if it has not changed.
+
+        Raises:
+            StoreUnavailable: it cannot be read as stops.
+            OSError: it cannot be read at all.
+        """
+        return Found()
+
+    async def save(self, stops: Sequence[Ours], lifted: Sequence[str]) -> OSError | None:
         """See KeptStops."""
         return None
 
@@ -79,19 +103,40 @@ class NoFile:
 class FileOfStops(NoFile):
     """The stops of a state directory, which gateways may share."""
 
+    is_shared = True
+
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "stops.json"
+        self._seen: _Version = None
 
-    def load(self) -> tuple[tuple[pb.Stop, ...], list[str]]:
+    def load(self) -> Found:
         """See NoFile.
 
         Raises:
             SettingsError: the file cannot be read as stops. What is stopped is then not known.
             OSError: it cannot be read at all.
         """
-        return _load(self._path)
+        self._seen, found = _load(self._path)
+        return found
 
-    async def save(self, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSError | None:
+    async def has_changed(self) -> bool:
+        """See NoFile."""
+        try:
+            found = _version(await asyncio.to_thread(os.stat, self._path))
+        except FileNotFoundError:
+            found = None
+        return found != self._seen
+
+    async def look(self) -> Found:
+        """See NoFile."""
+        if not await self.has_changed():
+            return Found()
+        try:
+            return await asyncio.to_thread(self.load)
+        except SettingsError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def save(self, stops: Sequence[Ours], lifted: Sequence[str]) -> OSError | None:
         """See KeptStops; a file that cannot be read is left as it is."""
         return await asyncio.to_thread(_save, self._path, stops, lifted)
 
@@ -100,21 +145,28 @@ class FileOfStops(NoFile):
         self._path.unlink(missing_ok=True)
 
 
-def _save(path: Path, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSError | None:
+def _version(file: os.stat_result) -> _Version:
+    return file.st_ino, file.st_mtime_ns, file.st_size
+
+
+def _save(path: Path, stops: Sequence[Ours], lifted: Sequence[str]) -> OSError | None:
     with path.with_suffix(".lock").open("a") as lock:  # which its closing lets go
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            others, gone = _load(path)
+            others, gone = _load(path)[1]
         except SettingsError as error:
             raise StoreUnavailable(str(error)) from error
         ended = {*lifted, *gone}
-        known = {stop.id for stop in stops} | ended
-        every = [*(stop for stop in stops if stop.id not in ended), *(one for one in others if one.id not in known)]
-        value = {
+        known = {ours.stop.id for ours in stops}
+        every = [*stops, *(one for one in others if one.stop.id not in known)]
+        every = [one for one in every if one.stop.id not in ended]
+        value: dict[str, object] = {
             "version": _VERSION,
-            "stops": [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop in every],
+            "stops": [json_format.MessageToDict(stop, preserving_proto_field_name=True) for stop, _ in every],
             "lifted": [*dict.fromkeys([*gone, *lifted])][-MAX_LIFTED:],
         }
+        if let_end := [stop.id for stop, lets_calls_end in every if lets_calls_end]:
+            value["let_calls_end"] = let_end
         replace_file(path, json.dumps(value, indent=1).encode() + b"\n")
         try:
             sync_folder(path.parent)
@@ -123,22 +175,24 @@ def _save(path: Path, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSErro
     return None
 
 
-def _load(path: Path) -> tuple[tuple[pb.Stop, ...], list[str]]:
+def _load(path: Path) -> tuple[_Version, Found]:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            version, content = _version(os.fstat(file.fileno())), file.read()
     except FileNotFoundError:
-        return (), []
+        return None, Found()
     try:
         value = json.loads(content)
-        if value.keys() != {"version", "stops", "lifted"} or value["version"] != _VERSION:
+        if {"let_calls_end", *value} != _KEYS or value["version"] != _VERSION:
             raise ValueError("it is of another version")
         stops = tuple(json_format.ParseDict(one, pb.Stop()) for one in value["stops"])
         for stop in stops:
             check_scope(stop.scope)
             if not stop.id:
                 raise ValueError("a stop has no id")
-        lifted = [str(one) for one in value["lifted"]]
-        return tuple(stop for stop in stops if stop.id not in lifted), lifted
+        lifted, let_end = [str(one) for one in value["lifted"]], value.get("let_calls_end", ())
+        in_force = tuple(Ours(stop, stop.id in let_end) for stop in stops if stop.id not in lifted)
+        return version, Found(in_force, lifted)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, what is stopped is not known
         raise SettingsError(
             f"{path}: cannot be read as the stops in force ({type(error).__name__}): it may be damaged, or of a newer "

@@ -1,7 +1,7 @@
 """The stops in force: in memory, where they count at once, and where the next start finds them (kept.py).
 
-Gateways that share sessions share their stops too. Each keeps up with what is kept there, and whoever stops agents
-asks the others besides, so that the answer tells what was ended at all of them.
+Gateways that share sessions, or a state directory, share their stops too: each keeps up with what is kept there. Where
+they share a database whoever stops agents asks the others besides, so that the answer tells what was ended at all.
 """
 
 import asyncio
@@ -85,11 +85,12 @@ class Stops:
         self._kept: KeptStops = shared or self._file
         self._record = record
         self._others = others
-        self._in_force, self._lifted = self._file.load()
+        found = self._file.load()
+        self._in_force, self._lifted = tuple(ours.stop for ours in found.in_force), list(found.lifted)
         self._is_moving = bool(shared and self._in_force)
         self._told = set[str]()
         """The stops that the gateways' common place has."""
-        self._let_end = set[str]()
+        self._let_end = {stop.id for stop, lets_calls_end in found.in_force if lets_calls_end}
         """The stops that let running calls go on."""
         self._early: dict[str, list[asyncio.Future[Any]]] = {}
         """What stops have ended here before who made them asked: the answer tells it."""
@@ -211,15 +212,21 @@ class Stops:
         with suppress(StoreUnavailable):
             await self._look()
 
+    async def look_at_file(self) -> None:
+        """Reads the file of stops again where another gateway has changed it; a database tells of changes itself."""
+        with suppress(OSError, StoreUnavailable):  # follow() tells it
+            if self._shared is None and await self._file.has_changed():
+                await self._look()
+
     async def follow(self) -> None:
         """Keeps up with the stops that gateways share, until it is cancelled."""
-        while (shared := self._shared) is not None:
-            shared.changed.clear()
-            with suppress(StoreUnavailable):
-                await self._look()
+        changed = self._shared.changed if self._shared else asyncio.Event()
+        while self._shared or self._file.is_shared:
+            changed.clear()
+            await self.begin()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await shared.changed.wait()
+                    await changed.wait()
 
     async def _look(self, *ids: str) -> None:
         """Tells what the others may not know, and does what they have told. ids: of stops that may have been lifted.
@@ -227,13 +234,15 @@ class Stops:
         Raises:
             StoreUnavailable: that cannot be done now. The last that was known holds.
         """
-        if self._shared is None:
-            return
         async with self._looking:
-            held = {stop.id: stop for stop in self._in_force}
-            untold = [Ours(stop, stop.id in self._let_end) for stop in held.values() if stop.id not in self._told]
+            held = {stop.id for stop in self._in_force}
             try:
-                found = await self._shared.exchange(untold, {*held, *ids})
+                if self._shared is None:
+                    with storing():
+                        found = await self._file.look()
+                else:
+                    untold = [ours for ours in self._ours() if ours.stop.id not in self._told]
+                    found = await self._shared.exchange(untold, {*held, *ids})
             except StoreUnavailable as error:
                 if not self._unknown:
                     log.warning("stops.unreadable", reason=str(error))
@@ -244,10 +253,15 @@ class Stops:
             self._forget(*found.lifted)  # one that is just not there any more stays, and is told again
             for stop, lets_calls_end in found.in_force:
                 if stop.id not in held:
-                    self._early[stop.id] = self._adopt(stop, lets_calls_end=lets_calls_end)
+                    endings = self._adopt(stop, lets_calls_end=lets_calls_end)
+                    if self._others:  # else nobody asks
+                        self._early[stop.id] = endings
             if self._is_moving:
                 self._file.remove()
                 self._is_moving = False
+
+    def _ours(self) -> list[Ours]:
+        return [Ours(stop, stop.id in self._let_end) for stop in self._in_force]
 
     def _adopt(self, stop: pb.Stop, *, lets_calls_end: bool) -> "list[asyncio.Future[Any]]":
         """Has a stop hold that was made elsewhere; returns what it ends."""
@@ -313,7 +327,7 @@ class Stops:
                 raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
             await self._tell(audit_pb2.CONTROL_KIND_RESUME, stop, principal, request.reason)
             with storing():
-                unsynced = await self._kept.save(self._in_force, [*self._lifted, stop.id])
+                unsynced = await self._kept.save(self._ours(), [*self._lifted, stop.id])
             self._forget(stop.id)
             log.warning("agents.resumed", stop_id=stop.id, scope=scope_text(stop.scope), resumed_by=principal)
             if unsynced:  # the next start reads it as lifted, so it is; a loss of power may bring it back
@@ -331,13 +345,14 @@ class Stops:
                     await self._look()
                     return stop in self._in_force
                 with storing():
-                    if unsynced := await self._kept.save(self._in_force, self._lifted):
+                    if unsynced := await self._kept.save(self._ours(), self._lifted):
                         raise unsynced
             except StoreUnavailable as error:
                 where = "here, and elsewhere when it can be written" if self._shared else "until this gateway ends"
                 told = f"the stop {stop.id} is in force {where}, and could not be written: {error}"
                 raise type(error)(told) from error
-        return True
+            await self.look_at_file()  # another gateway may just have lifted it
+            return stop in self._in_force
 
     async def _tell(self, kind: audit_pb2.ControlKind.ValueType, stop: pb.Stop, principal: str, reason: str) -> None:
         scope = scope_text(stop.scope)

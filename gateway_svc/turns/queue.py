@@ -275,6 +275,7 @@ class Turns:
 
     async def _begin_counted(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
         _check_request(request)
+        await self._stops.look_at_file()
         session = await self.sessions.for_turn(request, viewer, owner, partial(self._check_stopped, request, owner))
         self._check_draining()
         stops = self._check_stopped(request, owner, session.settings)

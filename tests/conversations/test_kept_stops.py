@@ -7,7 +7,7 @@ import pytest
 from onrecord.gateway.v1 import control_pb2
 
 from gateway_svc.conversations.postgres.store import PostgresConversations
-from gateway_svc.stopping.kept import MAX_LIFTED
+from gateway_svc.stopping.kept import MAX_LIFTED, Ours
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
 pytestmark = pytest.mark.postgres
@@ -25,7 +25,8 @@ async def test_stops_in_force_are_kept_and_of_those_that_were_lifted_the_last(ho
         SELECT n::text, '', false, clock_timestamp() - n * interval '1 s' FROM generate_series(1, {MAX_LIFTED}) AS n"""
     found = "SELECT id, lifted_at IS NOT NULL FROM gateway_stops WHERE id IN ('one', 'two', '1', %s)"
     scope = control_pb2.StopScope(principal="ada")
-    stops = [control_pb2.Stop(id=name, scope=scope, reason="a drill") for name in ("one", "two")]
+    made_now = [control_pb2.Stop(id=name, scope=scope, reason="a drill") for name in ("one", "two")]
+    stops = [Ours(stop, lets_calls_end=False) for stop in made_now]
     async with await psycopg.AsyncConnection.connect(home.database.conninfo, autocommit=True) as connection:
         await connection.execute(made)
         await home.stops.save(stops, [])

@@ -94,6 +94,28 @@ async def test_fifty_commands_one_of_which_ignores_signals_are_gone_when_the_ans
     assert "stops.json" in told
 
 
+async def test_a_stop_at_one_of_two_gateways_on_a_state_directory_ends_what_the_other_runs(make_pair):
+    pair = await make_pair(Script(steps=(Step(tool_calls=(bash(SLEEPS),)),)))
+    pair.start_audit()
+    first, second = (pair.start_gateway(GATEWAY_BASH_SANDBOX="off") for _ in range(2))
+    gateway, stub, other = await pair.gateway(second), await control(pair, first), await control(pair, second)
+    (pair.workspace / "pids").mkdir()
+    running = asyncio.create_task(run_turn(gateway))
+    await until(lambda: list((pair.workspace / "pids").iterdir()))
+    [command_pid] = [int(path.name) for path in (pair.workspace / "pids").iterdir()]
+
+    answer = await stub.StopAgents(control_pb2.StopAgentsRequest(scope=EVERYTHING, reason="a drill"))
+    async with asyncio.timeout(SECONDS_TO_ARRIVE):
+        assert answer.stop.id in error_of(await running).message
+    assert not is_running(command_pid)
+    await other.Resume(control_pb2.ResumeRequest(stop_id=answer.stop.id, reason="over"))
+    async with asyncio.timeout(SECONDS_TO_ARRIVE):
+        while (await stub.ListStops(control_pb2.ListStopsRequest())).stops:
+            await asyncio.sleep(0.05)
+    rows = await controls(pair, 2)
+    assert [row.kind for row in rows] == [audit_pb2.CONTROL_KIND_STOP, audit_pb2.CONTROL_KIND_RESUME]
+
+
 async def test_calls_that_wait_for_an_answer_and_those_of_mcp_servers_are_reached(make_pair, tmp_path):
     slow = Call(name="t.sleep", arguments={"seconds": 600})
     steps = (Step(tool_calls=(bash("touch ran"), slow)), Step(text="Done."))

@@ -40,8 +40,8 @@ class PostgresStops:
         self._database = database
         self.changed = asyncio.Event()
 
-    async def save(self, stops: Sequence[pb.Stop], lifted: Sequence[str]) -> OSError | None:
-        await self._put([Ours(stop, lets_calls_end=False) for stop in stops])
+    async def save(self, stops: Sequence[Ours], lifted: Sequence[str]) -> OSError | None:
+        await self._put(stops)
         await self._database.ask(_LIFT, {"ids": list(lifted)})
         await self._database.ask(_FORGET)
         return None
