@@ -36,6 +36,10 @@ class SealedLedger(Protocol):
         """Who recorded rows of an id, sorted."""
         ...
 
+    def newest_ids(self, kind: Kind, limit: int) -> list[str]:
+        """The ids of so many rows at most, the one that began last first; of a session once, whatever its revisions."""
+        ...
+
     def row(self, kind: Kind, position: int) -> Mapping[str, Any]:
         """The columns of a row that is there, and those of leaf.BESIDE where it has texts to hash."""
         ...

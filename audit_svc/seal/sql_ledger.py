@@ -23,6 +23,12 @@ class SqlSealedLedger:
         found = self._all(f"SELECT DISTINCT recorded_by FROM {kind.table} WHERE id = ?", id_)  # noqa: S608 - names of ours
         return sorted(name for (name,) in found)
 
+    def newest_ids(self, kind: Kind, limit: int) -> list[str]:
+        """The ids of so many rows at most, the newest first."""
+        table = "sessions" if kind.name == "session" else kind.table  # its own has a row for each revision
+        sql = f"SELECT id FROM {table} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - names of ours
+        return [id_ for (id_,) in self._all(sql, limit)]
+
     def row(self, kind: Kind, position: int) -> Mapping[str, Any]:
         """The columns of a row that is there."""
         names = [*kind.columns, *(leaf.BESIDE if kind.hashed else ())]

@@ -8,10 +8,12 @@ from audit_svc.seal.errors import SealError
 from audit_svc.seal.files import replace_file
 from audit_svc.seal.folder import newest_checkpoint, own_verifier, read_verifier
 from audit_svc.seal.leaf import BY_NAME
+from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.outside.cosigned import cosigned_by_all
 from audit_svc.seal.outside.quorum import look
 from audit_svc.seal.proving import KINDS_WITH_ID, prove, rows_of
 from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
+from audit_svc.terminal.client import LOOKED_THROUGH
 from audit_svc.terminal.running import (
     Database,
     Target,
@@ -26,12 +28,19 @@ from audit_svc.terminal.seal.report import told_witnesses
 from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
 from service_kit.terminal.command import Argument, Option, echo
+from service_kit.terminal.ids import LAST, is_whole, whole_id
 from service_kit.terminal.printing import Json, print_fields
 from service_kit.times import show_time
 
 
 def proof(
-    id: Annotated[str, Argument(help="The id of a tool call, a model request, a session's or an act of control.")],  # noqa: A002
+    id: Annotated[  # noqa: A002
+        str,
+        Argument(
+            help="The id of a tool call, a model request, a session or an act of control, or the first or last "
+            f"characters of it; {LAST} is the newest session."
+        ),
+    ],
     db: Database = None,
     target: Target = None,
     seal: Folder = None,
@@ -46,7 +55,7 @@ def proof(
     if target:
         from audit_svc.terminal.seal import remote  # who reads a file needs none of it
 
-        answer = remote.prove(target, id, recorded_by, with_texts=texts is not None)
+        id, answer = remote.prove(target, id, recorded_by, with_texts=texts is not None)  # noqa: A001
         if texts:
             with error_is_exit_code_1():
                 _write(texts, {"salt": answer.texts.salt.hex(), "texts": dict(answer.texts.texts)})
@@ -60,6 +69,7 @@ def proof(
     with error_is_exit_code_1(), found.reading() as ledger:
         verifier = own_verifier(found.log)
         _, note = newest_checkpoint(found.log, verifier)
+        id = _named(ledger, id)  # noqa: A001
         rows = rows_of(ledger, KINDS_WITH_ID, id, recorded_by)
         made = prove(found.log, verifier, [*cosigned_by_all(found.log, verifier), note], rows)
         if texts:
@@ -68,6 +78,14 @@ def proof(
             if erased := told.get("erased"):
                 say_unseen(_of_erasure(**erased))
     _say(id, str(made), texts, as_json=as_json)
+
+
+def _named(ledger: SealedLedger, text: str) -> str:
+    """The id of the row that text stands for, see whole_id(). Raises BadParameter."""
+    if is_whole(text) or any(ledger.owners(kind, text) for kind in KINDS_WITH_ID):
+        return text
+    kinds = [BY_NAME["session"]] if text == LAST else KINDS_WITH_ID
+    return whole_id(text, [id_ for kind in kinds for id_ in ledger.newest_ids(kind, LOOKED_THROUGH)], "ID")
 
 
 def _say(id_: str, made: str, texts: Path | None, *, as_json: bool) -> None:
@@ -103,9 +121,12 @@ def verify_proof(
             raise SealError("a proof is checked with the log's verifier key: give it with --key")
         verifier = read_verifier(key)
         try:
-            made = Proof.parse(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SealError(f"{path} cannot be read ({type(error).__name__})") from None
+        if not text:
+            raise SealError(f"{path} is empty: the `audit-svc proof` that was to write it has failed; see what it said")
+        made = Proof.parse(text)
     with error_is_exit_code_1():
         checkpoint = made.check(verifier)
         seen = look([made.note], verifier, witnesses, quorum, None)

@@ -20,7 +20,7 @@ from audit_svc.seal.proving import KINDS_WITH_ID, not_there
 from audit_svc.seal.remote import Call, RemoteTiles, follow
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, check_tiles
-from audit_svc.terminal.client import PAGE_SECONDS
+from audit_svc.terminal.client import LOOKED_THROUGH, PAGE_SECONDS, all_rows
 from audit_svc.terminal.running import EXIT_FAILED
 from audit_svc.terminal.service import answers_are_exit_code_1, open_service
 from recording.row_version import ROW_VERSION
@@ -31,6 +31,7 @@ from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
 from recording.transparency.proof import Proof
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.ids import LAST, is_whole, whole_id
 
 NEWEST = 20
 """Of so many tool calls it is looked whether what is answered is what was sealed."""
@@ -40,6 +41,18 @@ _WITH_ID = (
     audit_pb2.ROW_KIND_SESSION,
     audit_pb2.ROW_KIND_CONTROL,
 )
+
+_LISTS: tuple[tuple[str, type[Message], str, str], ...] = (
+    ("ListSessionRecords", questions_pb2.ListSessionRecordsRequest, "sessions", "session"),
+    ("ListToolCalls", questions_pb2.ListToolCallsRequest, "tool_calls", "tool_call"),
+    ("ListModelRequests", questions_pb2.ListModelRequestsRequest, "model_requests", "model_request"),
+    ("ListControls", questions_pb2.ListControlsRequest, "controls", "control"),
+)
+"""What lists the rows that have ids: the field of the answer, and that of a record."""
+
+
+class _NotThere(Failed):
+    """No row has the id."""
 
 
 def verify(
@@ -133,8 +146,24 @@ def _check_old(call: Call, path: Path, log: Verifier) -> Iterator[str]:
         yield f"{path}: {wrong}"
 
 
-def prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) -> proof_pb2.GetProofResponse:
-    """The proof of the row of an id, of whatever kind. Raises Exit."""
+def prove(
+    target: str, text: str, recorded_by: str | None, *, with_texts: bool
+) -> tuple[str, proof_pb2.GetProofResponse]:
+    """The id that text stands for, see whole_id(), and the proof of its row, of whatever kind.
+
+    Raises:
+        Exit, BadParameter.
+    """
+    id_ = _named(target, text) if text == LAST else text
+    try:
+        return id_, _prove(target, id_, recorded_by, with_texts=with_texts)
+    except _NotThere:
+        if is_whole(id_) or (id_ := _named(target, text)) == text:
+            raise
+    return id_, _prove(target, id_, recorded_by, with_texts=with_texts)
+
+
+def _prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) -> proof_pb2.GetProofResponse:
     missing: grpc.RpcError | None = None
     row = questions_pb2.RowKey(id=id_, recorded_by=recorded_by)
     with _asking(target) as call:
@@ -147,7 +176,15 @@ def prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) -
                 if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise
                 missing = error
-    raise Failed(f"NOT_FOUND: {not_there(KINDS_WITH_ID)}", EXIT_FAILED, missing)
+    raise _NotThere(f"NOT_FOUND: {not_there(KINDS_WITH_ID)}", EXIT_FAILED, missing)
+
+
+def _named(target: str, text: str) -> str:
+    found = list[str]()
+    with answers_are_exit_code_1(target), open_service(target) as service:
+        for rpc, request, rows, row in _LISTS[: 1 if text == LAST else None]:
+            found += [getattr(record, row).id for record in all_rows(service, rpc, request(), rows, LOOKED_THROUGH)]
+    return whole_id(text, found, "ID")
 
 
 @contextmanager

@@ -86,6 +86,7 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
         proof = tmp_path / "row.tlog-proof"
         texts = tmp_path / "texts.json"
         proof.write_text(world.run(service, "proof", ids[3], "--texts", str(texts)).stdout)
+        assert world.run(service, "proof", ids[3][-12:]).stdout == world.run(service, "proof", ids[3]).stdout
         gone = world.run(service, "proof", "nobody")
         assert (gone.returncode, gone.stdout) == (1, "")
         assert "NOT_FOUND: the ledger has no tool call, model request, session or act of control" in gone.stderr

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from audit_svc.seal import leaf
 from audit_svc.seal.folder import VERIFIER
 from audit_svc.seal.texts import check_texts, texts_of
 from recording.transparency.errors import BadNote
-from tests.audit_svc.samples import audit_row
+from recording.transparency.proof import Proof
+from tests.audit_svc.samples import audit_row, cost_row, session_row
 from tests.audit_svc.seal.conftest import Seal
 from tests.support.command_line import Result, invoke
 
@@ -65,6 +67,34 @@ def test_a_proof_of_nothing_says_what_was_looked_through(sealed: Seal):
     refused = run("proof", "nope", "--db", sealed.database, "--seal", sealed.folder)
     assert refused.exit_code == 1
     assert "has no tool call, model request, session or act of control with this id" in refused.stderr
+
+
+def test_a_row_is_named_by_a_part_of_its_id_or_as_the_newest_session(seal: Seal, record: Callable[..., None]):
+    newer = session_row(id="01900000-0000-7000-8000-00000000cafe")
+    older = session_row(id="01900000-0000-7000-8000-0000000babe0", created_at_ms=newer.created_at_ms - 1000)
+    rows: dict[str, list[Any]] = {
+        "tool_calls": [audit_row()],
+        "model_requests": [cost_row()],
+        "sessions": [newer, older],
+    }
+    record(**rows)
+    seal.run()
+    typed = {row.id[-10:]: row.id for each in rows.values() for row in each} | {"@last": newer.id}
+    for text, meant in typed.items():
+        found = run("proof", text, "--db", seal.database, "--seal", seal.folder, "--json")
+        assert (found.exit_code, found.stderr) == (0, "")
+        told = json.loads(found.stdout)
+        assert (told["id"], json.loads(Proof.parse(told["proof"]).leaf)["id"]) == (meant, meant)
+    several = run("proof", "01900000", "--db", seal.database, "--seal", seal.folder)
+    assert (several.exit_code, "'01900000' fits 2" in several.stderr) == (2, True)
+
+
+def test_of_an_empty_file_it_is_said_that_it_is_empty(sealed: Seal, tmp_path: Path):
+    """A shell's > leaves one where `proof` fails."""
+    (tmp_path / "call.tlog-proof").touch()
+    said = run("verify", "--proof", tmp_path / "call.tlog-proof", "--key", sealed.folder / VERIFIER)
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert "call.tlog-proof is empty: the `audit-svc proof`" in " ".join(said.stderr.split())
 
 
 @pytest.mark.parametrize("said", [b"", b"[]", b'{"salt": "x", "texts": {}}', b'{"salt": "", "texts": {"error": 1}}'])
