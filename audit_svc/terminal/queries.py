@@ -178,6 +178,7 @@ def show(
     source: Source,
     recorded_by: RecordedBy = None,
     as_json: Json = False,
+    wide: Annotated[bool, Option("--wide", help="Show the whole of each line, with the id of its row.")] = False,
 ) -> None:
     """Show what happened in a session, from its beginning to its end."""
     key = questions_pb2.RowKey(id=named_session(source, session), recorded_by=recorded_by)
@@ -187,13 +188,14 @@ def show(
         while timeline is None or request.page_token:
             page = client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
-                timeline = Timeline(page.session, [] if as_json else _controls_of(client, page.session))
-                _print_json([page.session]) if as_json else _print_lines(timeline.heading())
-            _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries))
+                controls = [] if as_json else _controls_of(client, page.session)
+                timeline = Timeline(page.session, controls, with_ids=wide)
+                _print_json([page.session]) if as_json else _print_lines(timeline.heading(), wide=wide)
+            _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries), wide=wide)
             sys.stdout.flush()
             request.page_token = page.next_page_token
         if not as_json:
-            _print_lines(timeline.end())
+            _print_lines(timeline.end(), wide=wide)
 
 
 def usage(
@@ -284,9 +286,9 @@ def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Tabl
         err.print(f"nothing matches{within}", style="yellow")
 
 
-def _print_lines(lines: Iterable[Text]) -> None:
+def _print_lines(lines: Iterable[Text], *, wide: bool) -> None:
     for line in lines:
-        out.print(line, cut=True)
+        out.print(line, wide=wide, cut=True)
 
 
 def _print_json(messages: Iterable[Message] | Iterable[Any]) -> None:

@@ -41,10 +41,11 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
         "outcome",
         "took",
         "result",
+        "id",
         last,
-        least=("result", "model", "engine", *by, "took", last),
+        least=("id", "result", "model", "engine", *by, "took", last),
         text=last,
-        ids=["session"],
+        ids=["session", "id"],
     )
     for record in records:
         row = record.tool_call
@@ -58,6 +59,7 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
             outcome_text(row),
             duration(row.duration_ms),
             size_of(row),
+            printable(row.id),
             printable(row.args_summary),
         )
     return table
@@ -66,9 +68,12 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
 def requests_table(records: Sequence[questions_pb2.ModelRequestRecord]) -> Table:
     """Model requests, one per line."""
     by = _recorded_by(records)
-    columns = ("began", *by, "session", "engine", "model", "tokens in/out", "cost", "took", "error")
+    columns = ("began", *by, "session", "engine", "model", "tokens in/out", "cost", "took", "id", "error")
     table = Table(
-        *columns, least=("tokens in/out", *by, "engine", "took", "model", "error"), text="error", ids=["session"]
+        *columns,
+        least=("id", "tokens in/out", *by, "engine", "took", "model", "error"),
+        text="error",
+        ids=["session", "id"],
     )
     for record in records:
         row = record.model_request
@@ -81,6 +86,7 @@ def requests_table(records: Sequence[questions_pb2.ModelRequestRecord]) -> Table
             f"{row.input_tokens:,}/{row.output_tokens:,}",
             money(row.cost_micros) if row.HasField("cost_micros") else "unpriced",
             duration(row.duration_ms),
+            printable(row.id),
             Text(printable(row.error), style="red"),
         )
     return table
@@ -243,8 +249,8 @@ def controls_table(records: Iterable[questions_pb2.ControlRecord]) -> Table:
     """Acts of control, one per line."""
     records = list(records)
     by = _recorded_by(records)
-    columns = ("at", *by, "act", "by", "scope", "stop", "rules", "reason")
-    table = Table(*columns, least=("rules", *by, "stop", "reason"), text="reason")
+    columns = ("at", *by, "act", "by", "scope", "stop", "rules", "id", "reason")
+    table = Table(*columns, least=("id", "rules", *by, "stop", "reason"), text="reason", ids=["id"])
     for record in records:
         control = record.control
         table.add_row(
@@ -255,6 +261,7 @@ def controls_table(records: Iterable[questions_pb2.ControlRecord]) -> Table:
             printable(control.scope),
             printable(control.stop_id),
             printable(control.policy_digest),
+            printable(control.id),
             printable(control.reason),
         )
     return table

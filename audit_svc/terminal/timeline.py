@@ -18,7 +18,7 @@ def call_line(row: audit_pb2.AuditRow) -> Text:
     line = Text(f"{time_text(row.created_at_ms)}  ", style="dim")
     session = short_ids([row.session_id])[row.session_id] if out.width else row.session_id
     line.append(f"{printable(session)}  ", style="dim")
-    return _call(line, row)
+    return _call(line, row, out.width)
 
 
 class Timeline:
@@ -27,12 +27,21 @@ class Timeline:
     """
 
     def __init__(
-        self, record: questions_pb2.SessionRecord, controls: Sequence[questions_pb2.ControlRecord] = ()
+        self,
+        record: questions_pb2.SessionRecord,
+        controls: Sequence[questions_pb2.ControlRecord] = (),
+        *,
+        with_ids: bool = False,
     ) -> None:
-        """Begins with no turn. controls: acts of control while the session went on, the oldest first."""
+        """Begins with no turn.
+
+        controls: acts of control while the session went on, the oldest first. with_ids: each line has the id of its
+        row, and no end.
+        """
         self._session, self._recorded_by = record.session, record.receipt.recorded_by
         self._turn_id: str | None = None
         self._controls = deque(controls)
+        self._with_ids = with_ids
 
     def heading(self) -> Iterator[Text]:
         """What the session was."""
@@ -60,10 +69,12 @@ class Timeline:
             kind = entry.WhichOneof("entry")
             if kind == "model_request":
                 line = _request(line, entry.model_request.model_request)
-                yield line.append(self._by_another(entry.model_request.receipt), style="yellow")
+                line.append(self._by_another(entry.model_request.receipt), style="yellow")
+                yield line.append(self._id(entry.model_request.model_request.id), style="dim")
             elif kind == "tool_call":
-                line = _call(line, entry.tool_call.tool_call)
-                yield line.append(self._by_another(entry.tool_call.receipt), style="yellow")
+                line = _call(line, entry.tool_call.tool_call, None if self._with_ids else out.width)
+                line.append(self._by_another(entry.tool_call.receipt), style="yellow")
+                yield line.append(self._id(entry.tool_call.tool_call.id), style="dim")
             else:
                 yield line.append("of a kind that this version does not know")
 
@@ -79,7 +90,11 @@ class Timeline:
             control = self._controls.popleft().control
             line = self._begun(control.at_ms).append(f"{act_of(control)} {printable(control.scope)}", style="yellow")
             line.append(f" · by {printable(control.principal)}" if control.principal else "", style="dim")
-            yield line.append(f" · “{printable(control.reason)}”" if control.reason else "", style="dim")
+            line.append(f" · “{printable(control.reason)}”" if control.reason else "", style="dim")
+            yield line.append(self._id(control.id), style="dim")
+
+    def _id(self, id_: str) -> str:
+        return f" · {printable(id_)}" if self._with_ids else ""
 
     def _by_another(self, receipt: questions_pb2.Receipt) -> str:
         """Who recorded an entry, where it was not who recorded the session."""
@@ -88,8 +103,8 @@ class Timeline:
         return f" · recorded by {printable(receipt.recorded_by) or 'a caller without a name'}"
 
 
-def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
-    """A call behind line. Where a line has an end, its arguments are cut before anything else is."""
+def _call(line: Text, row: audit_pb2.AuditRow, width: int | None) -> Text:
+    """A call behind line. Where a line has an end, at width, its arguments are cut before anything else is."""
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.tool_name)} ", style="cyan")
     rest = Text(" ").append(outcome_text(row))
     observed = "about " if row.times_observed else ""
@@ -99,7 +114,7 @@ def _call(line: Text, row: audit_pb2.AuditRow) -> Text:
     if row.error:
         rest.append(f" · {printable(row.error)}", style="red")
     arguments = Text(printable(row.args_summary))
-    if width := out.width:
+    if width:
         arguments = arguments.cut(max(MIN_TEXT, width - len(str(line)) - len(str(rest))))
     return line.append(arguments).append(rest)
 

@@ -11,6 +11,7 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal import producers, rows
+from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
 from service_kit.terminal.printing import Printer, Table, progress
 from tests.audit_svc.samples import audit_row, cost_row, session_row
@@ -56,7 +57,7 @@ RECORD = questions_pb2.SessionRecord(
 )
 CONTROL = questions_pb2.ControlRecord(
     control=audit_pb2.ControlRow(
-        id="1",
+        id="01900000-0000-7000-8000-0000000000ac",
         kind=audit_pb2.CONTROL_KIND_STOP,
         principal="ops",
         scope="everything",
@@ -128,6 +129,30 @@ def test_a_table_fits_80_columns_and_cuts_no_id_no_money_no_day_and_no_header(na
 def test_a_table_has_all_columns_when_it_is_to_be_wide(name):
     build, _ = TABLES[name]
     assert "no room" not in on_terminal(lambda: Printer().print(build(), wide=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("calls", CALL.tool_call), ("requests", REQUEST.model_request), ("controls", CONTROL.control)]
+)
+def test_a_wide_table_has_the_whole_ids_of_its_rows(name, row):
+    shown = re.sub(r"\x1b\[\d*m", "", on_terminal(lambda: Printer().print(TABLES[name][0](), wide=True)))
+    assert row.id in shown.splitlines()[1].split()
+
+
+def test_a_wide_timeline_has_the_whole_ids_of_its_rows_and_cuts_nothing():
+    entries = [
+        questions_pb2.Entry(at_ms=AT_MS, tool_call=CALL),
+        questions_pb2.Entry(at_ms=AT_MS, model_request=REQUEST),
+    ]
+
+    def act() -> None:
+        for line in Timeline(RECORD, [CONTROL], with_ids=True).lines(entries):
+            Printer().print(line, wide=True, cut=True)
+
+    lines = [line for line in re.sub(r"\x1b\[\d*m", "", on_terminal(act)).splitlines() if line[:1] == " "]
+    ids = [CONTROL.control.id, CALL.tool_call.id, REQUEST.model_request.id]
+    assert [line.rpartition(" · ")[2] for line in lines] == ids
+    assert "x" * 500 in lines[1]
 
 
 @pytest.mark.parametrize("name", TABLES)
