@@ -4,6 +4,7 @@ AuditError
 ├── StoreRefused            the database cannot be served as it is: the message says what to do   exit code 1
 │   ├── DatabaseInUse       another process has the database open                                 exit code 1
 │   ├── DatabaseVanished    a database that was served is missing                                 exit code 2
+│   ├── NoFile              there is no such file                                                 exit code 1
 │   ├── FileDamaged             the database file is damaged                                      exit code 1
 │   ├── WrongSetting        a setting is wrong or missing                                         exit code 2
 │   └── MigrationRefused    its schema is not what this version of the code knows                 exit code 1
@@ -29,6 +30,7 @@ audit_svc.services maps them to status codes; no other module knows gRPC.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class AuditError(Exception):
@@ -41,6 +43,14 @@ class StoreRefused(AuditError):
 
 class DatabaseInUse(StoreRefused):
     """Another process has the database open."""
+
+
+class NoFile(StoreRefused):
+    """There is no file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"there is no file {path}")
+        self.path = path
 
 
 class FileDamaged(StoreRefused):

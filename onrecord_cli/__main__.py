@@ -95,11 +95,12 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
                 if command in _LEDGER and "ONRECORD_DB" not in places
                 else f"nothing runs on {short(folder)}: `onrecord up` starts it; --target names another place"
             )
+    if not os.environ.get("AUDIT_DB"):  # which `onrecord up` does not look at
+        failures.own_names["`audit-svc serve`"] = "`onrecord up`"
     for name, value in places.items():
         if value and not os.environ.get(name):
             os.environ[name] = value
     client.how_to_start = "`onrecord up` starts it"
-    failures.own_names["`audit-svc serve`"] = "`onrecord up`"
     for service, commands in (("audit-svc", _LEDGER), ("gateway-svc", _GATEWAY)):
         for name in program.root.commands.keys() & commands.keys():
             failures.own_names[f"`{service} {name}"] = f"`onrecord {name}"

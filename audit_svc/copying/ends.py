@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import Protocol
 
-from audit_svc.errors import StoreRefused
+from audit_svc.errors import NoFile, StoreRefused
 from audit_svc.ledger.copying import UNFINISHED, Tables
 from audit_svc.seal.folder import folder_of
 from audit_svc.seal.ledger import SealedLedger
@@ -126,7 +126,7 @@ def source_file(path: Path, folder: Path | None, on_unseen: Callable[[str], None
     folder = folder or folder_of(path)
     with ExitStack() as held:
         if not path.exists():
-            raise StoreRefused(f"there is no file {path}")
+            raise NoFile(path)
         held.enter_context(FileLock(path, "--from"))
         if folder.exists():
             held.enter_context(FolderLog(folder).locked())

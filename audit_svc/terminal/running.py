@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, WrongSetting
+from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, NoFile, WrongSetting
 from recording.transparency.errors import TransparencyError
 from service_kit.printable import printable
 from service_kit.terminal import printing
@@ -90,7 +90,18 @@ def error_is_exit_code_1() -> Iterator[None]:
         yield
     except (AuditError, TransparencyError) as error:
         code = 2 if isinstance(error, (DatabaseVanished, WrongSetting)) else 1
-        raise Failed(in_options(str(error)), code, error) from None
+        hint = ": `audit-svc serve` makes it" if isinstance(error, NoFile) and _is_served(error.path) else ""
+        raise Failed(in_options(str(error)) + hint, code, error) from None
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a service would open path, as its settings are now."""
+    from audit_svc.settings import AuditSettings  # only where a file is missing
+
+    try:
+        return AuditSettings().db == path
+    except ValueError:  # a setting is wrong, and it would not start
+        return False
 
 
 @contextmanager

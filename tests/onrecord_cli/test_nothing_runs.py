@@ -23,6 +23,27 @@ def test_it_is_said_that_there_is_no_ledger_and_what_makes_it(tmp_path, words):
     )
 
 
+@pytest.mark.parametrize("words", [("verify",), ("export", "--format", "sealed", "--output", "x"), ("check",)])
+def test_what_makes_a_file_is_said_where_no_other_was_named(tmp_path, words):
+    home = {"HOME": str(tmp_path)}
+    for named, said in (
+        ((), "/.local/share/onrecord/audit/audit.db: `onrecord up` makes it"),
+        (("--db", "/no/x.db"), "there is no file /no/x.db"),
+    ):
+        ended = run_command("onrecord_cli", home, *words, *named)
+        assert ended.returncode > 0
+        assert (ended.stdout + ended.stderr).rstrip().endswith(said)
+
+
+def test_a_file_that_was_named_is_made_by_nothing(tmp_path):
+    home = {"HOME": str(tmp_path)}
+    for ended in (
+        run_command("onrecord_cli", home, "calls", "--db", "/no/x.db"),
+        run_command("onrecord_cli", home | {"ONRECORD_DB": "/no/x.db"}, "calls"),
+    ):
+        assert (ended.returncode, ended.stderr) == (1, "there is no file /no/x.db\n")
+
+
 @pytest.mark.parametrize("words", [("engines",), ("calls",)])
 def test_who_is_named_is_asked(tmp_path, words):
     home = {"HOME": str(tmp_path)}

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 import apsw
 
-from audit_svc.errors import StoreRefused
+from audit_svc.errors import NoFile, StoreRefused
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
 from audit_svc.sqlite.open.served import marker_of
 
@@ -136,7 +136,7 @@ def _look(path: Path) -> tuple[bytes, bool]:
             (kind, *_) = struct.unpack("@hhqqi0q", fcntl.fcntl(file, fcntl.F_OFD_GETLK, _LOCKS))
             return file.read(100), kind != fcntl.F_UNLCK
     except FileNotFoundError:
-        raise StoreRefused(f"there is no file {path}: `audit-svc serve` makes it") from None
+        raise NoFile(path) from None
     except OSError as error:
         raise StoreRefused(f"{path} cannot be read ({error.strerror})") from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from audit_svc.errors import DiskFull, FileDamaged, StoreRefused
+from audit_svc.errors import DiskFull, FileDamaged, NoFile, StoreRefused
 from audit_svc.sqlite.open.served import refuse_vanished
 
 Connection = apsw.Connection
@@ -129,8 +129,9 @@ def open_for_reading(path: Path, uri: str = "", *, private_wal: bool = False) ->
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
-        hint = "look at its disk and its rights" if path.exists() else "`audit-svc serve` makes it"
-        raise StoreRefused(f"{path} cannot be opened for reading ({error}): {hint}") from None
+        if not path.exists():
+            raise NoFile(path) from None
+        raise StoreRefused(f"{path} cannot be opened for reading ({error}): look at its disk and its rights") from None
     return connection
 
 
