@@ -27,9 +27,13 @@ SESSION = "40c8601f-aea5-4dfd-91bd-0c5e2bca0f2e"
 MODEL = "claude-opus-5-5"
 Line = dict[str, Any]
 
-SURVIVOR = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
-)
+SURVIVOR = """
+import contextlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with contextlib.suppress(OSError):  # nobody reads any more
+    print("up", flush=True)
+time.sleep(300)
+"""
 
 
 def init(session_id: str = SESSION, model: str = MODEL, tools: Sequence[str] = ()) -> Line:

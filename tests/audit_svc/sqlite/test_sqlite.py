@@ -147,5 +147,5 @@ async def test_a_store_that_was_closed_is_one_file(database, open_ledger):
 
 
 def test_reading_a_database_that_is_not_there_is_refused(database):
-    with pytest.raises(StoreRefused, match="cannot be opened for reading"):
+    with pytest.raises(StoreRefused, match="there is no file"):
         open_for_reading(database)
