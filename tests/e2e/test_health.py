@@ -8,6 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from demo.model_server import ModelServer
 from demo.processes import Service, run_command, start_service
 from demo.script import Script, Step
 from tests.e2e.conftest import error_of, run_turn, text_of
@@ -22,16 +23,6 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 async def probe(module: str, service: Service, *args: str) -> tuple[int, str]:
     ran = await asyncio.to_thread(run_command, module, {}, "health", "--target", service.address, *args)
     return ran.returncode, (ran.stdout or ran.stderr).strip().rpartition(" ")[2]
-
-
-async def model_server(port: int) -> asyncio.Server:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    return await asyncio.start_server(answer, "127.0.0.1", port)
 
 
 async def watch_until(address: str, service: str, status: int) -> None:
@@ -63,11 +54,9 @@ async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
             await asyncio.sleep(0.05)
         assert await probe("gateway_svc", gateway) == (1, "ConnectError")
         assert await probe("gateway_svc", gateway, "--live") == (0, "ConnectError")
-        server = await model_server(port)
-        await watch_until(gateway.address, "onrecord.gateway.v1.GatewayService", SERVING)
-        assert await probe("gateway_svc", gateway) == (0, "SERVING")
-        server.close()
-        await server.wait_closed()
+        async with ModelServer(Script(steps=()), port=port):
+            await watch_until(gateway.address, "onrecord.gateway.v1.GatewayService", SERVING)
+            assert await probe("gateway_svc", gateway) == (0, "SERVING")
         await watch_until(gateway.address, "", NOT_SERVING)
     with start_service("gateway_svc", {**env, "GATEWAY_CLAUDE_COMMAND": "sh -c claude"}, "serve") as gateway:
         await watch_until(gateway.address, "", SERVING)

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 from tests.support.certificates import Authority
 
@@ -40,8 +41,10 @@ async def tls_door(authority: Authority, plain_url: str) -> AsyncIterator[Door]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         subject = writer.get_extra_info("peercert")["subject"]
         door.shown.append(dict(part[0] for part in subject)["commonName"])
+        writers.append(writer)
+        relays.add(cast("asyncio.Task[None]", asyncio.current_task()))
         inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-        writers.extend((writer, inner_writer))
+        writers.append(inner_writer)
         for pipe in (relay(reader, inner_writer), relay(inner_reader, writer)):
             relays.add(asyncio.create_task(pipe))
 
