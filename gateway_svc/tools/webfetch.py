@@ -21,6 +21,7 @@ from recording.calls import ToolResult
 from recording.show import Show
 from service_kit.setting_types import CommaList, PortList
 from service_kit.settings import Settings
+from service_kit.time_slice import TimeSlice
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
@@ -184,7 +185,7 @@ class WebfetchTool:
             ToolError: it comes in too many small pieces.
         """
         body, pieces = bytearray(), 0
-        async for chunk in response.aiter_raw():
+        async for chunk in TimeSlice().each(response.aiter_raw()):
             body += chunk
             pieces += 1
             if len(body) > self._max_bytes:

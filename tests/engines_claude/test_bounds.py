@@ -1,8 +1,6 @@
 """What Claude's program writes is bounded by what it becomes: the turn ends, and its cost row says by which bound."""
 
-import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway_svc.engines.claude import bill, calls, stream, streamed_calls
-from gateway_svc.engines.claude.lines import MAX_LINE_BYTES, TURNS_OF_OTHERS
+from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
+from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.speech import AGAIN, Speech
 from gateway_svc.errors import AnswerTooLarge
 from gateway_svc.messages import AssistantMessage
@@ -19,6 +18,7 @@ from service_kit.bounds import MIB, REASONING_CHARACTERS, Bound
 from tests.engines_claude.stage import Stage
 from tests.engines_claude.test_odd_lines import Program, call, drive, one_line
 from tests.support.claude_cli import MODEL, Line, assistant, event, init, message, result, spent
+from tests.support.others import each_look_takes, others
 
 LARGE = "x" * MIB
 END = [*message("msg_9", "Done"), result({MODEL: spent(2, 0.00108)}, result="Done")]
@@ -67,25 +67,37 @@ async def test_beyond_a_bound_the_turn_ends_and_its_row_names_the_bound(stage: S
     assert len(stage.ledger.calls) < 100
 
 
-async def test_others_have_their_turn_while_many_open_calls_end(stage: Stage):
-    rounds, recorded, record = 0, list[int](), stage.ledger.record
+async def test_others_have_their_turn_while_many_open_calls_end(stage: Stage, monkeypatch):
+    each_look_takes(monkeypatch, 0.3)
+    record = stage.ledger.record
+    async with others() as beside:
 
-    async def others() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
+        def counted(row: Row) -> None:
+            beside.done += 1
+            record(row)
 
-    def at_round(row: Row) -> None:
-        recorded.append(rounds)
-        record(row)
-
-    stage.ledger.record = at_round  # type: ignore[method-assign]
-    going_on = asyncio.create_task(others())
-    await drive(stage, Program([assistant(call("Read", number, a=number)) for number in range(300)] + END))
-    going_on.cancel()
+        stage.ledger.record = counted  # type: ignore[method-assign]
+        await drive(stage, Program([assistant(call("Read", number, a=number)) for number in range(300)] + END))
     assert len(stage.ledger.calls) == 300
-    assert max(Counter(recorded).values()) <= TURNS_OF_OTHERS + 1
+    assert 2 <= beside.most <= 5
+
+
+async def test_others_have_their_turn_while_lines_are_read_that_say_nothing(tmp_path, monkeypatch):
+    each_look_takes(monkeypatch, 0.3)
+    process = await ClaudeProcess.start(["sh", "-c", "yes no | head -n 20000"], cwd=tmp_path, env={})
+    parse = process._parse
+    async with others() as beside:
+
+        def counted(line: bytes) -> dict[str, Any] | None:
+            beside.done += 1
+            return parse(line)
+
+        monkeypatch.setattr(process, "_parse", counted)
+        assert [line async for line in process.lines()] == []
+    await process.end(interrupt=False, at_once=True)
+    await process.close()
+    assert process.skipped_lines == 20_000
+    assert 2 <= beside.most <= 4
 
 
 async def test_of_reasoning_the_beginning_and_the_end_are_kept(stage: Stage):

@@ -10,11 +10,13 @@ import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.webfetch import WebfetchTool
 from gateway_svc.tools.workers import Workers
+from tests.support.others import each_look_takes, others
 from tests.tools.pages import Pages
 from tests.tools.running import run
 
@@ -135,3 +137,16 @@ async def test_a_body_of_chunks_of_one_byte_is_given_up(pages: Pages, workspace)
     pages.add_raw("/page", head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
     result = await run(fetcher(pages), workspace, url=f"{pages.url}/page")
     assert result.error == "the page comes in too many pieces"
+
+
+async def test_others_have_their_turn_while_pieces_of_a_page_are_read(pages: Pages, monkeypatch: pytest.MonkeyPatch):
+    each_look_takes(monkeypatch, 0.3)
+    async with others() as beside:
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(1_000):
+                beside.done += 1
+                yield b"x"
+
+        assert len(await fetcher(pages)._read(httpx2.Response(200, content=pieces()))) == 1_000
+    assert 2 <= beside.most <= 4

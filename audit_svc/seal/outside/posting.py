@@ -5,6 +5,7 @@ from typing import NamedTuple
 import httpx2
 
 from audit_svc.errors import AuditError
+from service_kit.time_slice import TimeSlice
 
 TIMEOUT_SECONDS = 20.0
 """From the request to the last byte of the answer."""
@@ -28,7 +29,7 @@ async def post(client: httpx2.AsyncClient, url: str, body: bytes, media_type: st
     try:
         async with client.stream("POST", url, content=body, headers={"content-type": media_type}) as response:
             answer = b""
-            async for part in response.aiter_bytes():
+            async for part in TimeSlice().each(response.aiter_bytes()):
                 answer += part
                 if len(answer) > max_bytes:
                     raise NotAnswered(f"its answer has more than {max_bytes} bytes")

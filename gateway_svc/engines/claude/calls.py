@@ -9,7 +9,6 @@ what has another name or other arguments is another call, and the first call of 
 calls that are the same in all of this count as one. Results belong to the calls with their id in the order of both.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -19,7 +18,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import control_pb2
 
-from gateway_svc.engines.claude.lines import TURNS_OF_OTHERS, as_id
+from gateway_svc.engines.claude.lines import as_id
 from gateway_svc.engines.claude.outcomes import CANCELLED, observed_result
 from gateway_svc.engines.claude.record import ClaudeAudit
 from gateway_svc.engines.wire.fields import Fields
@@ -31,6 +30,7 @@ from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, De
 from service_kit.bounds import PROGRAM_CALLS
 from service_kit.producing.stop import decision as stop_decision
 from service_kit.producing.stop import told as stop_told
+from service_kit.time_slice import TimeSlice
 
 MAX_NAME_CHARACTERS = 128
 TOOLS = frozenset(
@@ -214,10 +214,11 @@ class Calls:
         """No more results will come: open calls end with `result`."""
         left = [*chain.from_iterable(self._open.values())]
         self._open.clear()
-        for number, opened in enumerate(left, start=1):
+        time_slice = TimeSlice()
+        for opened in left:
             self._conclude(opened, result)
-            if number % TURNS_OF_OTHERS == 0:
-                await asyncio.sleep(0)
+            if time_slice.is_over():
+                await time_slice.give_way()
 
     def _conclude(self, opened: _Open, result: ToolResult) -> None:
         """Records an ended call, and tells the client. The one place where this engine builds audit rows."""

@@ -6,8 +6,6 @@ its work, and the rest of the line still counts.
 
 from gateway_svc.engines.wire.fields import Fields, clean
 
-TURNS_OF_OTHERS = 16
-"""How many calls or lines to take before other tasks have their turn: all of them may have come together."""
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A longer line is skipped: an image that a tool read is a line of several megabytes, and nothing needs more."""
 MAX_ID_CHARACTERS = 256

@@ -17,9 +17,10 @@ from typing import Any, Self
 
 import structlog
 
-from gateway_svc.engines.claude.lines import MAX_LINE_BYTES, TURNS_OF_OTHERS
+from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 from service_kit.bounds import Exceeded, check_json
+from service_kit.time_slice import TimeSlice
 
 MARKER = "ONRECORD_TURN"
 """The environment variable that marks what its tools left behind."""
@@ -107,14 +108,13 @@ class ClaudeProcess:
     async def lines(self) -> AsyncGenerator[dict[str, Any], None]:
         """Yields the JSON objects that it writes, until its output ends."""
         parts: list[bytes] = []
-        length, taken = 0, 0
-        while chunk := await self._stdout.read(CHUNK_BYTES):
+        length, time_slice = 0, TimeSlice()
+        while chunk := await time_slice.waiting(self._stdout.read(CHUNK_BYTES)):
             self._received += len(chunk)
             *whole, rest = chunk.split(b"\n")
             for end in whole:
-                taken += 1
-                if taken % TURNS_OF_OTHERS == 0:
-                    await asyncio.sleep(0)
+                if time_slice.is_over():
+                    await time_slice.give_way()
                 length += len(end)
                 if length <= MAX_LINE_BYTES:
                     parts.append(end)

@@ -32,6 +32,7 @@ from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
 from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
 from gateway_svc.http_client import CONNECTION_ERRORS, Tls, is_loopback, name_of, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
+from service_kit.time_slice import TimeSlice
 
 _DONE = b"[DONE]"
 _SHORT_BYTES = 32
@@ -44,12 +45,6 @@ _MASKED_ANYWHERE_CHARACTERS = 12
 _MAX_ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_S = 10.0
 """How long to wait for the body of an error; its status says enough."""
-_TURNS_OF_OTHERS = 256
-"""How many pieces or events to take before other tasks have their turn: all of them may have come together."""
-_LINE_BYTES = 256
-"""So much of a piece counts as another one: lines without anything in them take 18 ms in 64 KiB."""
-_SLICE_S = 0.003
-"""How long to work before that in any case: what a piece costs is up to the server."""
 
 log = structlog.get_logger(__name__)
 
@@ -203,17 +198,16 @@ class ModelServerClient:
                 take_head(response)
                 if response.status_code != 200:
                     raise await self._refusal(model, response)
-                decode, left, pace = AnswerDecoder(), AFTER_END_BYTES, _Pace()
-                async for data in unpacked(response):
+                decode, left, time_slice = AnswerDecoder(), AFTER_END_BYTES, TimeSlice()
+                async for data in time_slice.each(unpacked(response)):
                     answer.tally.add(PIECES)
                     answer.tally.add(RESPONSE, len(data))
                     if answer.ended and (left := left - len(data)) < 0:
                         return
-                    pace.taken += len(data) // _LINE_BYTES
                     for payload in decode.feed(data):
                         yield payload
-                        await pace.keep()
-                    await pace.keep()
+                        if time_slice.is_over():
+                            await time_slice.give_way()
                 for payload in decode.flush():
                     yield payload
             except httpx2.ReadTimeout as error:
@@ -256,7 +250,7 @@ class ModelServerClient:
         status, body = response.status_code, bytearray()
         with suppress(*CONNECTION_ERRORS, UnknownEncoding):
             async with asyncio.timeout(_ERROR_BODY_S):
-                async for data in unpacked(response):
+                async for data in TimeSlice().each(unpacked(response)):
                     body += data
                     if len(body) > _MAX_ERROR_BODY_BYTES:
                         break
@@ -290,22 +284,6 @@ class ModelServerClient:
             anywhere = len(secret) >= _MASKED_ANYWHERE_CHARACTERS
             text = re.sub(re.escape(secret) if anywhere else rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
         return f"and says: {presentable(text)}" if text.strip() else "without saying why"
-
-
-class _Pace:
-    """Lets others have their turn while an answer is read, all of which may have come together."""
-
-    def __init__(self) -> None:
-        self.taken = 0
-        """Pieces and events since the others' turn."""
-        self._began = time.perf_counter()
-
-    async def keep(self) -> None:
-        """Counts one more, and gives way if it is time."""
-        self.taken += 1
-        if self.taken >= _TURNS_OF_OTHERS or time.perf_counter() - self._began > _SLICE_S:
-            await asyncio.sleep(0)
-            self.taken, self._began = 0, time.perf_counter()
 
 
 async def _next(payloads: AsyncGenerator[bytes, None]) -> bytes | None:

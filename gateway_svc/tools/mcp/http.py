@@ -16,12 +16,10 @@ from gateway_svc.http_client import bound_heads, take_head
 from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
 from service_kit.bounds import EVENTS, PIECES, RESPONSE, Exceeded, Tally
+from service_kit.time_slice import TimeSlice
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
-PIECES_A_TURN, PIECE_BYTES = 32, 2048
-"""How many pieces are taken before others have their turn. So many bytes count as another one: they may be lines
-without anything in them."""
 NOT_FOUND, NO_STREAM = 404, 405
 EVENT_STREAM = "text/event-stream"
 
@@ -120,15 +118,14 @@ def _media(response: httpx2.Response) -> str:
     return media
 
 
-async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yields the body as it comes, within the bounds on a response; others have their turn between chunks.
+async def _chunks(response: httpx2.Response, time_slice: TimeSlice) -> AsyncIterator[bytes]:
+    """Yields the body as it comes, within the bounds on a response.
 
     Raises:
         ConnectionLost: it goes beyond them.
     """
     tally = Tally()
-    pieces = 0
-    async for chunk in response.aiter_raw():
+    async for chunk in time_slice.each(response.aiter_raw()):
         try:
             tally.add(PIECES)
             tally.add(RESPONSE, len(chunk))
@@ -136,15 +133,11 @@ async def _chunks(response: httpx2.Response) -> AsyncIterator[bytes]:
         except Exceeded:
             raise ConnectionLost from None
         yield chunk
-        pieces += 1 + len(chunk) // PIECE_BYTES
-        if pieces >= PIECES_A_TURN:
-            pieces = 0
-            await asyncio.sleep(0)
 
 
 async def _body(response: httpx2.Response) -> bytes:
     body = bytearray()
-    async for chunk in _chunks(response):
+    async for chunk in _chunks(response, TimeSlice()):
         body += chunk
         if len(body) > MAX_MESSAGE_BYTES:
             raise ConnectionLost
@@ -155,10 +148,12 @@ async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
     """Yields the data of each event. An event larger than MAX_MESSAGE_BYTES ends the stream."""
     parts: list[bytes] = []
     data: list[bytes] = []
-    length = 0
-    async for chunk in _chunks(response):
+    length, time_slice = 0, TimeSlice()
+    async for chunk in _chunks(response, time_slice):
         *whole, rest = chunk.split(b"\n")
         for end in whole:
+            if time_slice.is_over():
+                await time_slice.give_way()
             line = b"".join((*parts, end)).rstrip(b"\r")
             parts = []
             if line.startswith(b"data:"):

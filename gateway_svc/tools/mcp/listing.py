@@ -1,6 +1,5 @@
 """The tools that an MCP server lists, read one by one: only bad ones are left out."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from gateway_svc.tools.mcp.client import METHOD_NOT_FOUND, Client
 from gateway_svc.tools.mcp.schemas import Unusable, renamed, usable
 from gateway_svc.tools.mcp.wire import Refusal, Unreadable
 from recording.calls import ToolResult
+from service_kit.time_slice import TimeSlice
 
 MAX_TOOLS, MAX_PAGES = 128, 16
 MAX_DESCRIPTION_CHARACTERS = 8_192
@@ -69,10 +69,10 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
     Raises:
         ConnectionLost, Refusal, Unreadable, TimeoutError: the server did not list its tools.
     """
-    listing, cursor, seen = Listing(), None, 0
+    listing, cursor, seen, time_slice = Listing(), None, 0, TimeSlice()
     for _ in range(MAX_PAGES):
         try:
-            page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
+            page = await time_slice.waiting(client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds))
         except (Refusal, Unreadable) as failure:
             if cursor:
                 listing.leave_out(f"{server}.#{seen + 1}", "the rest of the list cannot be read")
@@ -82,8 +82,9 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
         listed = page.get("tools")
         for entry in listed if isinstance(listed, list) else []:
             seen += 1
-            await asyncio.sleep(0)  # a schema takes time, and there may be many
             _take(entry, seen, server, call, listing)
+            if time_slice.is_over():
+                await time_slice.give_way()
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or not cursor:
             break

@@ -17,6 +17,7 @@ import structlog
 from gateway_svc.marks import kill_marked, new_mark, seconds_since_boot
 from gateway_svc.tools.mcp.client import Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES
+from service_kit.time_slice import TimeSlice
 
 MARKER = "ONRECORD_MCP"
 """The environment variable that marks what a server started."""
@@ -57,19 +58,20 @@ class _Pipes:
     async def read(self, client: Client, server: str) -> None:
         """Passes each line to the client. An overlong line ends the link."""
         parts: list[bytes] = []
-        length = 0
+        length, time_slice = 0, TimeSlice()
         with suppress(OSError):
             while length <= MAX_MESSAGE_BYTES:
-                chunk = await self._output.read(CHUNK_BYTES)
+                chunk = await time_slice.waiting(self._output.read(CHUNK_BYTES))
                 if not chunk:
                     break
                 *whole, rest = chunk.split(b"\n")
                 for end in whole:
                     await client.take(b"".join((*parts, end)))
                     parts, length = [], 0
+                    if time_slice.is_over():
+                        await time_slice.give_way()
                 parts.append(rest)
                 length += len(rest)
-                await asyncio.sleep(0)
             else:
                 log.warning("mcp.line_too_long", server=server, bytes=length)
         client.lost.set()

@@ -1,0 +1,69 @@
+"""How long a task works before others have their turn, since what comes from outside may have come all at once.
+
+Reading what is there already does not wait, and an `await` that does not wait gives nobody a turn. So a loop over
+others' bytes looks at the time that it has worked: that is what it costs the others, however many pieces there were.
+"""
+
+import asyncio
+import types
+from collections.abc import AsyncIterator, Awaitable, Generator
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+SLICE_SECONDS = 0.003
+
+
+class TimeSlice:
+    """The time that a task has worked since it last waited or gave way. It begins when it is made."""
+
+    __slots__ = ("_began",)
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+
+    def is_over(self) -> bool:
+        """Whether it is time to give way. Costs a look at the clock, so it can be asked after each line."""
+        return perf_counter() - self._began > SLICE_SECONDS
+
+    async def give_way(self) -> None:
+        """Lets others have their turn, and begins anew."""
+        await asyncio.sleep(0)
+        self._began = perf_counter()
+
+    def each(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+        """The items of source. Gives way between two of them when it is time; begins anew where source waited."""
+        return _Each(self, source)
+
+    @types.coroutine
+    def waiting(self, awaitable: Awaitable[T]) -> Generator[Any, Any, T]:
+        """What awaitable returns. Begins anew if that really had to be waited for."""
+        steps = awaitable.__await__()
+        step, given = steps.send, None
+        while True:
+            try:
+                waits_for = step(given)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            try:
+                given = yield waits_for
+                step = steps.send
+            except BaseException as error:  # noqa: BLE001 - such as a cancellation: it is for what is waited for
+                step, given = steps.throw, error
+            self._began = perf_counter()
+
+
+class _Each(AsyncIterator[T], Generic[T]):
+    """No generator, so that nothing has to be closed when a reader leaves."""
+
+    __slots__ = ("_slice", "_source")
+
+    def __init__(self, time_slice: TimeSlice, source: AsyncIterator[T]) -> None:
+        self._slice = time_slice
+        self._source = source
+
+    async def __anext__(self) -> T:
+        if self._slice.is_over():
+            await self._slice.give_way()
+        return await self._slice.waiting(anext(self._source))

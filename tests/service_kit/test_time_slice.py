@@ -1,0 +1,82 @@
+"""A task that finds all its work there at once gives way in time; one that waits for it does not give way besides."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service_kit.time_slice import TimeSlice
+from tests.support.others import count_ways_given, each_look_takes, others
+
+
+async def test_what_is_there_at_once_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_look_takes(monkeypatch, 0.3)
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    taken = []
+    async with others() as beside:
+        async for number in TimeSlice().each(source()):
+            taken.append(number)
+            beside.done += 1
+    assert taken == list(range(100))
+    assert 2 <= beside.most <= 4
+
+
+async def test_what_is_waited_for_does_not_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: each item comes a whole slice later."""
+    each_look_takes(monkeypatch, 0.6)
+    given = count_ways_given(monkeypatch)
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(100):
+            await asyncio.sleep(0)
+            yield number
+
+    assert [number async for number in TimeSlice().each(source())] == list(range(100))
+    assert given == []
+
+
+async def test_it_begins_anew_when_way_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    each_look_takes(monkeypatch, 0.4)
+    time_slice = TimeSlice()
+    assert [time_slice.is_over() for _ in range(3)] == [False, False, True]
+    await time_slice.give_way()
+    assert [time_slice.is_over() for _ in range(3)] == [False, False, True]
+
+
+async def test_a_cancellation_reaches_what_is_waited_for() -> None:
+    told = []
+
+    async def work() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+        try:
+            await asyncio.sleep(0)
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            told.append("timed out")
+        return "done"
+
+    async def wait() -> str:
+        return await TimeSlice().waiting(work())
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "done"
+    assert told == ["cancelled", "timed out"]
+
+
+async def test_an_error_is_the_waiters() -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("k")
+
+    with pytest.raises(KeyError):
+        await TimeSlice().waiting(work())
