@@ -17,6 +17,7 @@ from service_kit.collector import tune_collector
 from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, run_service
+from service_kit.server import refuse_taken
 from service_kit.settings import check_disk, describe_settings, unknown_variables
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
     for told in unknown_variables("AUDIT_", AuditSettings):
         log.warning("settings.unknown", hint=told)
     check_disk(settings)
+    refuse_taken(settings.listen, settings.metrics_listen)
     guard = open_guard(settings, rules())
     _tune_interpreter()
     registry = new_registry()

@@ -30,6 +30,7 @@ from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
 from service_kit.paging import keep_key
 from service_kit.run import Service, run_service
+from service_kit.server import refuse_taken
 from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings
 
 RULES = {method: roles for service, of in ROLES.items() for method, roles in rules_for(service, of).items()}
@@ -50,6 +51,8 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
     log.info("service.starting", **described)
     for told in unknown_settings():
         log.warning("settings.unknown", hint=told)
+    if worker is None:  # workers share an address, which their supervisor holds
+        refuse_taken(settings.listen, settings.metrics_listen)
     parts = [settings, *settings.engines.values()]
     with _refusals_told():
         check_state(settings.workspace, settings.state_dir)

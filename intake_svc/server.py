@@ -36,6 +36,7 @@ from service_kit.observing.metrics import new_registry
 from service_kit.producing.metrics import RecordCollector
 from service_kit.producing.target import WrongTarget, open_target
 from service_kit.run import Service, run_service
+from service_kit.server import refuse_taken
 from service_kit.settings import EXIT_WRONG_SETTINGS, check_disk, describe_settings, name_variable, unknown_variables
 
 RULES = {
@@ -57,6 +58,7 @@ async def serve(settings: IntakeSettings) -> None:
     for told in unknown_variables("INTAKE_", IntakeSettings):
         log.warning("settings.unknown", hint=told)
     check_disk(settings)
+    refuse_taken(settings.listen, settings.http_listen, settings.metrics_listen)
     redact.keep_arguments(settings.arguments)
     guard, registry = open_guard(settings, RULES), new_registry()
     try:

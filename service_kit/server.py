@@ -1,6 +1,8 @@
 """A gRPC server of this project: its options, its interceptors, its address."""
 
+import socket
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import grpc
 import structlog
@@ -63,6 +65,18 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     reflection.enable_server_reflection([*services, HEALTH, reflection.SERVICE_NAME], server)
 
 
+def refuse_taken(*addresses: str) -> None:
+    """Ends the process where an address cannot be had. Called before anything is made on the disk: a service that
+    never ran leaves nothing there. What is taken later, bind() tells. Empty addresses and Unix sockets are passed over.
+
+    Raises:
+        SystemExit: with code 1, after a log line.
+    """
+    for listen in addresses:
+        if listen and not listen.startswith("unix:") and _is_taken(listen):
+            raise _cannot_listen(listen)
+
+
 def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> str:
     """Binds server to listen, "host:port" where port 0 takes a free one, and returns the address with the real port.
 
@@ -74,10 +88,31 @@ def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentia
     try:
         port = server.add_insecure_port(listen) if credentials is None else server.add_secure_port(listen, credentials)
     except RuntimeError:
-        log.error(
-            "service.cannot_listen",
-            address=listen,
-            hint=CANNOT_LISTEN_HINT,
-        )
-        raise SystemExit(EXIT_CANNOT_LISTEN) from None
+        raise _cannot_listen(listen) from None
     return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _cannot_listen(listen: str) -> SystemExit:
+    log.error("service.cannot_listen", address=listen, hint=CANNOT_LISTEN_HINT)
+    return SystemExit(EXIT_CANNOT_LISTEN)
+
+
+def _is_taken(listen: str) -> bool:
+    """Whether none of the addresses of that name can be bound."""
+    name, _, port = listen.rpartition(":")
+    try:
+        host = name.strip("[]") or None
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return True
+    return not any(_can_be_bound(family, address) for family, _, _, _, address in found)
+
+
+def _can_be_bound(family: socket.AddressFamily, address: Any) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC's: ended connections do not count
+            tried.bind(address)
+    except OSError:
+        return False
+    return True
