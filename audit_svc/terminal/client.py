@@ -1,21 +1,43 @@
 """The ledger that a command asks: a running service, or a file."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.terminal.options import Source
+from audit_svc.errors import NotFound
+from audit_svc.terminal.options import Requests, Source
 from audit_svc.terminal.running import error_is_exit_code_1, ledger_path, progress, refuse_both
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
 
 PAGE = 1000
 PAGE_SECONDS = 30.0
 LOOKED_THROUGH = 10_000
-"""The newest sessions, among which a part of an id is looked for."""
+"""The newest rows of a kind, among which a part of an id is looked for."""
+
+
+class Ids(NamedTuple):
+    """What lists rows that have ids."""
+
+    rpc: str
+    request: type[Message]
+    rows: str
+    """The field of the answer."""
+    row: str
+    """That of a record."""
+
+
+SESSIONS = Ids("ListSessionRecords", questions_pb2.ListSessionRecordsRequest, "sessions", "session")
+ROWS = (
+    Ids("ListToolCalls", questions_pb2.ListToolCallsRequest, "tool_calls", "tool_call"),
+    Ids("ListModelRequests", questions_pb2.ListModelRequestsRequest, "model_requests", "model_request"),
+    Ids("ListControls", questions_pb2.ListControlsRequest, "controls", "control"),
+)
+"""Those whose texts can be erased."""
 
 
 class Client(Protocol):
@@ -43,10 +65,18 @@ def connect(source: Source) -> Iterator[Client]:
                 yield file
 
 
-def listed(source: Source, rpc: str, request: Any, rows: str, limit: int = sys.maxsize) -> list[Any]:
-    """Up to limit rows of a paged RPC, over as many pages as it takes; rows is their field."""
+def listed(
+    source: Source, rpc: str, request: Any, rows: str, limit: int = sys.maxsize, asked: Requests | None = None
+) -> list[Any]:
+    """Up to limit rows of a paged RPC, over as many pages as it takes; rows is their field.
+
+    asked: where there is none, refuse_unknown() is asked why.
+    """
     with connect(source) as client, progress("asking") as tell:
-        return all_rows(client, rpc, request, rows, limit, tell)
+        found = all_rows(client, rpc, request, rows, limit, tell)
+        if asked and not found:
+            refuse_unknown(client, asked)
+        return found
 
 
 def all_rows(
@@ -68,6 +98,45 @@ def all_rows(
             break
         tell(len(found), 0 if limit == sys.maxsize else limit)
     return found
+
+
+def newest_ids(client: Client, kinds: Iterable[Ids]) -> list[str]:
+    """The ids that parts of ids are looked for among, the newest of each kind first."""
+    return [
+        getattr(record, kind.row).id
+        for kind in kinds
+        for record in all_rows(client, kind.rpc, kind.request(), kind.rows, LOOKED_THROUGH)
+    ]
+
+
+def refuse_unknown(client: Client, asked: Requests) -> None:
+    """For where nothing was found. Raises Failed if that is since there is no such session, or no such turn."""
+    if unknown := what_is_unknown(client, asked):
+        raise Failed(f"NOT_FOUND: {unknown}", cause=unknown)
+
+
+def what_is_unknown(client: Client, asked: Requests) -> NotFound | None:
+    """The session or the turn that is asked for, where nothing at all is on record of it."""
+    session, turn = asked.session, asked.turn
+    if session and not _is_on_record(client, session_id=session):
+        return NotFound(f"no session {session} is on record", "session", session)
+    if turn and not _is_on_record(client, session_id=session, turn_id=turn):
+        where = f" of session {session}" if session else ""
+        return NotFound(f"no turn {turn}{where} is on record", "turn", turn)
+    return None
+
+
+def _is_on_record(client: Client, *, session_id: str, turn_id: str = "") -> bool:
+    """Whether there is a row of the turn; without one, of the session, or its own."""
+    by_id: dict[str, Any] = {"session_id": session_id, "turn_id": turn_id}
+    calls = questions_pb2.ListToolCallsRequest(filter=questions_pb2.ToolCallFilter(**by_id))
+    requests = questions_pb2.ListModelRequestsRequest(filter=questions_pb2.ModelRequestFilter(**by_id))
+    sessions = questions_pb2.ListSessionRecordsRequest(filter=questions_pb2.SessionFilter(id=session_id))
+    return bool(
+        (not turn_id and all_rows(client, "ListSessionRecords", sessions, "sessions", 1))
+        or all_rows(client, "ListToolCalls", calls, "tool_calls", 1)
+        or all_rows(client, "ListModelRequests", requests, "model_requests", 1)
+    )
 
 
 def named_session(source: Source, text: str, hint: str = "SESSION") -> str:

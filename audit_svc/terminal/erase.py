@@ -7,13 +7,14 @@ from typing import Annotated
 
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
-from audit_svc.errors import DatabaseInUse
+from audit_svc.errors import DatabaseInUse, NotFound
 from audit_svc.ledger.erasing import erasure_of, response_of
 from audit_svc.sql.care import erase as shared
 from audit_svc.sqlite.care import erase as erases
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal import remote
-from audit_svc.terminal.options import label_values
+from audit_svc.terminal.client import ROWS, SESSIONS, connect, newest_ids
+from audit_svc.terminal.options import Source, label_values
 from audit_svc.terminal.running import (
     Database,
     DryRun,
@@ -27,18 +28,23 @@ from audit_svc.terminal.running import (
     say,
     say_unseen,
 )
+from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.ids import SHORT, is_whole, whole_id
 from service_kit.terminal.printing import counted
 
 LEFT_IN_WAL = (
     "the texts may still stand in the database's log: of a file the -wal, which somebody who reads kept from being "
     "emptied until the service ends or rows are erased again; of PostgreSQL the WAL, and tables until VACUUM"
 )
+_OWN = (SESSIONS,)
 
 
 def erase(
-    row: Annotated[str, Argument(help="The id of a tool call, a model request or an act of control.")] = "",
-    session: Annotated[str, Option(help="All rows of this session.")] = "",
+    row: Annotated[
+        str, Argument(help="The id of a tool call, a model request or an act of control, or 8 characters of an end.")
+    ] = "",
+    session: Annotated[str, Option(help="All rows of this session: its id, or 8 characters of an end.")] = "",
     label: Annotated[
         list[str] | None, Option("--label", help="All rows of sessions with key=value; may be repeated.")
     ] = None,
@@ -62,6 +68,7 @@ def erase(
     else:
         key = questions_pb2.RowKey(id=row or session, recorded_by=recorded_by)
         (request.row if row else request.session).CopyFrom(key)
+        _name_whole(request, target, db)
     last = administration_pb2.EraseResponse()
     with error_is_exit_code_1():
         with progress("erasing") as on_progress:
@@ -82,6 +89,36 @@ def erase(
         say(said, fields, as_json=as_json)
         if last.left_in_wal:
             err.print(LEFT_IN_WAL, style="yellow")
+
+
+def _name_whole(request: administration_pb2.EraseRequest, target: str | None, db: Path | None) -> None:
+    """Puts the whole id in the place of a part of one. What a part fits is looked for only where nothing has it for
+    its id: no text is erased for another's.
+
+    Raises:
+        BadParameter: it fits several.
+        Failed: it fits nothing, or is too short for what cannot be undone.
+    """
+    key, hint, kinds = (request.row, "ROW", ROWS) if request.HasField("row") else (request.session, "--session", _OWN)
+    if is_whole(key.id):
+        return
+    asked = administration_pb2.EraseRequest()
+    asked.CopyFrom(request)
+    asked.dry_run = True
+    with error_is_exit_code_1():
+        try:
+            for _ in _erase(asked, target, db):
+                pass
+        except (NotFound, remote.NotThere):
+            if len(key.id) < SHORT or key.id.startswith("@"):
+                err.print(f"of an id, erasing needs {SHORT} characters of its beginning or its end", style="yellow")
+                raise
+            with connect(Source(target=target, db=None if target else ledger_path(db))) as client:
+                found = whole_id(key.id, newest_ids(client, kinds), hint)
+            if found == key.id:
+                raise
+            err.print(f"{printable(key.id)} is {printable(found)}", style="dim")
+            key.id = found
 
 
 def _erase(

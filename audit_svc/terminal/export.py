@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
-from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named_session
+from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named_session, refuse_unknown
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
 from audit_svc.terminal.running import progress
@@ -151,7 +151,9 @@ def export(
         with _named_at_the_end(output) as path, ExitStack() as stack:
             sink = _open_sink(stack, form, path, fields_of(asked.row))
             client = stack.enter_context(connect(source))
-            _copy(_parts(client, asked, request), sink, stack.enter_context(_progress(output, kind)))
+            told = stack.enter_context(_progress(output, kind))
+            if not _copy(_parts(client, asked, request), sink, told):
+                refuse_unknown(client, calls)
     except OSError as error:
         if output is None:
             raise
@@ -198,7 +200,8 @@ def _parts(client: Client, asked: _Asked, request: Any) -> Iterator[tuple[list[A
             return
 
 
-def _copy(parts: Iterable[tuple[list[Any], bool]], sink: Sink, tell: Callable[[int, int], None]) -> None:
+def _copy(parts: Iterable[tuple[list[Any], bool]], sink: Sink, tell: Callable[[int, int], None]) -> int:
+    """How many there were."""
     is_whole = False
     written = 0
     for rows, is_last in parts:
@@ -209,6 +212,7 @@ def _copy(parts: Iterable[tuple[list[Any], bool]], sink: Sink, tell: Callable[[i
     sink.close()
     if not is_whole:
         raise Failed("the export was cut: it ended before its last part")
+    return written
 
 
 @contextmanager

@@ -12,7 +12,16 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.groups import DIMENSIONS, LABEL, check_groups
 from audit_svc.terminal import rows
-from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, all_rows, connect, listed, named_session
+from audit_svc.terminal.client import (
+    PAGE,
+    PAGE_SECONDS,
+    Client,
+    all_rows,
+    connect,
+    listed,
+    named_session,
+    refuse_unknown,
+)
 from audit_svc.terminal.options import (
     Agent,
     Calls,
@@ -70,7 +79,7 @@ def calls(
         clock_suspect=True if clock_suspect else None,
     )
     request = questions_pb2.ListToolCallsRequest(filter=wanted)
-    found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit)
+    found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit, calls)
     _print(listing, found, rows.calls_table, times)
 
 
@@ -88,7 +97,7 @@ def requests(
         **requests.fields(), **times.fields(), labels=label_values(label), has_error=True if failed else None
     )
     request = questions_pb2.ListModelRequestsRequest(filter=wanted)
-    found = listed(source, "ListModelRequests", request, "model_requests", listing.limit)
+    found = listed(source, "ListModelRequests", request, "model_requests", listing.limit, requests)
     _print(listing, found, rows.requests_table, times)
 
 
@@ -97,6 +106,8 @@ def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -
     calls.session = named_session(source, calls.session, "--session")
     with connect(source) as client, progress("asking") as tell:
         found = list(failures_of(client, calls, times, listing.limit, tell))
+        if not found:
+            refuse_unknown(client, calls)
     found.sort(key=rows.failed_at, reverse=True)
     del found[listing.limit :]
     if listing.as_json:
@@ -224,7 +235,7 @@ def usage(
     calls.session = named_session(source, calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
-    found = listed(source, "SummarizeUsage", request, "groups", limit)
+    found = listed(source, "SummarizeUsage", request, "groups", limit, calls)
     _print(Listing(limit=limit, as_json=as_json, wide=wide), found, partial(usage_table, names), times)
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):

@@ -22,6 +22,10 @@ class Refused(AuditError):
     """The service did not do it, or could not be reached; the message says why."""
 
 
+class NotThere(Refused):
+    """What the request names is not in the service's ledger."""
+
+
 class TransferFailed(AuditError):
     """The copy that arrived is not the one that the service sent."""
 
@@ -48,7 +52,8 @@ def service(
         try:
             yield administration_pb2_grpc.AdministrationServiceStub(channel), tuple(metadata)
         except grpc.RpcError as error:
-            raise Refused(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
+            kind = NotThere if error.code() is grpc.StatusCode.NOT_FOUND else Refused
+            raise kind(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 
 
 def prune(target: str, request: administration_pb2.PruneRequest) -> Iterator[administration_pb2.PruneResponse]:

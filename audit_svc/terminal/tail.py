@@ -8,7 +8,7 @@ from typing import Annotated
 import grpc
 from onrecord.audit.v1 import questions_pb2
 
-from audit_svc.terminal.client import named_session
+from audit_svc.terminal.client import connect, named_session, what_is_unknown
 from audit_svc.terminal.options import Calls, Source, Target, address_of
 from audit_svc.terminal.plain import print_json
 from audit_svc.terminal.running import Json, err, out
@@ -31,7 +31,11 @@ def tail(
     target: Target = None,
 ) -> None:
     """Show tool calls as they are recorded, until interrupted."""
-    calls.session = named_session(Source(target=target), calls.session, "--session")
+    source = Source(target=target)
+    calls.session = named_session(source, calls.session, "--session")
+    with connect(source) as client:
+        if unknown := what_is_unknown(client, calls):
+            err.print(f"{printable(str(unknown))} yet: waiting for it", style="yellow")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), has_error=True if errors_only else None)
     request = questions_pb2.TailToolCallsRequest(filter=wanted, skip_when_behind=True)
     address = address_of(target)

@@ -20,7 +20,7 @@ from audit_svc.seal.proving import KINDS_WITH_ID, not_there
 from audit_svc.seal.remote import Call, RemoteTiles, follow
 from audit_svc.seal.tiles import Tiles
 from audit_svc.seal.verify import Report, check_tiles
-from audit_svc.terminal.client import LOOKED_THROUGH, PAGE_SECONDS, all_rows
+from audit_svc.terminal.client import PAGE_SECONDS, ROWS, SESSIONS, newest_ids
 from audit_svc.terminal.running import EXIT_FAILED
 from audit_svc.terminal.service import answers_are_exit_code_1, open_service
 from recording.row_version import ROW_VERSION
@@ -41,14 +41,6 @@ _WITH_ID = (
     audit_pb2.ROW_KIND_SESSION,
     audit_pb2.ROW_KIND_CONTROL,
 )
-
-_LISTS: tuple[tuple[str, type[Message], str, str], ...] = (
-    ("ListSessionRecords", questions_pb2.ListSessionRecordsRequest, "sessions", "session"),
-    ("ListToolCalls", questions_pb2.ListToolCallsRequest, "tool_calls", "tool_call"),
-    ("ListModelRequests", questions_pb2.ListModelRequestsRequest, "model_requests", "model_request"),
-    ("ListControls", questions_pb2.ListControlsRequest, "controls", "control"),
-)
-"""What lists the rows that have ids: the field of the answer, and that of a record."""
 
 
 class _NotThere(Failed):
@@ -180,10 +172,8 @@ def _prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) 
 
 
 def _named(target: str, text: str) -> str:
-    found = list[str]()
     with answers_are_exit_code_1(target), open_service(target) as service:
-        for rpc, request, rows, row in _LISTS[: 1 if text == LAST else None]:
-            found += [getattr(record, row).id for record in all_rows(service, rpc, request(), rows, LOOKED_THROUGH)]
+        found = newest_ids(service, [SESSIONS] if text == LAST else [SESSIONS, *ROWS])
     return whole_id(text, found, "ID")
 
 

@@ -129,6 +129,60 @@ def test_the_command_counts_and_erases_a_file(database, open_writer):
     assert (refused.exit_code, "no row with this id" in refused.stderr) == (1, True)
 
 
+FEW, MANY = "01900000-0000-7000-8000-0000000000fe", "01900000-0000-7000-8000-0000000000ff"
+
+
+def fill_alike(database: Path, open_writer: Callable[..., Any]) -> None:
+    """Two rows of two sessions, whose ids begin alike, and one whose id is the end of another's."""
+    write_empty(database)
+    writer = open_writer(open_for_writing(database))
+    ids = [FEW, MANY, MANY[-12:]]
+    calls = [audit_row(id=id_, session_id=id_, args_summary=SECRET) for id_ in ids]
+    request = record_request(tool_calls=calls, sessions=[session_row(id=id_) for id_ in ids])
+    writer.record(read_batch(request, NOW_MS)).result()
+    writer.close()
+
+
+def erased_ids(database: Path) -> list[str]:
+    with closing(open_for_reading(database)) as connection:
+        return [id_ for (id_,) in connection.execute("SELECT id FROM tool_call_log WHERE erased IS NOT NULL")]
+
+
+@pytest.mark.parametrize("by", [[], ["--session"]], ids=["row", "session"])
+@pytest.mark.parametrize("part", [FEW[-8:], FEW[-12:]])
+def test_the_end_of_an_id_stands_for_it(database, open_writer, by, part):
+    fill_alike(database, open_writer)
+    ran = invoke(program, ["erase", *by, part, "--reason", "x", "--db", str(database)])
+    assert (ran.exit_code, f"{part} is {FEW}" in ran.stderr) == (0, True)
+    assert erased_ids(database) == [FEW]
+
+
+@pytest.mark.parametrize("by", [[], ["--session"]], ids=["row", "session"])
+@pytest.mark.parametrize(
+    ("part", "code", "said"),
+    [
+        (FEW[:13], 2, "fits 2: "),
+        ("000000fe"[-7:], 1, "erasing needs 8 characters"),
+        ("@last", 1, "erasing needs 8 characters"),
+        ("0123456789", 1, "with this id"),
+    ],
+)
+def test_what_may_be_several_is_not_erased(database, open_writer, by, part, code, said):
+    fill_alike(database, open_writer)
+    ran = invoke(program, ["erase", *by, part, "--reason", "x", "--db", str(database)])
+    assert (ran.exit_code, said in ran.stderr) == (code, True), ran.stderr
+    assert erased_ids(database) == []
+
+
+def test_a_whole_id_is_never_taken_for_a_part_of_another(database, open_writer, monkeypatch):
+    """Even if it is too old to be among those that parts are looked for among."""
+    fill_alike(database, open_writer)
+    monkeypatch.setattr("audit_svc.terminal.client.LOOKED_THROUGH", 1)
+    ran = invoke(program, ["erase", MANY[-12:], "--reason", "x", "--db", str(database)])
+    assert ran.exit_code == 0, ran.stderr
+    assert erased_ids(database) == [MANY[-12:]]
+
+
 async def test_a_service_erases_beside_its_readers_and_tells_how_far_it_is(ledger):
     rows = [audit_row() for _ in range(BATCH_ROWS + 10)]
     await ledger.RecordBatch(record_request(tool_calls=rows))

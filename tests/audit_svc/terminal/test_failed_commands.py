@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit_svc.aged import make_ledger
-from tests.audit_svc.terminal.place import Place
+from tests.audit_svc.terminal.place import SESSION, Place
 
 
 @pytest.mark.long
@@ -49,6 +49,31 @@ def test_that_nothing_matches_is_said(place: Place):
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "nothing matches\n")
     ran = place.run("calls", "--tool", "nobody's", "--since", "2026-11-01")
     assert ran.stderr == "nothing matches since 2026-11-01T00:00:00Z\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("where", [[], ["--db", "audit-backup.db"]], ids=["service", "file"])
+@pytest.mark.parametrize("command", ["calls", "requests", "errors", "usage", "export"])
+def test_a_session_or_a_turn_that_is_not_on_record_is_no_empty_list(place: Place, command: str, where: list[str]):
+    for filters, said in (
+        (["--session", "nope"], "NOT_FOUND: no session nope is on record\n"),
+        (["--turn", "nope"], "NOT_FOUND: no turn nope is on record\n"),
+        (["--session", SESSION, "--turn", "nope"], f"NOT_FOUND: no turn nope of session {SESSION} is on record\n"),
+    ):
+        ran = place.run(command, *filters, *where)
+        assert (ran.returncode, ran.stdout) == (1, "")
+        assert ran.stderr.endswith(said)
+    ran = place.run(command, "--session", SESSION, "--turn", "turn-1", "--engine", "nobody's", *where)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ("nothing matches" in ran.stderr) == (command != "export")
+
+
+@pytest.mark.long
+def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
+    ran = place.run("calls", "--session", "nope", "--json")
+    told = json.loads(ran.stderr)["error"]
+    assert (told["exit_code"], told["reason"]) == (1, "NOT_FOUND")
+    assert told["metadata"] == {"resource": "session", "id": "nope"}
 
 
 @pytest.mark.long

@@ -231,3 +231,13 @@ def test_a_terminal_of_another_encoding_gets_what_it_can_show(place: Place):
         if "--json" in args:
             rows = [json.loads(line) for line in ran.stdout.decode("ascii").splitlines()]
             assert "\u20ac \U0001f600" in {row["args_summary"] for row in rows}
+
+
+@pytest.mark.long
+def test_a_service_erases_by_the_end_of_an_id(place: Place):
+    where = ("--dry-run", "--reason", "asked to", "--target", place.service.address)
+    ran = place.run("erase", "--session", SESSION[-8:], *where)
+    assert (ran.returncode, ran.stderr) == (0, f"{SESSION[-8:]} is {SESSION}\n")
+    assert ran.stdout.startswith("would erase the texts of 3 tool calls, ")
+    ran = place.run("erase", "--session", "cafecafe", *where)
+    assert (ran.returncode, "NOT_FOUND: the ledger has no session with this id" in ran.stderr) == (1, True)
