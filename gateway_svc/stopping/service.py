@@ -30,7 +30,7 @@ class ControlServicer(control_pb2_grpc.ControlServiceServicer):
     async def ListStops(self, request: pb.ListStopsRequest, context: Context) -> pb.ListStopsResponse:  # noqa: N802
         """Lists the stops in force."""
         self._stops.check_known()
-        return pb.ListStopsResponse(stops=self._stops.in_force())
+        return pb.ListStopsResponse(stops=self._stops.by_scope())
 
 
 def _principal() -> str:

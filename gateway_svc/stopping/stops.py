@@ -109,6 +109,19 @@ class Stops:
         """The stops in force, the oldest first."""
         return self._in_force
 
+    def by_scope(self) -> tuple[pb.Stop, ...]:
+        """The stops in force as people have them: of those that several gateways made of one scope at once, the oldest.
+        Whatever lifts it lifts them all.
+        """
+        firsts = dict[bytes, pb.Stop]()
+        for stop in sorted(self._in_force, key=_age):
+            firsts.setdefault(stop.scope.SerializeToString(deterministic=True), stop)
+        return tuple(firsts.values())
+
+    def _of(self, scope: pb.StopScope) -> list[pb.Stop]:
+        """The stops in force of a scope, the oldest first."""
+        return sorted((one for one in self._in_force if one.scope == scope), key=_age)
+
     def check_known(self) -> None:
         """Looks whether it is known what is stopped.
 
@@ -126,9 +139,9 @@ class Stops:
         """What health says of them; empty when there are none."""
         told = [f"the stops that gateways share cannot be read, the last known hold: {self._unknown}"]
         told = told if self._is_known and self._unknown else []
-        if self._in_force:
-            everything = any(stop.scope.HasField("everything") for stop in self._in_force)
-            told.insert(0, f"stops in force: {len(self._in_force)}" + (", of everything" if everything else ""))
+        if in_force := self.by_scope():
+            everything = any(stop.scope.HasField("everything") for stop in in_force)
+            told.insert(0, f"stops in force: {len(in_force)}" + (", of everything" if everything else ""))
         return "; ".join(told)
 
     def turn(self, subject: Subject) -> StoppableTurn:
@@ -167,7 +180,7 @@ class Stops:
         return await to_its_end(self._stop(request, principal))
 
     async def _stop(self, request: pb.StopAgentsRequest, principal: str) -> pb.StopAgentsResponse:
-        stop = next((one for one in self._in_force if one.scope == request.scope), None)
+        stop = next(iter(self._of(request.scope)), None)
         is_new = stop is None
         if stop is None:
             if len(self._in_force) >= MAX_STOPS and not request.scope.HasField("everything"):
@@ -195,6 +208,7 @@ class Stops:
             answer.ended_turns += other.ended_turns
             answer.ended_tool_calls += other.ended_tool_calls
             answer.still_running += other.still_running
+        answer.stop.CopyFrom(next(iter(self._of(request.scope)), stop))  # another gateway's may be the older one
         return answer
 
     async def adopt(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> pb.StopAgentsResponse:
@@ -268,7 +282,7 @@ class Stops:
         if stop.id in self._lifted:
             return []
         if all(one.id != stop.id for one in self._in_force):
-            self._in_force = tuple(sorted((*self._in_force, stop), key=lambda one: (one.at_ms, one.id)))
+            self._in_force = tuple(sorted((*self._in_force, stop), key=_age))
             log.warning("agents.stopped", stop_id=stop.id, scope=scope_text(stop.scope), stopped_by=stop.principal)
         return self._apply(pb.StopAgentsRequest(let_running_calls_end=lets_calls_end), stop)
 
@@ -325,15 +339,19 @@ class Stops:
                         await self._others.resume(request.stop_id)
                     return
                 raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
-            await self._tell(audit_pb2.CONTROL_KIND_RESUME, stop, principal, request.reason)
+            same = self._of(stop.scope)
+            ids = [one.id for one in same]
+            for one in same:
+                await self._tell(audit_pb2.CONTROL_KIND_RESUME, one, principal, request.reason)
             with storing():
-                unsynced = await self._kept.save(self._ours(), [*self._lifted, stop.id])
-            self._forget(stop.id)
-            log.warning("agents.resumed", stop_id=stop.id, scope=scope_text(stop.scope), resumed_by=principal)
+                unsynced = await self._kept.save(self._ours(), [*self._lifted, *ids])
+            self._forget(*ids)
+            log.warning("agents.resumed", stop_ids=ids, scope=scope_text(stop.scope), resumed_by=principal)
             if unsynced:  # the next start reads it as lifted, so it is; a loss of power may bring it back
-                log.warning("agents.resume_unsynced", stop_id=stop.id, error=str(unsynced))
+                log.warning("agents.resume_unsynced", stop_ids=ids, error=str(unsynced))
             if self._others:
-                await self._others.resume(stop.id)
+                for stop_id in ids:
+                    await self._others.resume(stop_id)
 
     async def _write(self, stop: pb.Stop) -> bool:
         """Writes what is in force; returns whether the stop still is."""
@@ -357,3 +375,7 @@ class Stops:
     async def _tell(self, kind: audit_pb2.ControlKind.ValueType, stop: pb.Stop, principal: str, reason: str) -> None:
         scope = scope_text(stop.scope)
         await self._record(kind, scope=scope, principal=principal, reason=reason, stop_id=stop.id)
+
+
+def _age(stop: pb.Stop) -> tuple[int, str]:
+    return stop.at_ms, stop.id

@@ -175,7 +175,7 @@ class StopsCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """The metrics now (prometheus_client's Collector)."""
         text = "Stops that an administrator has made and not lifted."
-        yield GaugeMetricFamily("onrecord_stops", text, value=len(self._stops.in_force()))
+        yield GaugeMetricFamily("onrecord_stops", text, value=len(self._stops.by_scope()))
         text = "Turns and tool calls that stops have refused or ended."
         counts = CounterMetricFamily("onrecord_stopped", text, labels=["what"])
         for what, count in self._stops.counts.items():

@@ -85,6 +85,21 @@ async def test_what_is_stopped_at_one_gateway_is_ended_refused_and_listed_at_all
     assert kinds == [audit_pb2.CONTROL_KIND_STOP, audit_pb2.CONTROL_KIND_RESUME]
 
 
+async def test_what_two_gateways_stop_at_once_is_one_stop(make_pair, postgres_database):
+    pair = await make_pair(WORK)
+    pair.start_audit()
+    ends = [await End.of(pair, postgres_database, name) for name in ("one", "two")]
+    answers = await asyncio.gather(*(end.control.StopAgents(asked()) for end in ends))
+
+    async def is_one() -> bool:
+        one, other = [await end.stops() for end in ends]
+        return len(one) == 1 and one == other
+
+    await until(is_one)
+    await ends[0].control.Resume(control_pb2.ResumeRequest(stop_id=answers[1].stop.id, reason="over"))
+    assert [await end.stops() for end in ends] == [[], []]
+
+
 async def test_a_stop_reaches_a_gateway_that_nobody_tells(make_pair, postgres_database, postgres_server):
     """Its connection for notifications is away: it looks by itself."""
     pair = await make_pair(Script(steps=(SLEEPS,), check=False))

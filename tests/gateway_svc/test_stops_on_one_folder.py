@@ -80,6 +80,22 @@ async def test_a_stop_at_one_gateway_ends_what_runs_at_another_until_it_is_lifte
     assert Stops(tmp_path).in_force() == ()
 
 
+@pytest.mark.parametrize("lifted", [0, 1])
+async def test_what_two_gateways_stop_at_once_is_one_stop(tmp_path, lifted):
+    """Neither knew of the other's; whichever is named, lifting it lifts what is stopped."""
+    first, second = Stops(tmp_path), Stops(tmp_path)
+    told = [(await stops.stop(asked(EVERYTHING), name)).stop for stops, name in ((first, "ada"), (second, "bob"))]
+    ids = [one["id"] for one in json.loads((tmp_path / "stops.json").read_text())["stops"]]
+    assert (told[0], len(set(ids))) == (told[1], 2)
+    await first.look_at_file()
+    assert first.by_scope() == second.by_scope() == (told[0],)
+    assert first.detail() == "stops in force: 1, of everything"
+    await first.resume(control_pb2.ResumeRequest(stop_id=ids[lifted], reason="over"), "root")
+    await second.look_at_file()
+    assert first.in_force() == second.in_force() == Stops(tmp_path).in_force() == ()
+    await second.resume(control_pb2.ResumeRequest(stop_id=ids[1 - lifted], reason="over"), "root")
+
+
 async def test_a_turn_that_begins_knows_what_another_gateway_has_just_stopped_and_lifted(tmp_path):
     house, first = StoppedHouse(tmp_path), Stops(tmp_path)
     house.go.set()
