@@ -79,7 +79,9 @@ class OllamaEngine:
         self._head: dict[str, Any] = {"stream": True, "truncate": False, "options": {"num_ctx": num_ctx}}
         if think is not None:
             self._head["think"] = think
-        self._client = ModelServerClient(self.name, base_url, "/api/chat", patience=patience, tls=tls)
+        self._client = ModelServerClient(
+            self.name, base_url, "/api/chat", models="/api/tags", patience=patience, tls=tls
+        )
         self._origin = f"ollama {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:

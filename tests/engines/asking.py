@@ -71,9 +71,10 @@ class RawServer:
         """Takes one connection."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = int(next(line[15:] for line in head.lower().splitlines() if line.startswith("content-length:")))
+            lengths = (line[15:] for line in head.lower().splitlines() if line.startswith("content-length:"))
+            length = int(next(lengths, 0))
             self.heads.append(head)
-            self.bodies.append(json.loads(await reader.readexactly(length)))
+            self.bodies.append(json.loads(await reader.readexactly(length)) if length else None)
             response = self.responses[min(len(self.bodies), len(self.responses)) - 1]
             for piece in [response] if isinstance(response, bytes) else response:
                 if reader.at_eof():  # the client has left

@@ -93,7 +93,8 @@ async def test_a_model_that_the_server_does_not_have_is_told_apart(name):
     error, made, _ = await failure_of(Script(models=("another",)), name)
     assert type(error) is ModelNotFound
     assert error.http_status == 404
-    assert made == 1
+    assert str(error).endswith("; it offers another")
+    assert made == 2, "the turn's request and that for the list"
 
 
 @both

@@ -68,7 +68,14 @@ class AnthropicEngine:
         path = "/messages" if base_url.rstrip("/").endswith("/v1") else "/v1/messages"
         headers = {"anthropic-version": API_VERSION, **({"x-api-key": api_key} if api_key else {})}
         self._client = ModelServerClient(
-            self.name, base_url, path, patience=patience, api_key=api_key, headers=headers, tls=tls
+            self.name,
+            base_url,
+            path,
+            models=path.replace("/messages", "/models"),
+            patience=patience,
+            api_key=api_key,
+            headers=headers,
+            tls=tls,
         )
         self._origin = f"messages {self._client.address}"
 

@@ -61,7 +61,7 @@ class OpenAIEngine:
         self._dialect = Dialect(STRICT_HOSTS[host], strict=True) if strict else Dialect()
         self._dialects: dict[str, Dialect] = {}
         self._client = ModelServerClient(
-            self.name, base_url, "/chat/completions", patience=patience, api_key=api_key, tls=tls
+            self.name, base_url, "/chat/completions", models="/models", patience=patience, api_key=api_key, tls=tls
         )
         self._origin = f"chat {self._client.address}"
 

@@ -67,7 +67,9 @@ class ResponsesEngine:
         """Models that cannot encrypt their reasoning."""
         self._description_characters: int | None = None
         """The longest description of a tool that the server accepts, learned from refusals."""
-        self._client = ModelServerClient(self.name, base_url, "/responses", patience=patience, api_key=api_key, tls=tls)
+        self._client = ModelServerClient(
+            self.name, base_url, "/responses", models="/models", patience=patience, api_key=api_key, tls=tls
+        )
         self._origin = f"responses {self._client.address}"
 
     def encode_message(self, message: Message) -> Encoded:

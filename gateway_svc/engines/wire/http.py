@@ -26,10 +26,18 @@ from gateway_svc.engines.wire.failures import (
     retry_after_s,
 )
 from gateway_svc.engines.wire.fields import fields
+from gateway_svc.engines.wire.offers import offered
 from gateway_svc.engines.wire.patience import Patience, TransientFailure
 from gateway_svc.engines.wire.streams import AnswerDecoder, UnexpectedPage
 from gateway_svc.engines.wire.unpacking import UnknownEncoding, unpacked
-from gateway_svc.errors import AnswerTooLarge, EngineBrokeOff, EngineError, EngineProtocolError, EngineUnavailable
+from gateway_svc.errors import (
+    AnswerTooLarge,
+    EngineBrokeOff,
+    EngineError,
+    EngineProtocolError,
+    EngineUnavailable,
+    ModelNotFound,
+)
 from gateway_svc.http_client import CONNECTION_ERRORS, Tls, is_loopback, name_of, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
 from service_kit.time_slice import TimeSlice
@@ -59,11 +67,14 @@ class ModelServerClient:
         path: str,
         *,
         patience: Patience,
+        models: str = "",
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         tls: Tls = tls_context,
     ) -> None:
-        """`path` is appended to base_url's. `api_key` is sent as a bearer token unless `headers` are given."""
+        """`path` is appended to base_url's; so is `models`, where the server lists its models, if it does. `api_key` is
+        sent as a bearer token unless `headers` are given.
+        """
         url = httpx2.URL(base_url)
         given = {"authorization": f"Bearer {api_key}"} if api_key and headers is None else dict(headers or {})
         self._engine = engine
@@ -71,6 +82,7 @@ class ModelServerClient:
         self._tls = tls
         self._secrets = [secret for secret in (api_key, url.password) if secret]
         self._url = url.copy_with(path=url.path.rstrip("/") + path, userinfo=b"")
+        self._models = url.copy_with(path=url.path.rstrip("/") + models, userinfo=b"") if models else None
         self._origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         self.address = f"{self._origin}{url.path.rstrip('/')}"
         """The server's address. What a server sent goes back only to the same address."""
@@ -197,7 +209,7 @@ class ModelServerClient:
             try:
                 take_head(response)
                 if response.status_code != 200:
-                    raise await self._refusal(model, response)
+                    raise await self._refusal(client, model, response)
                 decode, left, time_slice = AnswerDecoder(), AFTER_END_BYTES, TimeSlice()
                 async for data in time_slice.each(unpacked(response)):
                     answer.tally.add(PIECES)
@@ -246,7 +258,7 @@ class ModelServerClient:
             reason = f"the connection to {self._origin} broke before an answer: {name_of(error)}"
             raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
 
-    async def _refusal(self, model: str, response: httpx2.Response) -> Exception:
+    async def _refusal(self, client: httpx2.AsyncClient, model: str, response: httpx2.Response) -> Exception:
         status, body = response.status_code, bytearray()
         with suppress(*CONNECTION_ERRORS, UnknownEncoding):
             async with asyncio.timeout(_ERROR_BODY_S):
@@ -257,7 +269,10 @@ class ModelServerClient:
         reported = error_in_body(bytes(body), response.headers.get("content-type", ""))
         if 300 <= status < 400:
             reported = ReportedError(f"look at {response.headers.get('location', 'another address')}")
-        error = error_class(status, reported)(self._engine, model, self._words(reported), status)
+        kind, words = error_class(status, reported), self._words(reported)
+        if kind is ModelNotFound and self._models:
+            words += await offered(client, self._models, model)
+        error = kind(self._engine, model, words, status)
         if not is_passing(status, reported):
             return error
         after_s = retry_after_s(response.headers)
