@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
+from audit_svc.terminal.last_turn import LastTurn
 from audit_svc.terminal.plain import money, time_text
 from audit_svc.terminal.rows import act_of, cost_of, decision_of, labels_of, outcome_text, size_of, status_of
 from audit_svc.terminal.running import out
@@ -42,6 +43,7 @@ class Timeline:
         self._turn_id: str | None = None
         self._controls = deque(controls)
         self._with_ids = with_ids
+        self._last_turn = LastTurn()
 
     def heading(self) -> Iterator[Text]:
         """What the session was."""
@@ -62,6 +64,7 @@ class Timeline:
         """The next entries, each turn below its name."""
         for entry in entries:
             yield from self._controls_until(entry.at_ms)
+            self._last_turn.see(entry)
             if entry.turn_id != self._turn_id:
                 self._turn_id = entry.turn_id
                 yield Text(f"\nturn {printable(entry.turn_id) or '-'}", style="bold")
@@ -79,8 +82,10 @@ class Timeline:
                 yield line.append("of a kind that this version does not know")
 
     def end(self) -> Iterator[Text]:
-        """What was done after the last entry."""
+        """What was done after the last entry, and what is known of an end that no entry tells."""
         yield from self._controls_until(self._session.updated_at_ms)
+        if why := self._last_turn.why(self._session):
+            yield Text(f"\n{why}", style="yellow")
 
     def _begun(self, at_ms: int) -> Text:
         return Text(f"{_offset(at_ms - self._session.created_at_ms):>10}  ", style="dim")
@@ -88,6 +93,7 @@ class Timeline:
     def _controls_until(self, at_ms: int) -> Iterator[Text]:
         while self._controls and self._controls[0].control.at_ms <= at_ms:
             control = self._controls.popleft().control
+            self._last_turn.see_control(control)
             line = self._begun(control.at_ms).append(f"{act_of(control)} {printable(control.scope)}", style="yellow")
             line.append(f" · by {printable(control.principal)}" if control.principal else "", style="dim")
             line.append(f" · “{printable(control.reason)}”" if control.reason else "", style="dim")

@@ -1,0 +1,57 @@
+"""What `show` says of a last turn that has not come to a good end."""
+
+from typing import Any
+
+import pytest
+from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
+
+from audit_svc.terminal.timeline import Timeline
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
+
+INTERRUPTED = {"outcome": common_pb2.OUTCOME_INTERRUPTED}
+RUNS, KILLED, UNTOLD = "has no end on record", "the gateway was stopped during the last turn", "no row says why"
+
+
+def call(turn: str, **fields: Any) -> questions_pb2.Entry:
+    row = questions_pb2.ToolCallRecord(tool_call=audit_row(turn_id=turn, **fields))
+    return questions_pb2.Entry(at_ms=NOW_MS, turn_id=turn, tool_call=row)
+
+
+def request(turn: str, **fields: Any) -> questions_pb2.Entry:
+    row = questions_pb2.ModelRequestRecord(model_request=cost_row(turn_id=turn, **fields))
+    return questions_pb2.Entry(at_ms=NOW_MS, turn_id=turn, model_request=row)
+
+
+def said(status: str, *entries: questions_pb2.Entry, stop_at: int | None = None) -> str:
+    session = session_row(status=common_pb2.SessionStatus.Value(f"SESSION_STATUS_{status}"), updated_at_ms=NOW_MS + 10)
+    stop = audit_pb2.ControlRow(kind=audit_pb2.CONTROL_KIND_STOP, scope="everything", at_ms=stop_at or 0)
+    controls = [] if stop_at is None else [questions_pb2.ControlRecord(control=stop)]
+    timeline = Timeline(questions_pb2.SessionRecord(session=session), controls)
+    list(timeline.lines(entries))
+    return "".join(map(str, timeline.end()))
+
+
+@pytest.mark.parametrize(
+    ("status", "entries", "why"),
+    [
+        ("IDLE", [request("1"), call("1", **INTERRUPTED), request("2")], ""),
+        ("CANCELLED", [request("1")], ""),
+        ("FAILED", [request("1"), request("1", error="engine_unavailable")], ""),
+        ("FAILED", [request("1"), call("1", **INTERRUPTED)], KILLED),
+        ("FAILED", [request("1", error="engine_unavailable"), request("2"), call("2", **INTERRUPTED)], KILLED),
+        ("FAILED", [request("1"), call("1", error="it failed")], UNTOLD),
+        ("FAILED", [request("1"), request("shadow", error="engine_unavailable", shadow=True)], UNTOLD),
+        ("FAILED", [call("1", **INTERRUPTED), request("2")], UNTOLD),
+        ("FAILED", [], UNTOLD),
+        ("RUNNING", [request("1")], RUNS),
+    ],
+)
+def test_what_no_row_says_is_inferred_from_the_last_ones(status: str, entries: list[questions_pb2.Entry], why: str):
+    text = said(status, *entries)
+    assert why in text if why else text == ""
+
+
+def test_a_stop_that_ended_the_turn_is_its_reason():
+    assert UNTOLD not in said("FAILED", request("1"), stop_at=NOW_MS + 5)
+    assert UNTOLD in said("FAILED", request("1"), stop_at=NOW_MS - 5)
