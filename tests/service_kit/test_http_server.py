@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from service_kit import http_server
 from service_kit.http_server import serve_http
+from tests.support.others import others
 from tests.support.ports import own_port
 
 pytestmark = pytest.mark.long
@@ -65,6 +66,21 @@ async def address(monkeypatch):
     with own_port() as port:
         async with serve_http(app, address := f"127.0.0.1:{port}", None, 100):
             yield address
+
+
+async def test_a_body_that_comes_at_once_leaves_turns_to_others(address, monkeypatch):
+    received = http_server._Protocol.data_received
+    async with others() as beside:
+
+        def counted(self, data: bytes) -> None:
+            beside.done += len(data)
+            received(self, data)
+
+        monkeypatch.setattr(http_server._Protocol, "data_received", counted)
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answer = await left_alone(address, head + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+    assert b" 405 " in answer.split(b"\r\n")[0]
+    assert 0 < beside.most <= 16 * 1024
 
 
 def test_the_body_of_an_answer_waits_for_no_acknowledgement_of_its_head():
