@@ -238,6 +238,6 @@ def test_a_service_erases_by_the_end_of_an_id(place: Place):
     where = ("--dry-run", "--reason", "asked to", "--target", place.service.address)
     ran = place.run("erase", "--session", SESSION[-8:], *where)
     assert (ran.returncode, ran.stderr) == (0, f"{SESSION[-8:]} is {SESSION}\n")
-    assert ran.stdout.startswith("would erase the texts of 3 tool calls, ")
+    assert re.match(r"would erase the texts of \d+ tool calls, ", ran.stdout)
     ran = place.run("erase", "--session", "cafecafe", *where)
     assert (ran.returncode, "NOT_FOUND: the ledger has no session with this id" in ran.stderr) == (1, True)
