@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 from unittest import mock
 
+from service_kit.terminal import printing
 from service_kit.terminal.program import Program
 
 
@@ -31,7 +32,8 @@ def invoke(program: Program, words: Sequence[str], env: Mapping[str, str] | None
     """What program answers to words, with more variables in its environment."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    with mock.patch.dict(os.environ, env or {}), redirect_stdout(out), redirect_stderr(err):
+    as_before = mock.patch.dict(printing._form)  # which --json changes for the whole process
+    with mock.patch.dict(os.environ, env or {}), as_before, redirect_stdout(out), redirect_stderr(err):
         try:
             program.main(words)
         except SystemExit as ended:
