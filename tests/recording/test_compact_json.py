@@ -3,11 +3,14 @@
 import hashlib
 import hmac
 import json
+import re
 from typing import Any
+from unittest import mock
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from recording import compact_json
 from recording.args_key import ArgsKey
 from recording.compact_json import MAX_VALUES, NOT_READ, TOO_MANY, has_too_many_values, read
 from recording.redact import summarize_args
@@ -67,3 +70,13 @@ def test_values_are_counted_wherever_they_stand_and_beside_strings_of_any_length
             assert not has_too_many_values(f'{{"a":{string},"b":[{"1," * (MAX_VALUES - 10)}1]}}')
             assert has_too_many_values(f'{{"a":{string},"b":[{"1," * MAX_VALUES}1]}}')
             assert not has_too_many_values(f"[{'1,' * MAX_VALUES}1]".encode(), 10 * MAX_VALUES)
+
+
+@given(value=_VALUES, piece=st.integers(1, 5), ascii_only=st.booleans())
+def test_the_count_is_the_same_however_a_text_is_cut(value: Any, piece: int, ascii_only: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    signs = len(re.findall(r"[,:\[{]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)))
+    with mock.patch.object(compact_json, "_PIECE", piece):
+        for given in (text, text.encode("utf-8", "replace")):
+            assert signs == 0 or has_too_many_values(given, signs - 1)
+            assert not has_too_many_values(given, signs)
