@@ -17,7 +17,7 @@ from gateway_svc.tools import ToolError
 from gateway_svc.tools.mcp.client import Client
 from gateway_svc.tools.mcp.results import tool_result
 from gateway_svc.tools.mcp.settings import ServerSettings
-from gateway_svc.tools.mcp.wire import Refusal, read_messages
+from gateway_svc.tools.mcp.wire import Refusal, read_json
 from tests.tools_mcp import played
 
 SUCCEEDED, FAILED = common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED
@@ -168,6 +168,6 @@ async def test_an_answer_however_deep_ends_its_call(open_desk):
             assert "internal" not in str(answer.error)
 
 
-def test_half_a_pair_of_surrogates_costs_one_character():
-    (message,) = read_messages(rb'{"id": 1, "result": {"text": "a\ud800b"}}')
-    assert message["result"] == {"text": "a?b"}
+async def test_half_a_pair_of_surrogates_costs_one_character():
+    message = await read_json(rb'{"id": 1, "result": {"text": "a\ud800b \ud83d\ude00"}}')
+    assert message["result"] == {"text": "a?b \N{GRINNING FACE}"}

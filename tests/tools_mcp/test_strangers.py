@@ -18,7 +18,7 @@ from gateway_svc.tools.mcp.client import Client
 from gateway_svc.tools.mcp.listing import Listing, _take
 from gateway_svc.tools.mcp.schemas import Unusable, usable
 from gateway_svc.tools.mcp.settings import ServerSettings
-from gateway_svc.tools.mcp.wire import Unreadable, read_messages
+from gateway_svc.tools.mcp.wire import Unreadable, messages_of, read_json
 from tests.support.values import places, put
 from tests.tools_mcp import played
 
@@ -262,9 +262,9 @@ async def test_any_change_of_a_line_ends_its_call_or_no_other(at, other, removed
 
 
 @given(st.binary(max_size=200))
-def test_reading_a_line_raises_nothing_else(line):
+async def test_reading_a_line_raises_nothing_else(line):
     try:
-        for message in read_messages(line):
+        for message in messages_of(await read_json(line)):
             assert isinstance(message, dict)
     except Unreadable:
         pass

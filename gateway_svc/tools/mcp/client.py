@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from gateway_svc.tools.mcp.wire import Refusal, Unreadable, message_id, read_messages, refusal_of
+from gateway_svc.tools.mcp.wire import Refusal, Unreadable, message_id, messages_of, read_json, refusal_of
 
 CLIENT = {"name": "onrecord", "version": "1"}
 HANDSHAKE_VERSION, STATELESS_VERSION = "2025-11-25", "2026-07-28"
@@ -157,7 +157,7 @@ class Client:
 
     async def take(self, line: bytes) -> bool:
         """Processes a line from the server; returns whether it was an answer. A flood of others is read slowly."""
-        if answered := self._answers(line):
+        if answered := await self._answers(line):
             return answered
         self._unanswering += 1
         if self._unanswering >= LINES_A_PAUSE:
@@ -165,13 +165,13 @@ class Client:
             await asyncio.sleep(FLOOD_PAUSE_SECONDS)
         return False
 
-    def _answers(self, line: bytes) -> bool:
+    async def _answers(self, line: bytes) -> bool:
         if len(line) > LARGE_NOTICE_BYTES and b'"id"' not in line[:4096] + line[-4096:]:
             self._count_stray()
             return False
         answered = False
         try:
-            for message in read_messages(line):
+            for message in messages_of(await read_json(line)):
                 answered |= self._take(message)
         except Unreadable as unreadable:
             number = next((number for number in unreadable.ids if number in self._asked), None)

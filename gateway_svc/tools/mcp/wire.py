@@ -4,6 +4,7 @@ Reading is lenient: invalid UTF-8 and lone surrogates cost one character each, a
 absurdly long numbers become floats. What is read has at most JSON_VALUES values.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 from service_kit.bounds import Exceeded, check_json
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+LARGE_BYTES = 256 * 1024
+"""A pass over a larger message takes a millisecond."""
 MAX_DIGITS = 18
 SCANNED_BYTES = 65_536
 KNOWN_CODES = {
@@ -54,25 +57,47 @@ class Refusal(Exception):
         return KNOWN_CODES.get(self.code, "other")
 
 
-def read_messages(line: bytes) -> Iterator[dict[str, Any]]:
-    """Yields the messages of a line or a body.
+async def read_json(line: bytes) -> Any:
+    """The value of a line or a body. Others have their turn between two passes over a large one.
 
     Raises:
-        Unreadable: it is malformed, or has too many values; of an array, after all messages that can be read.
+        Unreadable: it is malformed, or has too many values.
     """
     try:
         check_json(line)
+        await _give_way(line)
         text = line.decode(errors="replace")
         value = json.loads(text, parse_int=_integer)
-        if _HALF_PAIR.search(text):
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+        await _give_way(line)
+        if "\\u" not in text or not _HALF_PAIR.search(text):
+            return value
+        whole = json.dumps(value, ensure_ascii=False)
+        await _give_way(line)
+        try:
+            whole.encode()
+        except UnicodeEncodeError:
+            return json.loads(whole.encode(errors="replace"))
+        return value
     except (ValueError, RecursionError, Exceeded):
         raise Unreadable(_ids(line)) from None
+
+
+def messages_of(value: Any) -> Iterator[dict[str, Any]]:
+    """Yields the messages in a value that was read.
+
+    Raises:
+        Unreadable: it is malformed; of an array, after all messages that can be read.
+    """
     listed = value if isinstance(value, list) else [value]
     messages = [message for message in listed if isinstance(message, dict)]
     yield from messages
     if len(messages) < len(listed):
         raise Unreadable
+
+
+async def _give_way(line: bytes) -> None:
+    if len(line) > LARGE_BYTES:
+        await asyncio.sleep(0)
 
 
 def message_id(message: dict[str, Any]) -> int | None:
