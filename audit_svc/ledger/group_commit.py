@@ -1,7 +1,7 @@
 """Group commit: one thread commits all queued batches in one transaction, then those queued meanwhile.
 
-Single batches wait in a line of their own: each commit takes some of them and some of those of streams, so that many
-streams together do not hold up who sends a row now and then.
+Single batches wait in a line of their own, and where both lines wait they take turns: many streams together do not hold
+up who sends a row now and then, who waits for the commit under way and for no row of another.
 
 There is no timer: on a slow disk more batches gather and the next commit is larger; on a fast disk nobody waits.
 """
@@ -34,8 +34,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 COMMIT_ROWS = 8000
-"""A commit takes no more batches beyond this: larger ones gain nothing, and make the first ones wait. Where single
-batches wait beside those of streams, each of the two has half of it, and at least one batch."""
+"""A commit takes no more batches beyond this: larger ones gain nothing, and make the first ones wait."""
 
 
 class IdleWork(Protocol):
@@ -86,6 +85,8 @@ class GroupCommit(ABC, Generic[C]):
         """Sets the responses once record_async() was called on it."""
         self._lines: tuple[_Line, _Line] = (collections.deque(), collections.deque())
         """Single batches, and those of streams."""
+        self._turn = 0
+        """Which line is next where both wait."""
         self._jobs: collections.deque[_Job] = collections.deque()
         self._room = Room(queue_rows)
         self.committing_seconds = 0.0
@@ -226,8 +227,9 @@ class GroupCommit(ABC, Generic[C]):
                 self._changed.wait(pause)
             if self._closing and not any(self._lines) and not self._jobs:
                 return None
-            waiting = [line for line in self._lines if line]
-            group = [queued for line in waiting for queued in self._first(line, COMMIT_ROWS // len(waiting))]
+            line = self._lines[self._turn] or self._lines[1 - self._turn]
+            self._turn = 1 if line is self._lines[0] else 0
+            group = self._first(line, COMMIT_ROWS)
             return group, self._jobs.popleft() if self._jobs else None
 
     def _first(self, line: _Line, most_rows: int) -> list[_Queued]:

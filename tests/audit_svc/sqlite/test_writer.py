@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import apsw
 import pytest
@@ -14,6 +15,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
 from audit_svc.ledger.group_commit import COMMIT_ROWS
+from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
@@ -69,16 +71,30 @@ def test_a_commit_takes_no_further_batch_beyond_its_limit(commits, writer, datab
     assert len(commits) == 3
 
 
-def test_a_single_batch_waits_for_no_more_than_the_commit_under_way(writer, database):
-    ended: list[bool] = []
+def test_a_single_batch_waits_for_the_commit_under_way_and_for_no_row_of_a_stream_besides(
+    connection, database, open_writer
+):
+    observer = mock.Mock(spec=StoreObserver)
+    writer, many = open_writer(connection, observer=observer), batch(*[audit_row() for _ in range(COMMIT_ROWS // 4)])
     with held(database):
-        many = batch(*[audit_row() for _ in range(COMMIT_ROWS // 4)])
         streams = [dataclasses.replace(many, of_stream=True) for _ in range(9)]
         responses = [writer.record(one) for one in [*streams, batch(audit_row())]]
-        for response, of_stream in zip(responses, [*[True] * 9, False], strict=True):
-            response.add_done_callback(lambda _, of_stream=of_stream: ended.append(of_stream))
     assert all(response.result().range.last == 0 for response in responses)
-    assert ended.index(False) <= COMMIT_ROWS // len(many)
+    commits = [[response.stored for response in call.args[0]] for call in observer.committed.call_args_list]
+    assert [1] in commits[:2]
+
+
+def test_singles_and_streams_that_never_end_take_turns(connection, database, open_writer):
+    ended: list[bool] = []
+    writer, rows = open_writer(connection), COMMIT_ROWS // 2 + 1
+    with held(database):
+        many = batch(*[audit_row() for _ in range(rows)])
+        both = [dataclasses.replace(many, of_stream=of_stream) for of_stream in (True, False) for _ in range(4)]
+        responses = [writer.record(one) for one in both]
+        for response, one in zip(responses, both, strict=True):
+            response.add_done_callback(lambda _, of_stream=one.of_stream: ended.append(of_stream))
+    assert all(response.result().range.last == 0 for response in responses)
+    assert ended in ([True, False] * 4, [False, True] * 4)
 
 
 def test_each_batch_of_a_group_has_its_own_counts(writer, database):
