@@ -12,6 +12,7 @@ from audit_svc.sealing.process import SealProcess
 from audit_svc.services import RECORD_BATCH, ROLES, LedgerServices, error_interceptor, rules
 from audit_svc.settings import AuditSettings
 from audit_svc.stores.store import WRITER, Store, open_store
+from service_kit import event_loop
 from service_kit.access.guard import Guard, open_guard
 from service_kit.collector import tune_collector
 from service_kit.observing.logs import for_people
@@ -44,7 +45,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
     store = open_store(settings, metrics, apply_migrations=apply_migrations, create=create)
     registry.register(store.collector)
     registry.register(seal)
-    asyncio.run(_serve(settings, guard, store, registry, seal))
+    event_loop.run(_serve(settings, guard, store, registry, seal))
 
 
 async def _serve(

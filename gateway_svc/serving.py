@@ -1,6 +1,5 @@
 """The commands serve and worker."""
 
-import asyncio
 import os
 import signal
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import structlog
 
 from gateway_svc.settings import GatewaySettings, unknown_settings
+from service_kit import event_loop
 from service_kit.run import prepare_process
 from service_kit.settings import load_settings
 from service_kit.terminal.command import BadParameter, Option
@@ -30,7 +30,7 @@ def serve(
         raise SystemExit(supervise(settings, number))
     from gateway_svc.server import serve as serve_gateway  # after the settings, so that wrong ones are told at once
 
-    asyncio.run(serve_gateway(settings))
+    event_loop.run(serve_gateway(settings))
 
 
 def worker() -> None:
@@ -47,6 +47,6 @@ def worker() -> None:
     from gateway_svc.server import serve as serve_gateway
 
     try:
-        asyncio.run(serve_gateway(settings, own))
+        event_loop.run(serve_gateway(settings, own))
     finally:
         own.leave()

@@ -1,10 +1,10 @@
 """The commands serve and health."""
 
-import asyncio
 import os
 from typing import Annotated
 
 from intake_svc.settings import IntakeSettings
+from service_kit import event_loop
 from service_kit.run import prepare_process
 from service_kit.settings import load_settings, unknown_variables
 from service_kit.terminal.command import Option
@@ -19,7 +19,7 @@ def serve() -> None:
     os.umask(0o077)
     from intake_svc.server import serve as serve_intake  # after the settings, so that wrong ones are told at once
 
-    asyncio.run(serve_intake(settings))
+    event_loop.run(serve_intake(settings))
 
 
 def health(
