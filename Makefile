@@ -157,7 +157,7 @@ test-agents: $(VENV)/.ready  ## run agents that others wrote, and compare the ro
 	$(BIN)/python -m pytest -q -rP --show-capture=stdout -m agents tests/agents
 
 bench-hostile: $(VENV)/.ready  ## print what an honest caller feels beside each peer that means harm; CASES=… for some
-	$(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")
+	HONEST_CALLS_A_SECOND=50 $(BIN)/python -m pytest -q -rP --show-capture=no -m hostile tests/hostile $(if $(CASES),-k "$(CASES)")
 
 storm: $(VENV)/.ready  ## mix them all with honest turns and kills for MINUTES (60), and count rows, memory and descriptors
 	$(BIN)/python -m tests.hostile.storm --minutes $(MINUTES)

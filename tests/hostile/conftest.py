@@ -21,11 +21,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Prints what the honest callers beside the hostile peers felt, where `-rP` asks for what passed: bench-hostile."""
     if "P" not in config.option.reportchars or not ALL:
         return
-    terminalreporter.write_line(f"{'honest calls, ms':<100} {'p50':>8} {'p99':>8} {'worst':>8}")
+    terminalreporter.write_line(f"{'honest calls, ms':<100} {'calls':>8} {'p50':>8} {'p99':>8} {'worst':>8}")
     for name, calls in ALL:
         figures = (calls.quantile(share) for share in (0.5, 0.99, 1))
         told = " ".join(f"{figure:>8.1f}" for figure in figures) if calls.times else "shorter than a call apart"
-        terminalreporter.write_line(f"{name:<100} {told}")
+        terminalreporter.write_line(f"{name:<100} {len(calls.times):>8} {told}")
 
 
 class Start:

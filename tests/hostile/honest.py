@@ -1,4 +1,4 @@
-"""An honest caller beside a hostile peer: ten calls a second, from a process of its own.
+"""An honest caller beside a hostile peer: a process of its own, which calls without waiting for what it asked before.
 
 Run as `python -m tests.hostile.honest SERVICE ADDRESS`; it ends with its input, and prints how each call went.
 """
@@ -25,6 +25,8 @@ from tests.hostile.held import WATCHED
 
 SECONDS = 60
 """How long a call may take at most."""
+A_SECOND = int(os.environ.get("HONEST_CALLS_A_SECOND", "10"))
+"""Its calls. `make bench-hostile` sets more: a percentile needs them."""
 
 
 @dataclass
@@ -72,8 +74,10 @@ def honest_caller(service: Service, module: str) -> Iterator[Calls]:
 
 
 @asynccontextmanager
-async def calling(call: Callable[[], Coroutine[None, None, None]], at_most: int | None = None) -> AsyncIterator[None]:
-    """Makes ten calls a second while the body runs, and waits until each has ended.
+async def calling(
+    call: Callable[[], Coroutine[None, None, None]], at_most: int | None = None, a_second: int = 10
+) -> AsyncIterator[None]:
+    """Makes calls while the body runs, and waits until each has ended.
 
     at_most: of them at once. Without it, what a machine cannot take in time piles up.
     """
@@ -85,7 +89,7 @@ async def calling(call: Callable[[], Coroutine[None, None, None]], at_most: int 
                 if at_most is None or len(running) < at_most:
                     running.add(task := group.create_task(call()))
                     task.add_done_callback(running.discard)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(1 / a_second)
 
     over = asyncio.Event()
     task = asyncio.create_task(keep_calling())
@@ -129,7 +133,7 @@ async def _keep_calling(module: str, address: str) -> Calls:
         await call(next(numbers))
         calls.times.clear()
         print("ready", flush=True)
-        async with calling(lambda: call(next(numbers))):
+        async with calling(lambda: call(next(numbers)), a_second=A_SECOND):
             await ended.wait()
     return calls
 
