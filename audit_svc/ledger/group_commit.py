@@ -80,7 +80,7 @@ class GroupCommit(ABC, Generic[C]):
         self._observer = observer
         self._idle = idle
         self._failure: AuditError | None = None
-        """Of the last commit, until one succeeds or health has told it."""
+        """Of the last commit, or of a job for want of room, until a commit succeeds or health has told it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """Sets the responses once record_async() was called on it."""
         self._lines: tuple[_Line, _Line] = (collections.deque(), collections.deque())
@@ -287,7 +287,10 @@ class GroupCommit(ABC, Generic[C]):
         try:
             answer = self._do(job.work)
         except Exception as error:  # noqa: BLE001 - as in _commit
-            job.answer.set_exception(self._translate(error))
+            reason = self._translate(error)
+            if isinstance(reason, DiskFull):  # the next job may find the little room that it needs, and rows would not
+                self._failure = reason
+            job.answer.set_exception(reason)
             log.warning("store.job_failed", error=type(error).__name__, detail=self._detail(error))
         else:
             job.answer.set_result(answer)

@@ -1,7 +1,7 @@
 """The ledger in one SQLite file: one writer, some readers, and a lock on the file."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +20,7 @@ from audit_svc.sqlite.open.connection import Connection, open_for_reading, open_
 from audit_svc.sqlite.open.identity import FileIdentity
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.open.served import is_missing, mark_served
+from audit_svc.sqlite.open.wal_readers import wal_readers
 from audit_svc.sqlite.read.reader import Reader
 from audit_svc.sqlite.read.throttle import Throttle
 from audit_svc.sqlite.text.indexer import Indexer
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 READERS = 4
 CHECK_DAYS = 30
+HELD_SECONDS = 30.0
+"""Of a WAL that is too long: one who only reads often is seldom in the way for so long."""
 
 
 class SqliteLedger(WritableSql[Connection]):
@@ -38,6 +41,7 @@ class SqliteLedger(WritableSql[Connection]):
 
     def __init__(
         self,
+        path: Path,
         lock: FileLock,
         writer: Writer,
         indexer: Indexer,
@@ -47,6 +51,7 @@ class SqliteLedger(WritableSql[Connection]):
         soundness: Soundness,
     ) -> None:
         super().__init__(reader, writer, care)
+        self._path = path
         self._lock = lock
         self._indexer = indexer
         self._care = care
@@ -95,18 +100,23 @@ class SqliteLedger(WritableSql[Connection]):
             mark_served(path)
             files = FileIdentity(path)
             writer = Writer(connection, queue_rows, observer, indexer, files.changed)
-            soundness = Soundness(path, Load(lambda: writer.committing_seconds), last, check_days)
+            load = Load(lambda: writer.committing_seconds)
+            soundness = Soundness(path, load, last, check_days, lambda: writer.wal_held_seconds() > 0)
             writer.why_damaged = soundness.why_damaged
         except BaseException:
             lock.release()
             raise
         reader = Reader(readers, observer, Throttle(Load(lambda: writer.committing_seconds)))
-        return cls(lock, writer, indexer, reader, OnlineCare(path, writer), files, soundness)
+        return cls(path, lock, writer, indexer, reader, OnlineCare(path, writer), files, soundness)
 
     @property
     def unindexed_rows(self) -> int:
         """Tool calls that the index of texts has not yet; some thousands at rest. From any thread."""
         return self._indexer.unindexed_rows
+
+    def held_up_by(self) -> Collection[int]:
+        """The ids of processes that have kept a WAL that is too long from being emptied for HELD_SECONDS."""
+        return wal_readers(self._path) if self._writer.wal_held_seconds() > HELD_SECONDS else ()
 
     async def why_no_commit(self) -> str:
         return self.why_files_unfit() or await super().why_no_commit()

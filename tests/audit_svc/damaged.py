@@ -14,7 +14,8 @@ def damage(database: Path) -> None:
         "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 500) "
         "INSERT INTO session_labels SELECT value, '', 'key', hex(randomblob(200)) FROM n"
     )
+    end = connection.pragma("page_count") * connection.pragma("page_size")
     connection.close()
     with database.open("r+b") as file:
-        file.seek(4096 * (database.stat().st_size // 4096 - 3))
+        file.seek(end - 4096 * 3)
         file.write(b"\xff" * 4096 * 2)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -29,13 +30,17 @@ _AGAIN_SECONDS = 60.0
 class Soundness:
     """Whether the file is known to be sound. It is checked when it has to be, and every so many days."""
 
-    def __init__(self, path: Path, load: Load, last: LastCheck | None, every_days: int) -> None:
+    def __init__(
+        self, path: Path, load: Load, last: LastCheck | None, every_days: int, is_wal_held: Callable[[], bool]
+    ) -> None:
         """Starts the thread.
 
-        last: of the file, where the service before came to a clean end. load: the writer's.
+        last: of the file, where the service before came to a clean end. load: the writer's. is_wal_held: whether the
+        WAL is too long, and cannot be emptied while somebody reads: a check is one moment, and makes haste then.
         """
         self._path = path
         self._load = load
+        self._is_wal_held = is_wal_held
         self._every_seconds = every_days * _DAY_SECONDS
         self._checked_at_ms = last.checked_at_ms if last and last.need(path) == "none" else 0
         self._damage = ""
@@ -75,7 +80,7 @@ class Soundness:
 
         def make_room() -> bool:
             nonlocal spent
-            if self._load.is_busy():
+            if self._load.is_busy() and not self._is_wal_held():
                 self._closing.wait((time.thread_time() - spent) / SHARE)
             spent = time.thread_time()
             return self._closing.is_set()

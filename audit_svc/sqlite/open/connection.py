@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from audit_svc.errors import DiskFull, FileDamaged, NoFile, StoreRefused
+from audit_svc.sqlite.open.room import lengthen_in_chunks, take_room
 from audit_svc.sqlite.open.served import refuse_vanished
 
 Connection = apsw.Connection
@@ -19,7 +20,7 @@ _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 5000
 WAL_BYTES = 64 * 2**20
 """The WAL is cut to this length when it begins anew: a reader that stays long makes it as long as it stays."""
-_BUSY_MS = 5000
+BUSY_MS = 5000
 # The most that apsw allows: a statement is forgotten when as many others have run since.
 _CACHED_STATEMENTS = 512
 
@@ -45,10 +46,14 @@ def translated(path: Path) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """A transaction: committed at the end of the body, rolled back when the body or the commit raises."""
+    """A transaction: committed at the end of the body, rolled back when the body or the commit raises.
+
+    What it commits has its room in the database, so that the WAL can be emptied whatever else fills the disk.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        take_room(connection)
         connection.execute("COMMIT")
     except BaseException:
         # SQLite has rolled back by itself after some errors of the disk.
@@ -87,11 +92,12 @@ def open_for_writing(path: Path, *, create: bool = False, check: bool = True) ->
         raise StoreRefused(f"{path} cannot be opened for writing ({error.strerror}): see AUDIT_DB") from None
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=_CACHED_STATEMENTS)
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(BUSY_MS)
         # Both are kept by a file that is new; an old one gets the second by `audit-svc vacuum`.
         connection.pragma("page_size", _PAGE_BYTES)
         connection.pragma("auto_vacuum", "incremental")
         enter_wal(connection)
+        lengthen_in_chunks(connection)
         connection.pragma("synchronous", "FULL")
         connection.pragma("cache_size", -_CACHE_KIB)
         connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
@@ -120,7 +126,7 @@ def open_for_reading(path: Path, uri: str = "", *, private_wal: bool = False) ->
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI * bool(uri)
     try:
         connection = apsw.Connection(uri or str(path), flags=flags, vfs="unix-none" if private_wal else None)
-        connection.set_busy_timeout(_BUSY_MS)
+        connection.set_busy_timeout(BUSY_MS)
         if private_wal:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.pragma("locking_mode", "exclusive")  # before the first read: the WAL's index is in the heap

@@ -1,6 +1,6 @@
 """A ledger in SQLite as the seal reads it: see seal.ledger.SealedLedger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,19 @@ class SqliteSealedLedger(SqlSealedLedger):
         with translated(self._path), self._connection:
             yield
 
-    def leaves_after(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
+    def leaves_after(
+        self, kind: Kind, after: int, until: int | None = None, limit: int | None = None
+    ) -> Generator[Row]:
         """Rows behind a position, up to and with another."""
         position = kind.column("position")
         where = f"{position} > ?1" if until is None else f"{position} > ?1 AND {position} <= ?3"
         values = (after, -1 if limit is None else limit, *(() if until is None else (until,)))
-        rows: Any = self._connection.execute(f"{leaves.select_bytes(kind, where)} LIMIT ?2", values)
-        return iter(rows)
+        cursor: Any = self._connection.cursor()
+        try:
+            with translated(self._path):
+                yield from cursor.execute(f"{leaves.select_bytes(kind, where)} LIMIT ?2", values)
+        finally:
+            cursor.close(True)  # the statement may be under way, and its moment with it
 
     def leaf_at(self, kind: Kind, position: int) -> bytes | None:
         """A row's leaf as the ledger has it now."""
@@ -82,7 +88,8 @@ class SqliteSealedLedger(SqlSealedLedger):
         return [id_ for (id_,) in rows]
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        return self._connection.execute(sql, values).fetchall()
+        with translated(self._path):
+            return self._connection.execute(sql, values).fetchall()
 
     def _each(self, sql: str, *values: object) -> Iterable[Any]:
         return self._connection.execute(sql, values)

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from audit_svc.sqlite.write.inserts import Inserts
 
 T = TypeVar("T")
 
-ROOM_BYTES = 4 * 2**20
+ROOM_BYTES = 2 * 2**20
 """Of a disk that was full: with as much it has room again."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -47,6 +48,7 @@ class Writer(GroupCommit[apsw.Connection]):
             StoreRefused: a table or a column is missing.
         """
         self._connection = connection
+        self._folder = Path(connection.filename).parent
         self._inserts = Inserts(connection)
         self.clock = LedgerClock(connection)
         """For jobs alone, and to be read from any thread."""
@@ -56,20 +58,39 @@ class Writer(GroupCommit[apsw.Connection]):
         """Says what is wrong with the file, empty while nothing is known to be: nothing is written into it then."""
         super().__init__(queue_rows, observer, indexer)
 
+    def wal_held_seconds(self) -> float:
+        """For how long readers have kept a WAL that is too long from being emptied; 0 while none do."""
+        since = self._checkpoints.held_since
+        return time.monotonic() - since if since else 0.0
+
     def _write(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
         self._refuse_damaged()
-        with transaction(self._connection):
-            responses = self._inserts.write(batches, now_ms)
-            self.clock.look()
+        try:
+            responses = self._insert(batches, now_ms)
+        except apsw.Error as error:
+            if not self._is_full(error) or not self._checkpoints.empty():
+                raise
+            responses = self._insert(batches, now_ms)  # it was the WAL that had filled the disk
         self._inserts.committed()
         self.suspect_rows = self._inserts.suspect_rows
         self._refuse_lost()
         return responses
 
+    def _insert(self, batches: Sequence[tuple[Batch, Usage]], now_ms: int) -> list[audit_pb2.RecordResponse]:
+        with transaction(self._connection):
+            responses = self._inserts.write(batches, now_ms)
+            self.clock.look()
+        return responses
+
     def _do(self, work: Callable[[apsw.Connection], T]) -> T:
         self._refuse_damaged()
-        with transaction(self._connection):
-            answer = work(self._connection)
+        try:
+            with transaction(self._connection):
+                answer = work(self._connection)
+        except apsw.Error as error:
+            if self._is_full(error):  # whoever asks again finds room, if it was the WAL that had filled the disk
+                self._checkpoints.empty()
+            raise
         self._inserts.read_mark()
         self._refuse_lost()
         return answer
@@ -90,18 +111,21 @@ class Writer(GroupCommit[apsw.Connection]):
         if reason := self._why_lost():
             raise FileLost(reason)
 
+    def _is_full(self, error: Exception) -> bool:
+        return isinstance(error, apsw.FullError) or (
+            isinstance(error, apsw.IOError) and self._connection.system_errno in _NO_ROOM
+        )
+
     def _has_room(self) -> bool:
         try:
-            return shutil.disk_usage(Path(self._connection.filename).parent).free >= ROOM_BYTES
+            return shutil.disk_usage(self._folder).free >= ROOM_BYTES
         except OSError:
             return False
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, apsw.ConnectionClosedError):
             return StoreUnavailable("the database was closed")
-        if isinstance(error, apsw.FullError):
-            return DiskFull("the disk of the ledger's database is full")
-        if isinstance(error, apsw.IOError) and self._connection.system_errno in _NO_ROOM:
+        if self._is_full(error):
             return DiskFull("the disk of the ledger's database is full")
         if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
             return StoreUnavailable("the ledger's database cannot be written now; its log says why")

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import stat
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -15,6 +16,7 @@ from audit_svc.sqlite.care.backup import back_up
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.write.checkpoints import empty_wal
 from audit_svc.terminal import remote
 from service_kit.server import bind, build_server
 from tests.audit_svc.aged import make_ledger
@@ -51,6 +53,23 @@ def test_a_backup_is_one_private_sound_file_that_needs_no_other(database, tmp_pa
     assert states(copy.path) == {"ok"}
     # Nothing beside it is made to read it.
     assert names(copy.path.parent) == ["copy.db"]
+
+
+async def test_the_wal_can_be_emptied_while_the_copy_is_checked(database, monkeypatch, open_ledger):
+    """A check takes longer than the copy, and commits go on meanwhile."""
+    make_ledger(database, hours=2)
+    ledger = open_ledger(database)
+    emptied, refuse_difference = [], backup._refuse_difference
+
+    def empty_and_look(*arguments: Any) -> None:
+        emptied.append(empty_wal(database))
+        refuse_difference(*arguments)
+
+    monkeypatch.setattr(backup, "_refuse_difference", empty_and_look)
+    await ledger.record(batch(audit_row()))
+    file, _ = await ledger.back_up()
+    file.close()
+    assert emptied == [True]
 
 
 async def test_commits_while_it_is_made_neither_show_in_it_nor_start_it_anew(
