@@ -41,7 +41,7 @@ def serve(settings: AuditSettings, *, apply_migrations: bool, create: bool = Fal
     registry = new_registry()
     metrics = StoreMetrics(registry)
     # Before the store, whose threads keep the process from ending: what it refuses, it refuses with nothing open.
-    seal = SealProcess(settings, lambda: store.writes())
+    seal = SealProcess(settings, lambda: store.writes(), lambda: store.held_up_by())
     store = open_store(settings, metrics, apply_migrations=apply_migrations, create=create)
     registry.register(store.collector)
     registry.register(seal)

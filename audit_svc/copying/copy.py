@@ -55,7 +55,7 @@ def _verify(source: End, target: End) -> int:
         return 0
     if target.log.read(CHECKPOINT) != signed:
         raise StoreRefused("the seal that was copied ends with another checkpoint")
-    with target.reading() as ledger, ledger.moment():
+    with target.reading() as ledger:
         report = verify(ledger, target.log, own_verifier(target.log), [])
     if report.problems:
         raise StoreRefused(f"what came does not fit its seal, as `audit-svc verify` says: {report.problems[0]}")

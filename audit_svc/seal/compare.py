@@ -28,7 +28,7 @@ def compare(
     rows: Iterable[Row],
     known: Segments,
     tiles: Tiles,
-    encode_again: Callable[[int], bytes],
+    encode_again: Callable[[int], bytes | None],
     on_rows: Callable[[int], None],
 ) -> Comparison:
     """Compares rows.
@@ -38,7 +38,8 @@ def compare(
         rows: in the order of their positions, up to the last one that is sealed.
         known: which leaf each position has.
         tiles: of the log.
-        encode_again: the leaf of the row at a position, by other code. It is asked for one row of each tile.
+        encode_again: the leaf of the row at a position, by other code; None where it has gone since. It is asked for
+            one row of each tile.
         on_rows: called with how many more positions were compared.
 
     Raises:
@@ -54,7 +55,7 @@ def compare(
             taken = ahead.take(count)
             if _are_sealed(taken, first, count, sealed):
                 found.rows += count
-                if encode_again(first) != taken[0][1]:
+                if encode_again(first) not in (None, taken[0][1]):
                     found.problems.append(f"{kind} {first} is encoded differently by the database and by Python")
             else:
                 ahead.give_back(taken)

@@ -1,6 +1,6 @@
 """What the seal reads of a ledger, whatever its store: it writes nothing there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -20,8 +20,14 @@ class SealedLedger(Protocol):
         """What the body reads is of one moment of all tables."""
         ...
 
-    def leaves_after(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
-        """Rows behind a position, up to and with another, and so many at most. They are read while they are taken."""
+    def leaves_after(
+        self, kind: Kind, after: int, until: int | None = None, limit: int | None = None
+    ) -> Generator[Row]:
+        """Rows behind a position, up to and with another, and so many at most.
+
+        They are read while they are taken, of one moment where moment() or the store says so: close it where not all
+        are taken. See short_reads for many.
+        """
         ...
 
     def leaf_at(self, kind: Kind, position: int) -> bytes | None:
@@ -41,7 +47,7 @@ class SealedLedger(Protocol):
         ...
 
     def row(self, kind: Kind, position: int) -> Mapping[str, Any]:
-        """The columns of a row that is there, and those of leaf.BESIDE where it has texts to hash."""
+        """The columns of a row, and those of leaf.BESIDE where it has texts to hash. Raises KeyError: it is gone."""
         ...
 
     def count_after(self, kind: Kind, position: int) -> int:

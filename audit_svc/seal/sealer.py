@@ -33,6 +33,7 @@ from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log, Run
 from audit_svc.seal.newest_key import is_cut_short, last_change, missing, refuse_older
+from audit_svc.seal.short_reads import leaves_in_parts
 from audit_svc.seal.tiles import Tiles, TileWriter
 from recording.transparency.errors import BadKey, BadNote
 from recording.transparency.note import Signer
@@ -110,10 +111,10 @@ class Sealer:
             for kind in KINDS:
                 self._history.refuse_rewritten(kind, *self._last[kind.name])
             producers = self._ledger.producers()
-            for kind in KINDS:
-                rows = self._ledger.leaves_after(kind, self._last[kind.name][0], limit=ROUND_ROWS)
-                if taken := [(at, leaf_hash(said)) for at, said in rows]:
-                    found.append((kind, taken))
+        for kind in KINDS:
+            rows = leaves_in_parts(self._ledger, kind, self._last[kind.name][0], limit=ROUND_ROWS)
+            if taken := [(at, leaf_hash(said)) for at, said in rows]:
+                found.append((kind, taken))
         if found:
             self._append(found, producers)
         return any(len(taken) == ROUND_ROWS for _, taken in found)

@@ -30,13 +30,15 @@ class SqlSealedLedger:
         return [id_ for (id_,) in self._all(sql, limit)]
 
     def row(self, kind: Kind, position: int) -> Mapping[str, Any]:
-        """The columns of a row that is there."""
+        """The columns of a row. Raises KeyError: it is gone."""
         names = [*kind.columns, *(leaf.BESIDE if kind.hashed else ())]
-        (found,) = self._all(
+        found = self._all(
             f"SELECT {', '.join(names)} FROM {kind.table} WHERE {kind.column('position')} = ?",  # noqa: S608 - names of ours
             position,
         )
-        return dict(zip(names, found, strict=True))
+        if not found:
+            raise KeyError(position)
+        return dict(zip(names, found[0], strict=True))
 
     def count_after(self, kind: Kind, position: int) -> int:
         """How many rows are behind a position."""

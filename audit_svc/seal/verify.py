@@ -17,6 +17,7 @@ from audit_svc.seal.leaf import KINDS, Kind
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import OWN, Files, Index, Log
 from audit_svc.seal.outside.stamps import Stamp
+from audit_svc.seal.short_reads import leaves_in_parts
 from audit_svc.seal.tiles import WIDTH, Tiles, split
 from recording.transparency import tree
 from recording.transparency.checkpoint import Checkpoint
@@ -74,7 +75,7 @@ def verify(
     """Verifies all.
 
     Args:
-        ledger: in one moment of it.
+        ledger: in no moment, so that it may be written to meanwhile, however long it takes.
         log: the seal's.
         verifier: the log's key, from somewhere else than beside it.
         old_checkpoints: files with checkpoints of the same log that somebody kept.
@@ -100,13 +101,17 @@ def verify(
         report.problems.append(str(error))
         return report
     report.compared = True
+    behind = {kind.name: ledger.count_after(kind, known[kind.name].last_position) for kind in KINDS}
+    report.unsealed = {kind: rows for kind, rows in behind.items() if rows}
     progress = _Progress(on_progress, sum(map(len, known.values())))
     missing: dict[str, list[int]] = {}
     for kind in KINDS:
         missing[kind.name] = _check_rows(ledger, kind, known[kind.name], tiles, report, progress)
-    _check_missing(ledger, known, missing, report)
+    with ledger.moment():
+        _check_missing(ledger, known, missing, report)
     for kind in leaf.HASHED:
-        _check_erased(ledger, kind, report)
+        with ledger.moment():
+            _check_erased(ledger, kind, report)
     report.problems += _check_sessions(ledger)
     return report
 
@@ -191,13 +196,17 @@ def _check_rows(
     ledger: SealedLedger, kind: Kind, known: Segments, tiles: Tiles, report: Report, progress: _Progress
 ) -> list[int]:
     """Compares all rows of a kind, and returns the positions of those that are not there."""
-    last = known.last_position
-    rows = ledger.leaves_after(kind, _FIRST, last)
-    found = compare(kind.name, rows, known, tiles, lambda at: kind.encode(ledger.row(kind, at)), progress.add)
+
+    def encode_again(position: int) -> bytes | None:
+        try:
+            return kind.encode(ledger.row(kind, position))
+        except KeyError:  # a prune has removed it meanwhile
+            return None
+
+    rows = leaves_in_parts(ledger, kind, _FIRST, known.last_position)
+    found = compare(kind.name, rows, known, tiles, encode_again, progress.add)
     report.rows += found.rows
     report.problems += _some(found.problems, kind.name)
-    if unsealed := ledger.count_after(kind, last):
-        report.unsealed[kind.name] = unsealed
     return found.missing
 
 
@@ -206,10 +215,14 @@ def _check_missing(
 ) -> None:
     """A row may be gone where a removal that is sealed behind it names it."""
     removals: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    unsealed = 0
     for position, kind, first, last in ledger.removals():
         index = known["removal"].index_of(position)
         # one that is not sealed yet is of this moment, and told as unsealed
+        unsealed += index is None
         removals[kind].append((first, last, report.checkpoint.size if index is None else index))  # type: ignore[union-attr]
+    if unsealed:
+        report.unsealed["removal"] = unsealed
     for kind, positions in missing.items():
         if not positions:
             continue

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -52,9 +52,18 @@ def _authority_of(settings: AuditSettings, writes: Callable[[], bool]) -> Author
 class SealProcess(Collector):
     """What the service knows of its sealing process."""
 
-    def __init__(self, settings: AuditSettings, writes: Callable[[], bool] = lambda: True) -> None:
-        """writes: whether this replica is the one that writes now. Raises WrongSetting: no key is named."""
+    def __init__(
+        self,
+        settings: AuditSettings,
+        writes: Callable[[], bool] = lambda: True,
+        held_up_by: Callable[[], Collection[int]] = tuple[int, ...],
+    ) -> None:
+        """writes: whether this replica is the one that writes now. held_up_by: see Store.
+
+        Raises WrongSetting: no key is named.
+        """
         self._writes = writes
+        self._held_up_by = held_up_by
         self._seconds = settings.seal_seconds
         self._database = settings.db
         self._folder = settings.seal_dir
@@ -188,7 +197,7 @@ class SealProcess(Collector):
     async def _run(self) -> None:
         self._seen_key, self._look_again = None, 0.0
         self._process = process = await self._start(self._seconds)
-        looking = asyncio.create_task(self._end_where_another_writes(process))
+        looking = asyncio.create_task(self._end_in_time(process))
         try:
             if self._ending and process.stdin:
                 process.stdin.close()
@@ -202,11 +211,17 @@ class SealProcess(Collector):
             with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), KILLED_SECONDS)
 
-    async def _end_where_another_writes(self, process: asyncio.subprocess.Process) -> None:
-        while True:
+    async def _end_in_time(self, process: asyncio.subprocess.Process) -> None:
+        """Where another replica writes. One that stands still in a read, which its writer waits for, is killed."""
+        while self._writes():
+            if process.pid in self._held_up_by():
+                self._say_trouble(
+                    "its process stood still in a read, and the ledger's log of writes grew: it was killed"
+                )
+                with suppress(ProcessLookupError):
+                    process.kill()
+                return
             await asyncio.sleep(LOOK_SECONDS)
-            if not self._writes():
-                break
         if process.stdin:
             process.stdin.close()
 

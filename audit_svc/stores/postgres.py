@@ -122,6 +122,10 @@ class PostgresStore:
         """How far the clock is ahead of what it can be."""
         return self.ledger.clock_jump_ms()
 
+    def held_up_by(self) -> Collection[int]:
+        """Who reads for long only keeps rows that are gone from being vacuumed."""
+        return ()
+
     def why_troubled(self) -> str:
         """Whether it is not known who writes, or the clock has jumped."""
         if self._writership.trouble:

@@ -86,6 +86,10 @@ class SqliteStore:
         """Whether the clock has jumped."""
         return self.ledger.why_clock_jumped()
 
+    def held_up_by(self) -> Collection[int]:
+        """Those that read the WAL for long."""
+        return self.ledger.held_up_by()
+
     async def _watch_files(self, look: asyncio.Event) -> None:
         """Each second, since a service to which nobody writes has no commit that would notice."""
         while True:

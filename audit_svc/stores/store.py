@@ -67,6 +67,10 @@ class Store(Protocol):
         """How far the clock is ahead of what it can be."""
         ...
 
+    def held_up_by(self) -> Collection[int]:
+        """The ids of processes that keep it from giving room back for long."""
+        ...
+
     def why_troubled(self) -> str:
         """What an operator should look at although it can; empty when there is nothing."""
         ...

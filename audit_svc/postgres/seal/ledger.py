@@ -1,6 +1,6 @@
 """A ledger in PostgreSQL as the seal reads it: see seal.ledger.SealedLedger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,9 @@ class PostgresSealedLedger(SqlSealedLedger):
         with translated(), self._connection.raw.transaction():
             yield
 
-    def leaves_after(self, kind: Kind, after: int, until: int | None = None, limit: int | None = None) -> Iterator[Row]:
+    def leaves_after(
+        self, kind: Kind, after: int, until: int | None = None, limit: int | None = None
+    ) -> Generator[Row]:
         """Rows behind a position, up to and with another."""
         position = kind.column("position")
         where = f"{position} > ?1" if until is None else f"{position} > ?1 AND {position} <= ?3"

@@ -22,6 +22,7 @@ from audit_svc.terminal.running import (
     nothing_can_be_said,
     progress,
     refuse_both,
+    say_unseen,
 )
 from audit_svc.terminal.seal.place import Folder, verifier_of, where
 from audit_svc.terminal.seal.proof import verify_proof
@@ -104,7 +105,7 @@ def verify(
     with (
         nothing_can_be_said(),
         progress("verifying") as on_progress,
-        found.reading() as ledger,
+        found.place.reading(say_unseen) as ledger,
     ):
         verifier = verifier_of(key, found.log)
         report = verify_ledger(ledger, found.log, verifier, old_checkpoint or [], on_progress)

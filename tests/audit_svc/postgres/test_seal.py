@@ -78,7 +78,7 @@ class PostgresSeal:
         self.connection.raw.execute(statement.encode())
 
     def verify(self, *old: Path) -> Report:
-        with closing(self.place.open_ledger()) as ledger, closing(self.place.open_log()) as log, ledger.moment():
+        with closing(self.place.open_ledger()) as ledger, closing(self.place.open_log()) as log:
             return verify(ledger, log, own_verifier(log), list(old))
 
 

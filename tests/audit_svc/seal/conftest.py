@@ -38,7 +38,7 @@ class Seal:
 
     def verify(self, *old_checkpoints: Path, key: str = "") -> Report:
         """Of the database as it is, with the key in the folder if no other is given."""
-        with closing(self.place.open_ledger()) as ledger, ledger.moment():
+        with closing(self.place.open_ledger()) as ledger:
             verifier = read_verifier(key or str(self.folder / VERIFIER))
             return verify(ledger, self.place.open_log(), verifier, list(old_checkpoints))
 
