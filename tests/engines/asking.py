@@ -15,6 +15,7 @@ from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.messages import Message, ToolDefinition, UserMessage
+from tests.support.listening import listening
 
 QUICK = Patience(attempts=3, wait_s=0.001, connect_s=5, read_s=5)
 READ = ToolDefinition("read", "Reads a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
@@ -69,31 +70,25 @@ class RawServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Takes one connection."""
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            lengths = (line[15:] for line in head.lower().splitlines() if line.startswith("content-length:"))
-            length = int(next(lengths, 0))
-            self.heads.append(head)
-            self.bodies.append(json.loads(await reader.readexactly(length)) if length else None)
-            response = self.responses[min(len(self.bodies), len(self.responses)) - 1]
-            for piece in [response] if isinstance(response, bytes) else response:
-                if reader.at_eof():  # the client has left
-                    break
-                writer.write(piece)
-                await asyncio.sleep(0.001)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        lengths = (line[15:] for line in head.lower().splitlines() if line.startswith("content-length:"))
+        length = int(next(lengths, 0))
+        self.heads.append(head)
+        self.bodies.append(json.loads(await reader.readexactly(length)) if length else None)
+        response = self.responses[min(len(self.bodies), len(self.responses)) - 1]
+        for piece in [response] if isinstance(response, bytes) else response:
+            if reader.at_eof():  # the client has left
+                break
+            writer.write(piece)
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
 async def raw_server(*responses: bytes | Sequence[bytes]) -> AsyncIterator[RawServer]:
     """A RawServer on a port of its own."""
     raw = RawServer(responses)
-    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
-    raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    async with listening(raw.serve) as port:
+        raw.url = f"http://127.0.0.1:{port}"
         yield raw
 
 

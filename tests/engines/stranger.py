@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.listening import listening
+
 FILES = Path(__file__).parent / "strangers"
 Request = dict[str, Any]
 
@@ -172,26 +174,20 @@ class Stranger:
         return self.replies[at]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = next(int(line[15:]) for line in head.lower().splitlines() if line.startswith("content-length:"))
-            request = json.loads(await reader.readexactly(length))
-            reply = self.reply(head.split()[1], request)
-            size = len(reply.body) + 100 if reply.is_cut else len(reply.body)
-            begin = f"HTTP/1.1 {reply.status} X\r\nContent-Type: {reply.content_type}\r\nContent-Length: {size}\r\n"
-            writer.write(begin.encode() + b"Connection: close\r\n\r\n" + reply.body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = next(int(line[15:]) for line in head.lower().splitlines() if line.startswith("content-length:"))
+        request = json.loads(await reader.readexactly(length))
+        reply = self.reply(head.split()[1], request)
+        size = len(reply.body) + 100 if reply.is_cut else len(reply.body)
+        begin = f"HTTP/1.1 {reply.status} X\r\nContent-Type: {reply.content_type}\r\nContent-Length: {size}\r\n"
+        writer.write(begin.encode() + b"Connection: close\r\n\r\n" + reply.body)
+        await writer.drain()
 
 
 @asynccontextmanager
 async def stranger(*replies: Reply, check: Callable[[Request], Reply | None] = CHECKS[""]) -> AsyncIterator[Stranger]:
     """A stranger on a port of its own. A request that it refuses uses up a reply, as in the field."""
     told = Stranger(list(replies), check)
-    server = await asyncio.start_server(told.serve, "127.0.0.1", 0)
-    told.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    async with listening(told.serve) as port:
+        told.url = f"http://127.0.0.1:{port}"
         yield told

@@ -16,6 +16,7 @@ from gateway_svc.engines.http1 import transport
 from gateway_svc.engines.http1.transport import Http1Transport, mount
 from gateway_svc.http_client import bound_heads, tls_context
 from service_kit.bounds import HEAD
+from tests.support.listening import listening
 
 Act = Callable[[StreamReader, StreamWriter], Awaitable[object]]
 """What a server does on a connection after it has read the head of a request."""
@@ -47,12 +48,9 @@ async def serving(*acts: Act) -> AsyncIterator[Server]:
                     return
         except (OSError, asyncio.IncompleteReadError):
             told.gone.set()
-        finally:
-            writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    told.url = "http://{}:{}".format(*server.sockets[0].getsockname())
-    async with server:
+    async with listening(serve) as port:
+        told.url = f"http://127.0.0.1:{port}"
         yield told
 
 

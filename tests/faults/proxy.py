@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal, Self
 
+from tests.support.listening import listening
+
 Behaviour = Literal["pass", "delay", "drop_acks", "black_hole", "refuse"]
 
 _DELAY_SECONDS = 0.03
@@ -57,16 +59,10 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._listening.set()
-        await self._ending.wait()
-        server.close()
-        self._abort()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        async with listening(self._connected) as port:
+            self.address = f"127.0.0.1:{port}"
+            self._listening.set()
+            await self._ending.wait()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
@@ -82,12 +78,13 @@ class Proxy:
                 asyncio.create_task(self._pump(reader, up_writer, left, acks=False)),
                 asyncio.create_task(self._pump(up_reader, writer, left, acks=True)),
             ]
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pumps:
-                pump.cancel()
-        except (OSError, asyncio.CancelledError):
-            pass  # either side has gone, or the proxy ends: the connection ends with it
-        finally:
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.wait(pumps)
+        finally:  # either side has gone, or the proxy ends: the connection ends with it
             for each in writers:
                 each.transport.abort()
                 self._writers.discard(each)

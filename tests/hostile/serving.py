@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from typing import Self
+
+from tests.support.listening import listening
 
 
 class Peer:
@@ -14,37 +16,26 @@ class Peer:
 
     def __init__(self) -> None:
         self.url = ""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = AsyncExitStack()
 
     def answer(self, head: str, body: bytes) -> Iterable[bytes]:
         """The pieces of the answer, with its head, byte for byte."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**26)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port = await self._listening.enter_async_context(listening(self._serve, limit=2**26))
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listening.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._answer_one(reader, writer)
-                while self.keeps_alive:
-                    await self._answer_one(reader, writer)
-                writer.write_eof()
-                await reader.read()
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+        await self._answer_one(reader, writer)
+        while self.keeps_alive:
+            await self._answer_one(reader, writer)
+        writer.write_eof()
+        await reader.read()
 
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

@@ -29,6 +29,7 @@ from tests.hostile.held import GROWTH, WATCHED, forget_peak, memory
 from tests.hostile.house import end_of, honest_turns
 from tests.hostile.model_attacks import FORMS, ModelAttacks
 from tests.support.certificates import Authority
+from tests.support.listening import listening
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
@@ -165,11 +166,9 @@ async def test_a_server_that_asks_for_a_certificate_of_its_client_is_told_as_awa
             except ssl.SSLError:
                 refused = True
             writer.write(going.read())
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    async with listening(serve) as port:
+        url = f"https://localhost:{port}"
         for form in FORMS:
             with pytest.raises(EngineUnavailable, match="broke before an answer"):
                 await ask(engine_of(form, url), model="m")

@@ -17,6 +17,7 @@ from recording.delivery.connection import Target
 from tests.recording.fake_audit import Context, FakeAudit, refusing, serving
 from tests.recording.samples import opened
 from tests.recording.sending import failing_once, names, record, sending
+from tests.support.listening import listening
 from tests.support.ports import own_port
 
 
@@ -30,7 +31,7 @@ async def test_a_lost_ack_costs_a_resend_and_no_double(tmp_path: Path) -> None:
     with opened(tmp_path) as spool:
         record(spool, 0, 700)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert list(service.ledger) == names(0, 700)
         assert spool.counters.resent >= 500
         assert spool.counters.duplicates >= 500
@@ -69,7 +70,7 @@ async def test_no_status_costs_a_row(tmp_path: Path, code: grpc.StatusCode) -> N
             service.behave = refuse
             await service.until(lambda: len(service.requests) >= 3)
             service.behave = service.store
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert list(service.ledger) == names(0, 10)
         assert (spool.counters.rejected, spool.counters.dropped) == (0, 0)
     assert not (tmp_path / "spool" / "dead-letters").exists()
@@ -83,7 +84,7 @@ async def test_a_service_that_is_not_there_yet_gets_everything_later(tmp_path: P
             while spool.counters.reconnects < 3:
                 await asyncio.sleep(0.01)
             async with serving(service, port):
-                assert await sender.drain(20)
+                assert await sender.drain(60)
             record(spool, 10, 10)
             async with serving(service, port):
                 await service.until_stored(20)
@@ -124,25 +125,21 @@ async def test_a_service_that_takes_and_never_acks_is_left(tmp_path: Path) -> No
 @pytest.mark.long
 async def test_a_connection_into_a_black_hole_is_left(tmp_path: Path) -> None:
     """Something accepts and never answers, as a dead firewall does: the next connection must be another one."""
-    connections: list[asyncio.StreamWriter] = []
+    connections = asyncio.Semaphore(0)
     service = FakeAudit()
 
-    async def swallow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
+    async def swallow(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        connections.release()
         await asyncio.Event().wait()
 
     with opened(tmp_path) as spool, own_port() as port:
-        hole = await asyncio.start_server(swallow, "127.0.0.1", port)
         record(spool, 0, 10)
         async with sending(spool, Target(f"127.0.0.1:{port}"), ack_seconds=0.3):
-            while len(connections) < 2:
-                await asyncio.sleep(0.01)
-            hole.close()
+            async with listening(swallow, port=port):
+                for _ in range(2):
+                    await connections.acquire()
             async with serving(service, port):
                 await service.until_stored(10)
-    for writer in connections:
-        writer.transport.abort()
-    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("other", [{"last": 0}, {"last": 501}, {"first": 2}, {"producer_id": "another"}])
@@ -160,7 +157,7 @@ async def test_an_ack_for_something_else_trims_nothing(tmp_path: Path, other: di
     with opened(tmp_path) as spool:
         record(spool, 0, 700)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert list(service.ledger) == names(0, 700)
 
 
@@ -173,7 +170,7 @@ async def test_a_token_is_asked_for_at_each_connection(tmp_path: Path) -> None:
         async with serving(service) as target:
             target = replace(target, metadata=lambda: [("authorization", f"Bearer {next(tokens)}")])
             async with sending(spool, target) as sender:
-                assert await sender.drain(20)
+                assert await sender.drain(60)
     assert [call["authorization"] for call in service.metadata] == ["Bearer old", "Bearer new"]
 
 
@@ -194,7 +191,7 @@ async def test_a_disk_that_cannot_be_read_does_not_end_the_sender(
 
         monkeypatch.setattr(spool, "read", failing)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert len(service.ledger) == 10
 
 
@@ -232,14 +229,14 @@ async def test_a_restart_that_the_service_announced_is_no_warning_and_one_that_i
             first = await asyncio.to_thread(start, f"127.0.0.1:{port}")
             async with sending(spool, Target(first.address)) as sender:
                 record(spool, 0, 1)
-                assert await sender.drain(20)
+                assert await sender.drain(60)
                 await asyncio.to_thread(end, first)
                 first.__exit__(None, None, None)
                 while sender.state != "failing":
                     record(spool, 1, 1)
                     await asyncio.sleep(0.01)
                 with await asyncio.to_thread(start, first.address):
-                    assert await sender.drain(20)
+                    assert await sender.drain(60)
 
     assert set(await levels_of_failures(lambda: outlive_a_restart(lambda it: it.terminate()))) <= {"info", "debug"}
     assert "warning" in await levels_of_failures(lambda: outlive_a_restart(lambda it: it.kill()))

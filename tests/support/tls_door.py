@@ -5,9 +5,9 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import cast
 
 from tests.support.certificates import Authority
+from tests.support.listening import listening
 
 
 @dataclass
@@ -29,7 +29,7 @@ async def tls_door(authority: Authority, plain_url: str) -> AsyncIterator[Door]:
     context.load_cert_chain(pair.certificate, pair.key)
     context.load_verify_locations(authority.path)
     context.verify_mode = ssl.CERT_REQUIRED
-    door, relays, writers = Door(""), set[asyncio.Task[None]](), list[asyncio.StreamWriter]()
+    door = Door("")
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -41,21 +41,14 @@ async def tls_door(authority: Authority, plain_url: str) -> AsyncIterator[Door]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         subject = writer.get_extra_info("peercert")["subject"]
         door.shown.append(dict(part[0] for part in subject)["commonName"])
-        writers.append(writer)
-        relays.add(cast("asyncio.Task[None]", asyncio.current_task()))
         inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-        writers.append(inner_writer)
-        for pipe in (relay(reader, inner_writer), relay(inner_reader, writer)):
-            relays.add(asyncio.create_task(pipe))
+        try:
+            await asyncio.gather(relay(reader, inner_writer), relay(inner_reader, writer))
+        finally:
+            inner_writer.transport.abort()
+            with suppress(OSError):
+                await inner_writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    door.url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(serve, tls=context) as outer_port:
+        door.url = f"https://localhost:{outer_port}"
         yield door
-    finally:
-        server.close()
-        for task in relays:
-            task.cancel()
-        for writer in writers:
-            writer.transport.abort()
-        await asyncio.gather(*relays, *(writer.wait_closed() for writer in writers), return_exceptions=True)

@@ -3,9 +3,11 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
+
+from tests.support.listening import listening
 
 Answer = bytes | Callable[[asyncio.StreamWriter], object]
 
@@ -21,8 +23,7 @@ class Pages:
         self.heads: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._tls = tls
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = AsyncExitStack()
 
     @property
     def url(self) -> str:
@@ -46,41 +47,26 @@ class Pages:
         self._answers[path] = answer
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            path = head.split(" ", 2)[1]
-            self.requests.append(path)
-            self.heads.append(head)
-            self.hosts += [line[6:] for line in head.split("\r\n") if line.lower().startswith("host: ")]
-            answer = self._answers.get(
-                path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
-            if isinstance(answer, bytes):
-                writer.write(answer)
-            else:
-                written = answer(writer)
-                if asyncio.iscoroutine(written):
-                    await written
-            await writer.drain()
-        writer.close()
-        with suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
-            await writer.wait_closed()
-        self._tasks.discard(task)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        path = head.split(" ", 2)[1]
+        self.requests.append(path)
+        self.heads.append(head)
+        self.hosts += [line[6:] for line in head.split("\r\n") if line.lower().startswith("host: ")]
+        answer = self._answers.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        if isinstance(answer, bytes):
+            writer.write(answer)
+        else:
+            written = answer(writer)
+            if asyncio.iscoroutine(written):
+                await written
+        await writer.drain()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        served = listening(self._serve, self.host, self.port, tls=self._tls)
+        self.port = await self._listening.enter_async_context(served)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listening.aclose()
