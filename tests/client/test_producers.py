@@ -19,6 +19,7 @@ from recording.record import open_record
 from tests.client.loops import use_in_two_loops
 from tests.client.senders import sender_of
 from tests.recording.fake_audit import FakeAudit, serving
+from tests.support.processes import has_ended
 
 FORKS = """
 import os, sys, threading
@@ -167,7 +168,7 @@ def test_the_program_ends_when_its_folder_is_removed(tmp_path):
     # As an operator removes it: the program still writes there, and `rm` does not mind a file that went by itself.
     remove = ["rm", "-rf", tmp_path / "app"]
     wait_until(lambda: subprocess.run(remove, check=False, capture_output=True).returncode == 0)
-    wait_until(lambda: not Path(f"/proc/{sender}").exists())
+    wait_until(lambda: has_ended(sender))
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,6 +23,7 @@ from gateway_svc.errors import AlreadyExists, Busy, LeaseLost, SettingsError, St
 from gateway_svc.messages import AssistantMessage, UserMessage
 from gateway_svc.turns.requests import Request
 from tests.support.postgres import postgres_database, postgres_server, standing_still
+from tests.support.processes import children_of
 
 __all__ = ["postgres_database", "postgres_server"]
 
@@ -270,8 +270,7 @@ async def pulse() -> AsyncIterator[list[float]]:
 
 def wake_later(server: PostgresServer, seconds: float) -> subprocess.Popen[bytes]:
     """Has a server that stands still go on, from without: a loop that waits for it cannot."""
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    command = f"sleep {seconds}; kill -CONT {server.pid} {' '.join(children)}"
+    command = f"sleep {seconds}; kill -CONT {server.pid} {' '.join(map(str, children_of(server.pid)))}"
     return subprocess.Popen(["sh", "-c", command], stderr=subprocess.DEVNULL, start_new_session=True)
 
 

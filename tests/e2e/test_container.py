@@ -16,6 +16,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.processes import REPOSITORY, Service
 from demo.script import Call, Script, Step
 from tests.e2e.conftest import run_turn
+from tests.support.processes import children_of
 
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 ORPHANS = "for n in 1 2 3; do setsid -f true; done"
@@ -37,12 +38,8 @@ def contain(module: str, env: Mapping[str, str]) -> Iterator[tuple[Service, int]
     )
     with Service(process, stderr) as service:
         service.wait_until_listening()
-        (first,) = children(process.pid)
+        (first,) = children_of(process.pid)
         yield service, first
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_dead(pid: int) -> bool:
@@ -67,7 +64,7 @@ async def test_nothing_dead_is_left_and_a_second_signal_ends_the_gateway_at_once
             if started == 2:
                 break
         async with asyncio.timeout(30):
-            while any(is_dead(child) for child in children(first)):
+            while any(is_dead(child) for child in children_of(first)):
                 await asyncio.sleep(0.05)
         os.kill(first, signal.SIGTERM)
         while "turns.draining" not in service.stderr_text():
@@ -82,7 +79,7 @@ async def test_the_first_process_ends_with_the_exit_code_of_the_service_and_a_te
     audit = {"AUDIT_LISTEN": "127.0.0.1:0", "AUDIT_DB": str(pair.db)}
     for module, env in (("audit_svc", audit), ("gateway_svc", pair.gateway_env({}))):
         with contain(module, env) as (service, first):
-            (child,) = children(first)
+            (child,) = children_of(first)
             assert os.getpgid(child) == child, "in the group of the first, it would get ^C twice"
             if module == "gateway_svc":
                 await run_turn(await pair.gateway(service))

@@ -18,7 +18,7 @@ from demo.script import Call, Script, Step
 from tests.e2e.conftest import kinds, run_turn, text_of
 from tests.e2e.test_no_content import files_with
 from tests.support.conversations import conversation_name
-from tests.support.processes import processes_of
+from tests.support.processes import parent_of, processes_of
 
 # by its path: importing it would import all of the SDK
 PROGRAM = str(Path(__file__).parents[1] / "support" / "mcp_server.py")
@@ -165,6 +165,6 @@ async def test_a_file_that_is_wrong_stops_the_start_with_a_sentence(make_pair, t
 
 def _is_child(pid: int, parent: int) -> bool:
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == parent
+        return parent_of(pid) == parent
     except OSError:
         return False

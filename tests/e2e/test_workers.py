@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,7 +23,7 @@ from gateway_svc.workers.identity import CALLER
 from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, kinds, run_turn, text_of
 from tests.support.ports import own_port
-from tests.support.workers import workers_of
+from tests.support.processes import children_of, has_ended
 
 pytestmark = pytest.mark.long
 
@@ -85,10 +84,6 @@ async def until(holds: Any) -> None:
     async with asyncio.timeout(SECONDS_TO_ARRIVE * 2):
         while not holds():
             await asyncio.sleep(0.02)
-
-
-def is_gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
 
 
 async def begin(call: Any) -> str:
@@ -265,7 +260,7 @@ async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_su
         ends = await connect(pair, service)
         calls = [end.RunTurn(pb.RunTurnRequest(input="go")) for end in ends]
         sessions = [(await call.read()).turn_accepted.session_id for call in calls]
-        victim, other = workers_of(service)
+        victim, other = children_of(service.pid)
         os.kill(victim, signal.SIGKILL)
         await until(lambda: 'onrecord_worker_restarts_total{worker="0"} 1.0' in page())
         await until(lambda: 'onrecord_worker_up{worker="0"} 1.0' in page())
@@ -275,9 +270,9 @@ async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_su
             assert text_of(await run_turn(end, session_id=session_id)) == "Done."
         assert (await end.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
         assert all(f'onrecord_turns_waiting{{worker="{slot}"}} 0.0' in page() for slot in range(2))
-        victim, other = workers_of(service)
+        victim, other = children_of(service.pid)
         service.kill()
-        await until(lambda: is_gone(victim) and is_gone(other))
+        await until(lambda: has_ended(victim) and has_ended(other))
     again = pair.start_gateway(GATEWAY_WORKERS="2", TMPDIR=str(tmp_path))
     assert again.terminate() == 0
     assert not list(tmp_path.glob("onrecord-*")), "nothing of either is left"

@@ -11,7 +11,7 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 from demo.script import Call, Script, Step
 from tests.e2e.test_security import Guarded, bearer, rows, secure
 from tests.e2e.test_workers import until
-from tests.support.workers import workers_of
+from tests.support.processes import children_of
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +30,7 @@ async def start(make_pair: Any, tmp_path: Any, **settings: str) -> tuple[Guarded
     guarded.gateway.terminate()
     service = guarded.pair.start_gateway(**guarded.gateway_env, GATEWAY_WORKERS=str(WORKERS), **settings)
     await until(lambda: service.stderr_text().count("service.listening") >= WORKERS)
-    assert len(workers_of(service)) == WORKERS
+    assert len(children_of(service.pid)) == WORKERS
     channels = [secure(service.address, guarded.ca, guarded.client) for _ in range(CONNECTIONS)]
     for channel in channels:
         await guarded.pair._stack.enter_async_context(channel)

@@ -26,7 +26,7 @@ from tests.faults.standing_log import LogPipe
 from tests.faults.turn_clients import LABEL, TurnClients
 from tests.faults.world import World, wait_for
 from tests.support.ports import own_port
-from tests.support.workers import workers_of
+from tests.support.processes import children_of, has_ended
 
 TURNS_AT_ONCE = 4
 LISTENING = "service.listening"
@@ -137,7 +137,7 @@ class GatewayWorld(World):
         watch = self._gateways[gateway]
         watch.unknown()
         begun = gateway.stderr_text().count(LISTENING)
-        for pid in self.rng.sample(workers_of(gateway), number):
+        for pid in self.rng.sample(children_of(gateway.pid), number):
             os.kill(pid, signal.SIGKILL)
         self.wait_for_workers(gateway, begun + number)
         watch.must_tell(serves=True, lasting=False)
@@ -151,9 +151,9 @@ class GatewayWorld(World):
         """SIGKILL of a gateway's supervisor, whose workers must end by themselves."""
         watch = self._gateways.pop(gateway)
         watch.unknown()
-        workers = workers_of(gateway)
+        workers = children_of(gateway.pid)
         gateway.kill()
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers outlive their supervisor")
+        wait_for(lambda: all(map(has_ended, workers)), "workers outlive their supervisor")
         watch.must_be_silent()
         self.kills += 1
 

@@ -13,6 +13,7 @@ from audit_svc.seal.verify import verify
 from audit_svc.sealing.places import FolderPlace, open_sealer
 from tests.faults.ledger import Findings
 from tests.faults.world import World
+from tests.support.processes import children_of
 
 GRACE_SECONDS = 60
 
@@ -25,8 +26,7 @@ class SealedWorld(World):
     def kill_audit(self) -> None:
         """SIGKILL to the audit service, and before it to its sealer as often as not."""
         if self.rng.random() < 0.5:
-            children = Path(f"/proc/{self.audit_pid}/task/{self.audit_pid}/children")
-            for child in map(int, children.read_text().split()):
+            for child in children_of(self.audit_pid):
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
         super().kill_audit()

@@ -12,6 +12,7 @@ import pytest
 from gateway_svc.tools.kinds import kinds
 from tests.hostile.conftest import Start
 from tests.hostile.house import Case, open_house
+from tests.support.processes import children_of
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300)]
 
@@ -143,13 +144,12 @@ async def test_what_searches_ends_with_a_gateway_that_is_killed(start: Start, tm
             await search
 
 
-def workers_of(gateway: int) -> list[str]:
+def workers_of(gateway: int) -> list[int]:
     """The workers that a gateway has started."""
-    threads = Path(f"/proc/{gateway}/task").iterdir()
-    return [child for thread in threads for child in (thread / "children").read_text().split() if is_worker(child)]
+    return list(filter(is_worker, children_of(gateway)))
 
 
-def is_worker(process: str) -> bool:
+def is_worker(process: int) -> bool:
     """Whether it is one, and runs."""
     with suppress(OSError):
         return b"workers/main.py" in Path(f"/proc/{process}/cmdline").read_bytes()

@@ -8,11 +8,11 @@ import signal
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
 from demo.postgres import MISSING, PostgresServer, find_binaries
+from tests.support.processes import children_of
 
 __all__ = ["postgres_database", "postgres_server", "standing_still"]
 
@@ -20,7 +20,7 @@ __all__ = ["postgres_database", "postgres_server", "standing_still"]
 @contextmanager
 def standing_still(server: PostgresServer) -> Iterator[None]:
     """A server that takes connections and says nothing: all of its processes are paused."""
-    pids = [server.pid, *_children(server.pid)]
+    pids = [server.pid, *children_of(server.pid)]
     _signal(pids, signal.SIGSTOP)
     try:
         yield
@@ -32,10 +32,6 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):  # a process of the server's own has come to its end
             os.kill(pid, number)
-
-
-def _children(parent: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from gateway_svc.tools.jail.processes import run_program
 from gateway_svc.tools.jail.sandbox import Sandbox
 from gateway_svc.tools.workers import Workers, search
 from gateway_svc.tools.workers.search import Glob
+from tests.support.processes import children_of
 from tests.tools.running import run
 
 
@@ -303,8 +304,7 @@ async def test_a_file_name_that_is_no_text_does_not_end_the_call(workspace: Path
 
 
 def command_lines_of_children() -> bytes:
-    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return b" ".join(Path("/proc", pid, "cmdline").read_bytes() for pid in pids)
+    return b" ".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children_of(os.getpid()))
 
 
 async def test_what_a_worker_looks_for_is_on_no_command_line(workspace: Path):

@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools.mcp.settings import ServerSettings
 from tests.engines_claude.stage import has_run_name, is_running
+from tests.support.processes import parent_of
 from tests.tools_mcp.conftest import PROGRAM, of_tests
 
 SENTINEL = "zebra-7f3a9c-content"
@@ -263,7 +263,7 @@ async def test_nothing_of_a_server_is_left_at_the_end(open_desk, tmp_path):
     """Not what it started in a session of its own either."""
     desk = await open_desk(t=of_tests())
     child = int((await desk.run("t.child")).text)
-    server = _pid_of_parent(child)
+    server = parent_of(child)
     assert is_running(child)
     assert has_run_name(server)
     async with asyncio.timeout(30):
@@ -272,7 +272,3 @@ async def test_nothing_of_a_server_is_left_at_the_end(open_desk, tmp_path):
     await desk.servers.aclose()
     assert not is_running(child)
     assert not is_running(server)
-
-
-def _pid_of_parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,12 +1,7 @@
 """A server that stands still, with connections that stay: nobody waits for it for ever, and all goes on later."""
 
 import asyncio
-import os
 import random
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,23 +17,9 @@ from tests.audit_svc.samples import audit_row, batch, request
 from tests.audit_svc.stubs import LedgerStub
 from tests.faults.replicas.world import ReplicasWorld
 from tests.faults.world import wait_for
+from tests.support.postgres import standing_still
 
 pytestmark = pytest.mark.postgres
-
-
-@contextmanager
-def still(server: PostgresServer) -> Iterator[None]:
-    """All processes of a server stand still while the body runs: each has a process group of its own."""
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    processes = [server.pid, *map(int, children)]
-    try:
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
-        yield
-    finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
 
 
 async def test_a_writer_that_nobody_watches_over_is_cut_off_and_goes_on(
@@ -48,7 +29,7 @@ async def test_a_writer_that_nobody_watches_over_is_cut_off_and_goes_on(
     ledger = PostgresLedger.open(postgres_database, queue_rows=1000)
     row = audit_row()
     await ledger.record(batch(audit_row()))
-    with still(postgres_server):
+    with standing_still(postgres_server):
         waiting = asyncio.ensure_future(ledger.record(batch(row)))
         while not waiting.done():
             await asyncio.sleep(0.1)
@@ -67,7 +48,7 @@ async def test_closing_waits_for_no_server_that_stands_still(
     ledger = PostgresLedger.open(postgres_database, queue_rows=1000)
     await ledger.record(batch(audit_row()))
     await ledger.last_position()
-    with still(postgres_server):
+    with standing_still(postgres_server):
         waiting = list(map(asyncio.ensure_future, (ledger.record(batch(audit_row())), ledger.last_position())))
         await asyncio.sleep(0.1)
         await ledger.close()
@@ -97,7 +78,7 @@ def test_a_service_refuses_rows_while_the_server_stands_still_and_takes_them_aft
             stub = LedgerStub(channel)
             rows = [audit_row() for _ in range(3)]
             assert stub.RecordBatch(request(rows[0]), timeout=60).stored == 1
-            with still(world.server):
+            with standing_still(world.server):
                 for row in rows[1:]:
                     with pytest.raises(grpc.RpcError) as refused:
                         stub.RecordBatch(request(row), timeout=60)
@@ -117,6 +98,6 @@ def test_a_service_refuses_rows_while_the_server_stands_still_and_takes_them_aft
             wait_for(taken, "rows are not taken again")
             assert len(stub.ListToolCalls(questions_pb2.ListToolCallsRequest(), timeout=60).tool_calls) == len(rows)
             # one that ends while the server stands still waits for it no longer than for what it has under way
-            with still(world.server):
+            with standing_still(world.server):
                 for replica in world.replicas:
                     replica.stop()

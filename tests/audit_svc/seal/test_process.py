@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,11 +13,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from audit_svc.seal.folder import KEY
+from audit_svc.sealing.places import DATABASE
 from demo.processes import Service, run_command, start_service
 from tests.audit_svc.samples import audit_row, request
+from tests.audit_svc.seal.conftest import Seal
 from tests.audit_svc.seal.scripted_authority import Certificates, ScriptedAuthority
 from tests.audit_svc.stubs import LedgerStub
-from tests.support.workers import has_ended, workers_of
+from tests.support.processes import children_of, has_ended
 
 pytestmark = pytest.mark.long
 PATIENCE_SECONDS = 60
@@ -103,18 +107,54 @@ def test_a_service_has_its_log_stamped_and_verify_says_when(tmp_path: Path):
     assert "AUDIT_SEAL_TIMESTAMP_CA" in half.stderr + half.stdout
 
 
+OPENING = """
+import os, sys
+from pathlib import Path
+from audit_svc.seal.folder import CHECKPOINT, KEY
+from audit_svc.sealing import __main__ as sealing
+
+def tell(*more):
+    print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), *more, file=sys.stderr)
+
+def told_open(*place, opens=sealing.open_sealer):
+    sealer = opens(*place)
+    tell(*((Path(sys.argv[1]) / name).exists() for name in (KEY, CHECKPOINT)))
+    return sealer
+
+sealing.open_sealer = told_open
+sealing.main(*sys.argv[1:])
+tell()
+"""
+
+
+def test_a_sealer_gives_way_only_once_its_log_is_open_and_has_its_key(seal: Seal):
+    """At the lowest priority a busy machine would keep the log from its beginning for minutes."""
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING, seal.folder, seal.folder / KEY, "ledger.example.com/test", "0"],
+        env=os.environ | {DATABASE: str(seal.database)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = f"{os.getpriority(os.PRIO_PROCESS, 0)} {os.sched_getscheduler(0)}"
+    assert done.stderr.splitlines() == [f"{ours} True True", f"19 {os.SCHED_BATCH}"]
+
+
 def test_the_sealer_gives_way_to_the_service_in_a_session_of_its_own(tmp_path: Path):
     with serve(tmp_path / "audit.db") as service:
         record(service, 1, 1)
         until(lambda: leaves(tmp_path / "audit.db") == 1)
-        (sealer,) = workers_of(service)
+        (sealer,) = children_of(service.pid)
         assert os.getsid(sealer) == sealer != os.getsid(service.pid)
-        assert os.getpriority(os.PRIO_PROCESS, sealer) == 19 > os.getpriority(os.PRIO_PROCESS, service.pid)
+        assert os.getpriority(os.PRIO_PROCESS, sealer) == 19
+        assert os.getpriority(os.PRIO_PROCESS, service.pid) == os.getpriority(os.PRIO_PROCESS, 0)
         assert os.sched_getscheduler(sealer) == os.SCHED_BATCH
         group, services = (Path(f"/proc/{pid}/autogroup") for pid in (sealer, service.pid))
-        if group.exists():  # "/autogroup-33 nice 19"
-            name, _, nice = group.read_text().split()
-            assert nice == "19"
+        if group.exists() and (told := group.read_text().split()):  # "/autogroup-33 nice 19"
+            name, _, nice = told
+            if os.geteuid() == 0:  # all others together may change one ten times a second
+                assert nice == "19"
             assert name not in services.read_text().split()  # it may have none
 
 
@@ -124,7 +164,7 @@ def test_the_sealer_of_a_service_that_was_killed_writes_nothing_more(tmp_path: P
     with serve(database) as service:
         record(service, 20, 1)
         until(lambda: leaves(database) == 20)
-        (sealer,) = workers_of(service)
+        (sealer,) = children_of(service.pid)
         os.kill(sealer, signal.SIGSTOP)
         record(service, 20, 2)
         service.kill()
@@ -140,7 +180,7 @@ def test_a_sealer_that_is_behind_is_told_and_holds_up_no_row(tmp_path: Path):
     settings = {"AUDIT_SEAL_MAX_LAG_SECONDS": "1", "AUDIT_HEALTH_SECONDS": "0.2"}
     with serve(tmp_path / "audit.db", **settings) as service:
         until(lambda: (tmp_path / "audit.db.seal" / "checkpoint").exists())
-        (sealer,) = workers_of(service)
+        (sealer,) = children_of(service.pid)
         os.kill(sealer, signal.SIGSTOP)
         record(service, 20, 1)
         until(lambda: "behind what was committed" in service.stderr_text())
@@ -158,7 +198,7 @@ def test_a_signal_to_all_processes_of_the_service_leaves_the_sealer_its_last_rou
     with serve(database, AUDIT_SEAL_SECONDS="60") as service:
         until(lambda: (tmp_path / "audit.db.seal" / "checkpoint").exists())
         record(service, 20, 1)
-        for sealer in workers_of(service):
+        for sealer in children_of(service.pid):
             os.kill(sealer, signal.SIGTERM)
         assert service.terminate() == 0
     assert leaves(database) == 20
@@ -173,7 +213,7 @@ def test_kills_of_the_sealer_and_of_the_service_leave_a_log_that_goes_on(tmp_pat
             for _ in range(5):
                 sent += 1
                 record(service, 20, sent)
-                for sealer in workers_of(service):
+                for sealer in children_of(service.pid):
                     os.kill(sealer, signal.SIGKILL)
             if kill_service:
                 service.kill()
