@@ -13,7 +13,7 @@ from gateway_svc.conversations.postgres.calls import Answer, Call, Calls
 from gateway_svc.conversations.postgres.streams import CLOSE, READ, Outgoing, StreamEnded, incoming
 from gateway_svc.errors import ShuttingDown
 
-ENOUGH_SECONDS = 10
+ENOUGH_SECONDS = 60
 
 
 class Source:

@@ -23,7 +23,7 @@ async def test_a_row_that_comes_after_its_time_was_pruned_is_kept_and_marked(tmp
         sender = Sender(spool, Target(service.address))
         sender.start()
         try:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         finally:
             await sender.aclose()
         service.terminate()

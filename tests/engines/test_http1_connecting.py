@@ -14,6 +14,7 @@ import pytest
 from gateway_svc.engines.http1.connecting import connect
 from gateway_svc.engines.http1.transport import mount
 from gateway_svc.http_client import tls_context
+from tests.support.ports import own_port
 
 NAME = "several.example"
 
@@ -58,12 +59,11 @@ async def test_a_connect_that_is_cancelled_at_any_moment_closes_its_sockets(monk
 
 
 async def test_the_next_address_serves_where_one_refuses(monkeypatch, listening):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        refusing = closed.getsockname()[1]
-    resolve(monkeypatch, ("127.0.0.1", refusing), ("127.0.0.1", listening))
-    async with client() as asking:
-        with pytest.raises(httpx2.ReadTimeout):
-            await asking.get(f"http://{NAME}/", timeout=httpx2.Timeout(30, read=0.01))
+    with own_port() as refusing:
+        resolve(monkeypatch, ("127.0.0.1", refusing), ("127.0.0.1", listening))
+        async with client() as asking:
+            with pytest.raises(httpx2.ReadTimeout):
+                await asking.get(f"http://{NAME}/", timeout=httpx2.Timeout(30, read=0.01))
 
 
 async def test_the_end_of_a_request_waits_for_no_acknowledgement_of_its_beginning(listening):
@@ -72,9 +72,8 @@ async def test_the_end_of_a_request_waits_for_no_acknowledgement_of_its_beginnin
 
 
 async def test_where_all_addresses_refuse_the_error_says_so(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        refusing = closed.getsockname()
-    resolve(monkeypatch, refusing, refusing)
-    async with client() as asking:
-        with pytest.raises(httpx2.ConnectError, match=str(errno.ECONNREFUSED)):
-            await asking.get(f"http://{NAME}/")
+    with own_port() as refusing:
+        resolve(monkeypatch, ("127.0.0.1", refusing), ("127.0.0.1", refusing))
+        async with client() as asking:
+            with pytest.raises(httpx2.ConnectError, match=str(errno.ECONNREFUSED)):
+                await asking.get(f"http://{NAME}/")

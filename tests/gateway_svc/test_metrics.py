@@ -52,7 +52,7 @@ async def test_dead_letters_and_rows_that_were_there_are_counted(tmp_path: Path)
         for number in range(3):
             record.spool.append(tool_call(number))
         record.start()
-        assert await record.drain(15)
+        assert await record.drain(60)
         seen = scraped(record)
         await record.aclose()
     assert seen.value("onrecord_rejected_rows_total") == 1

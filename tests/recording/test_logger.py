@@ -37,7 +37,7 @@ async def test_rows_go_through_the_logger_into_the_ledger(tmp_path: Path) -> Non
         record.logger.record(tool_call(1))
         record.start()
         record.logger.record(audit_pb2.CostRow(id="cost"))
-        assert await record.drain(20)
+        assert await record.drain(60)
         await record.aclose()
     assert list(service.ledger) == ["call-1", "cost"]
 
@@ -54,7 +54,7 @@ async def test_what_a_start_finds_is_sent_without_anything_new(tmp_path: Path) -
         record = open_record(tmp_path / "state", target)
         record.start()
         await service.until_stored(6)
-        assert await record.drain(20)
+        assert await record.drain(60)
         await record.aclose()
     assert record.counters.adopted == 2
     assert len(list((tmp_path / "state" / "spool").glob("*-*"))) == 1
@@ -107,7 +107,7 @@ async def test_two_records_share_a_state_directory(tmp_path: Path) -> None:
             record.start()
             record.logger.record(tool_call(number))
         for record in records:
-            assert await record.drain(20)
+            assert await record.drain(60)
         await asyncio.gather(*(record.aclose() for record in records))
     assert len(service.ledger) == len(service.covered) == 3
 

@@ -26,7 +26,7 @@ async def test_rows_reach_the_ledger_in_order_and_their_numbers_are_covered(tmp_
             spool.append(audit_pb2.CostRow(id="cost"))
             spool.append_intent(intent(2000))
             spool.append(audit_pb2.SessionRow(id="session"))
-            assert await sender.drain(20)
+            assert await sender.drain(60)
             assert list(service.ledger) == [*names(0, 1234), "cost", "session"]
             ranges = service.covered[spool.id]
             assert ranges[0][0] == 1
@@ -41,7 +41,7 @@ async def test_a_batch_has_at_most_a_mebibyte(tmp_path: Path) -> None:
     with opened(tmp_path) as spool:
         record(spool, 0, 30, args_summary="x" * 100_000)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert max(request.ByteSize() for request in service.requests) <= 2**20 + 200
         assert len(service.requests) == 3
 
@@ -80,7 +80,7 @@ async def test_four_full_batches_are_under_way_and_no_fifth(tmp_path: Path) -> N
             await asyncio.sleep(0.1)
             assert len(service.requests) == MAX_IN_FLIGHT
             gate.set()
-            assert await sender.drain(20)
+            assert await sender.drain(60)
 
 
 async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Pat
                 record(spool, number, 1)
                 await asyncio.sleep(0)
             gate.set()
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert [len(request.tool_calls) for request in service.requests] == [1, 99]
 
 
@@ -115,7 +115,7 @@ async def test_a_drain_that_cannot_finish_leaves_the_rest_for_the_next_start(tmp
     service.behave = service.store
     with opened(tmp_path) as spool:
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
     assert list(service.ledger) == names(0, 10)
 
 
@@ -130,7 +130,7 @@ async def test_a_gap_of_an_adopted_spool_is_told_before_it_goes(tmp_path: Path) 
         (other,) = Folders(left / "spool", SpoolOptions(sync_interval_ms=500)).adopt(1)
         async with serving(service) as target, sending(own, target) as sender:
             sender.adopt(other)
-            assert await sender.drain(20)
+            assert await sender.drain(60)
     *rows, gap = service.ledger.values()
     assert [row.id for row in rows] == names(0, 3)
     assert isinstance(gap, audit_pb2.AuditRow)
@@ -150,7 +150,7 @@ async def test_adopted_spools_are_sent_under_their_own_ids_and_go(tmp_path: Path
         async with serving(service) as target, sending(own, target) as sender:
             for spool in others:
                 sender.adopt(spool)
-            assert await sender.drain(20)
+            assert await sender.drain(60)
             assert sender.adopted == 0
         assert {path.name for path in (tmp_path / "spool").iterdir()} == {own.id}
     for spool in left:
@@ -209,6 +209,6 @@ async def test_numbers_that_a_spool_has_lost_are_not_covered(tmp_path: Path) -> 
     segment.write_bytes(data[:at] + b"X" + data[at + 1 :])
     with opened(tmp_path) as spool:
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert service.covered[spool.id] == [(1, 7), (9, 20)]
     assert list(service.ledger) == [*names(0, 7), *names(8, 12)]

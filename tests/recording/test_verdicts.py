@@ -62,7 +62,7 @@ async def test_rejected_rows_are_kept_with_the_reason_and_their_neighbours_are_s
         record(spool, 0, 10)
         spool.append(cost)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         letters = dead_letters(tmp_path, spool)
         assert spool.counters.rejected == 2
         assert (spool.counters.acked, spool.counters.stored) == (11, 9)
@@ -90,7 +90,7 @@ async def test_of_rows_with_one_id_only_the_rejected_one_is_kept(tmp_path: Path)
         spool.append(tool_call(1, id="same"))
         spool.append(audit_pb2.CostRow(id="same", model="second"))
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         letters = dead_letters(tmp_path, spool)
     assert [(letter["number"], letter["row"]) for letter in letters] == [(3, {"id": "same", "model": "second"})]
 
@@ -109,7 +109,7 @@ async def test_a_rejection_of_what_was_not_sent_trims_nothing(tmp_path: Path, na
     with opened(tmp_path) as spool:
         record(spool, 0, 10)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert dead_letters(tmp_path, spool) == []
     assert list(service.ledger) == names(0, 10)
 
@@ -133,7 +133,7 @@ async def test_dead_letters_are_on_disk_before_the_batch_leaves_the_spool(tmp_pa
             await service.until(lambda: len(service.requests) >= 3)
             assert spool.counters.acked == 0
             folder.unlink()
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert len(dead_letters(tmp_path, spool)) == spool.counters.rejected == 1
 
 
@@ -143,9 +143,9 @@ async def test_rows_that_the_service_chokes_on_do_not_hold_up_the_others(tmp_pat
     with opened(tmp_path) as spool:
         record(spool, 0, 700)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
             record(spool, 700, 1)
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         letters = dead_letters(tmp_path, spool)
         covered = {number for first, last in service.covered[spool.id] for number in range(first, last + 1)}
     assert list(service.ledger) == [f"call-{number}" for number in range(701) if number not in poison]
@@ -163,7 +163,7 @@ async def test_a_row_that_is_refused_alone_waits_for_one_that_is_not(tmp_path: P
             await service.until(lambda: len(service.requests) >= 4)
             assert dead_letters(tmp_path, spool) == []
             record(spool, 1, 1)
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert [letter["number"] for letter in dead_letters(tmp_path, spool)] == [1]
     assert list(service.ledger) == ["call-1"]
 
@@ -177,7 +177,7 @@ async def test_batches_that_are_too_large_for_the_service_are_sent_in_pieces(tmp
         record(spool, 8, 1, args_summary="x" * 120_000)
         record(spool, 9, 5)
         async with serving(service, options=limit) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         letters = dead_letters(tmp_path, spool)
     assert list(service.ledger) == [*names(0, 8), *names(9, 5)]
     assert [(letter["number"], letter["code"]) for letter in letters] == [(9, "RESOURCE_EXHAUSTED")]
@@ -191,7 +191,7 @@ async def test_a_service_that_is_only_busy_gets_no_row_declared_dead(tmp_path: P
     with opened(tmp_path) as spool:
         record(spool, 0, 20)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert dead_letters(tmp_path, spool) == []
     assert list(service.ledger) == names(0, 20)
 
@@ -212,7 +212,7 @@ async def test_a_service_that_fails_while_rows_are_isolated_gets_them_later(tmp_
     with opened(tmp_path) as spool:
         record(spool, 0, 20)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert [letter["number"] for letter in dead_letters(tmp_path, spool)] == [6]
     assert set(service.ledger) == {*names(0, 5), *names(6, 14)}
 
@@ -238,7 +238,7 @@ async def test_a_defect_while_a_refused_batch_is_made_up_for_does_not_end_the_se
     with opened(tmp_path) as spool:
         record(spool, 0, 10)
         async with serving(service) as target, sending(spool, target) as sender:
-            assert await sender.drain(20)
+            assert await sender.drain(60)
         assert [letter["row"]["id"] for letter in dead_letters(tmp_path, spool)] == [f"call-{at_fault}"]
     assert sorted(service.ledger) == [f"call-{number}" for number in range(10) if number != at_fault]
     assert upkeep.failures == {"sending": 2}

@@ -10,19 +10,15 @@ from prometheus_client import Counter
 
 from service_kit.observing import metrics
 from service_kit.observing.metrics import new_registry, serve_metrics
+from tests.support.ports import needs_ipv6, own_port
 from tests.support.scrapes import scrape_address
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_connections_that_say_nothing_are_let_go_and_cannot_make_threads_without_end(monkeypatch):
     monkeypatch.setattr(metrics._Handler, "timeout", 0.5)
-    registry, port = new_registry(), free_port()
+    registry = new_registry()
     Counter("sample", "A sample.", registry=registry).inc(3)
-    with serve_metrics(f"127.0.0.1:{port}", registry), ExitStack() as stack:
+    with own_port() as port, serve_metrics(f"127.0.0.1:{port}", registry), ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
         for connection in silent:
             connection.settimeout(30)
@@ -44,9 +40,9 @@ def test_an_address_that_is_taken_ends_the_service_with_exit_code_1():
     assert ended.value.code == 1
 
 
+@needs_ipv6
 def test_it_listens_on_ipv6_too():
-    port = free_port()
-    with serve_metrics(f"[::1]:{port}", new_registry()):
+    with own_port("::1") as port, serve_metrics(f"[::1]:{port}", new_registry()):
         assert scrape_address(f"[::1]:{port}").names()
 
 
@@ -56,8 +52,8 @@ def listening() -> set[str]:
     for path in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the folder's own, which is closed by then
             ours.add(path.readlink().name)
-    tables = [Path("/proc/self/net/tcp").read_text(), Path("/proc/self/net/tcp6").read_text()]
-    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    tables = [table for name in ("tcp", "tcp6") if (table := Path("/proc/self/net", name)).exists()]
+    lines = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
     return ours & {f"socket:[{fields[9]}]" for fields in lines if fields[3] == "0A"}
 
 

@@ -19,6 +19,8 @@ from service_kit.probe import probe
 from service_kit.quick_probe import DETAIL_KEY as WRITTEN_KEY
 from service_kit.server import build_server
 from tests.support.certificates import Authority
+from tests.support.listening import listening
+from tests.support.ports import needs_ipv6
 
 PROBE = [sys.executable, "-IS", str(REPOSITORY / "service_kit/quick_probe.py")]
 Ask = Callable[..., Awaitable[tuple[int, str]]]
@@ -57,7 +59,7 @@ DETAILS = [
 ]
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", "unix"])
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "unix"])
 async def test_it_says_what_the_command_says_whatever_the_status(health, listen, tmp_path):
     address, server = await serving(health, f"unix:{tmp_path}/socket" if listen == "unix" else listen)
     try:
@@ -110,11 +112,9 @@ async def test_it_trusts_and_shows_the_services_own_certificate(health, is_mutua
 async def test_who_is_no_such_service_is_never_taken_for_one(answer):
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
-        writer.close()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    async with listening(speak) as port:
+        address = f"127.0.0.1:{port}"
         assert await run({"GATEWAY_LISTEN": address}, "gateway", "--live") == (1, f"{address}: UNAVAILABLE")
 
 

@@ -187,9 +187,10 @@ async def test_a_tools_own_timeout_error_is_a_failure_not_a_time_out():
 
 
 async def test_cancellation_propagates_after_the_tools_cleanup():
-    cleaned = asyncio.Event()
+    begun, cleaned = asyncio.Event(), asyncio.Event()
 
     async def act() -> ToolResult:
+        begun.set()
         try:
             await asyncio.sleep(30)
         finally:
@@ -198,7 +199,7 @@ async def test_cancellation_propagates_after_the_tools_cleanup():
         return ToolResult("late")
 
     task = asyncio.create_task(run(Probe(act)))
-    await asyncio.sleep(0.02)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

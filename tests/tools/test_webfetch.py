@@ -239,15 +239,17 @@ async def test_a_page_without_end_is_read_as_far_as_the_cap(pages: Pages):
 
 @pytest.mark.parametrize(
     ("answer", "status"),
-    [pytest.param(dripping, 200, marks=pytest.mark.long), (dripping_head, None), (continuing, None), (silent, None)],
+    [(dripping, 200), (dripping_head, None), (continuing, None), (silent, None)],
 )
 async def test_a_server_that_takes_its_time_is_left_at_the_deadline(pages: Pages, answer, status: int | None):
     """The limit is on the whole fetch: each single wait may be short."""
     pages.add_raw("/slow", answer)
-    seconds = 1 if status else 0.3  # its status must have come by then
-    result = await fetch(pages, "/slow", timeout_seconds=seconds)
-    assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
-    assert result.error == f"the fetch took longer than {seconds} s and was ended"
+    for seconds in (0.3, 3, 30):  # on a busy machine its status comes late
+        result = await fetch(pages, "/slow", timeout_seconds=seconds)
+        assert result.outcome == common_pb2.OUTCOME_TIMED_OUT
+        assert result.error == f"the fetch took longer than {seconds} s and was ended"
+        if result.http_status == status:
+            break
     assert result.http_status == status
 
 
