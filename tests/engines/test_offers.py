@@ -13,6 +13,7 @@ from gateway_svc.engines.openai.responses import ResponsesEngine
 from gateway_svc.engines.wire import offers
 from gateway_svc.errors import EngineRejected, ModelNotFound
 from tests.engines.asking import QUICK, RawServer, ask, raw_server, response
+from tests.support.listening import listening
 
 OPENAI = {"data": [{"id": "gpt-b"}, {"id": "gpt-a"}, {"id": "gpt-a"}, {"id": 5}, "text", {"id": "no\nname"}]}
 ENGINES: dict[str, tuple[Any, str, Any]] = {
@@ -82,11 +83,9 @@ async def test_a_list_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
             left.set()
         else:
             writer.write(MISSING)
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        assert await told(RawServer([], f"http://{host}:{port}")) == "and says: no model nope"
+    async with listening(serve) as port:
+        assert await told(RawServer([], f"http://127.0.0.1:{port}")) == "and says: no model nope"
         await left.wait()
 
 

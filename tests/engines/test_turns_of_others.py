@@ -17,6 +17,7 @@ from gateway_svc.messages import UserMessage
 from service_kit.bounds import CALLS, Exceeded
 from tests.engines.asking import ask, raw_server, response
 from tests.engines.test_foreign_shapes import HI, STOP, engine_of
+from tests.support.listening import listening
 from tests.support.others import count_ways_given, each_look_takes, others
 
 MIB = 2**20
@@ -101,11 +102,9 @@ async def test_an_answer_that_comes_slowly_gives_way_by_waiting_alone(monkeypatc
         for payload in [*[HI] * 50, STOP]:
             writer.write(f"data: {json.dumps(payload)}\n\n".encode())
             await taken.acquire()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        host, port = server.sockets[0].getsockname()
-        engine = engine_of("chat", f"http://{host}:{port}")
+    async with listening(serve) as port:
+        engine = engine_of("chat", f"http://127.0.0.1:{port}")
         async for _ in engine.step("m", [engine.encode_message(UserMessage("hello"))], engine.encode_tools([])):
             taken.release()
         await engine.aclose()
