@@ -1,5 +1,7 @@
 """What the record knows of why a session's last turn has not come to a good end. No row says it as such."""
 
+from collections.abc import Iterable
+
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
@@ -34,3 +36,17 @@ class LastTurn:
         if self._is_interrupted:
             return "the gateway was stopped during the last turn"
         return "no row says why the last turn failed: its gateway was stopped during it, or its log has the reason"
+
+
+def why_ended(
+    session: audit_pb2.SessionRow, entries: Iterable[questions_pb2.Entry], controls: Iterable[audit_pb2.ControlRow]
+) -> str:
+    """LastTurn.why(), of entries and acts of control at hand, each the oldest first."""
+    turn, left = LastTurn(), list(controls)
+    for entry in entries:
+        while left and left[0].at_ms <= entry.at_ms:
+            turn.see_control(left.pop(0))
+        turn.see(entry)
+    for control in left:
+        turn.see_control(control)
+    return turn.why(session)

@@ -129,6 +129,8 @@ def test_a_session_is_a_tree_with_its_sums_decisions_and_what_was_cut(pages):
     assert 'rect class="denied"' in first
     assert "stop engine=ollama" in told
     assert "Link to this call" in told
+    assert "The last turn has no end on record" in told
+    assert "no end on record" not in words(pages.read("/session?id=s-other").text)
 
 
 def test_a_session_without_a_row_of_its_own_is_shown(pages):

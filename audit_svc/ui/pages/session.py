@@ -8,6 +8,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from starlette.responses import Response
 
 from audit_svc.ledger.numbers import stream_of
+from audit_svc.terminal.last_turn import why_ended
 from audit_svc.ui.asked import Asked
 from audit_svc.ui.pages.checks import LOST_ROWS, producers
 from audit_svc.ui.texts import is_bad, link, named
@@ -113,6 +114,7 @@ async def session(asked: Asked) -> Response:
     turns = turns_of(answer.entries)
     for turn in turns:
         turn.place()
+    why = "" if answer.next_page_token else why_ended(record.session, answer.entries, controls)
     rest = _put_between(turns, controls)
     address = link("/session", id=record.session.id, by=recorded_by)
     following = link("/session", id=record.session.id, by=recorded_by, page=answer.next_page_token)
@@ -122,6 +124,7 @@ async def session(asked: Asked) -> Response:
         row=record.session,
         turns=turns,
         controls=rest,
+        why=why,
         holes=[(stream_of(hole.id) or ("", hole.id), hole) for hole in holes],
         address=address,
         following=following if answer.next_page_token else "",

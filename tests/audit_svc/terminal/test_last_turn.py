@@ -6,6 +6,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
+from audit_svc.terminal.last_turn import why_ended
 from audit_svc.terminal.timeline import Timeline
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
@@ -29,7 +30,9 @@ def said(status: str, *entries: questions_pb2.Entry, stop_at: int | None = None)
     controls = [] if stop_at is None else [questions_pb2.ControlRecord(control=stop)]
     timeline = Timeline(questions_pb2.SessionRecord(session=session), controls)
     list(timeline.lines(entries))
-    return "".join(map(str, timeline.end()))
+    text = "".join(map(str, timeline.end()))
+    assert why_ended(session, entries, [stop] if stop_at else []) in text
+    return text
 
 
 @pytest.mark.parametrize(
