@@ -11,7 +11,6 @@ from onrecord.audit.v1 import questions_pb2
 from audit_svc.errors import NotFound
 from audit_svc.terminal.options import Requests, Source
 from audit_svc.terminal.running import error_is_exit_code_1, ledger_path, progress, refuse_both
-from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
 
 PAGE = 1000
@@ -110,9 +109,9 @@ def newest_ids(client: Client, kinds: Iterable[Ids]) -> list[str]:
 
 
 def refuse_unknown(client: Client, asked: Requests) -> None:
-    """For where nothing was found. Raises Failed if that is since there is no such session, or no such turn."""
+    """For where nothing was found. Raises NotFound if that is since there is no such session, or no such turn."""
     if unknown := what_is_unknown(client, asked):
-        raise Failed(f"NOT_FOUND: {unknown}", cause=unknown)
+        raise unknown
 
 
 def what_is_unknown(client: Client, asked: Requests) -> NotFound | None:

@@ -56,9 +56,9 @@ def test_that_nothing_matches_is_said(place: Place):
 @pytest.mark.parametrize("command", ["calls", "requests", "errors", "usage", "export"])
 def test_a_session_or_a_turn_that_is_not_on_record_is_no_empty_list(place: Place, command: str, where: list[str]):
     for filters, said in (
-        (["--session", "nope"], "NOT_FOUND: no session nope is on record\n"),
-        (["--turn", "nope"], "NOT_FOUND: no turn nope is on record\n"),
-        (["--session", SESSION, "--turn", "nope"], f"NOT_FOUND: no turn nope of session {SESSION} is on record\n"),
+        (["--session", "nope"], "no session nope is on record\n"),
+        (["--turn", "nope"], "no turn nope is on record\n"),
+        (["--session", SESSION, "--turn", "nope"], f"no turn nope of session {SESSION} is on record\n"),
     ):
         ran = place.run(command, *filters, *where)
         assert (ran.returncode, ran.stdout) == (1, "")
