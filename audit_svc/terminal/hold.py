@@ -13,17 +13,20 @@ from audit_svc.sql.care import holds as shared
 from audit_svc.sqlite.care import holds
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal import remote
-from audit_svc.terminal.options import Calls, Labels, Times, label_values
+from audit_svc.terminal.client import connect, named_session, what_is_unknown
+from audit_svc.terminal.options import Calls, Labels, Source, Times, label_values
 from audit_svc.terminal.running import (
     Database,
     Json,
     Target,
+    err,
     error_is_exit_code_1,
     ledger_path,
     refuse_both,
     say,
     say_unseen,
 )
+from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Option
 from service_kit.times import show_time
 
@@ -44,6 +47,8 @@ def place(
     as_json: Json = False,
 ) -> None:
     """Keep rows from being pruned and erased, those that are recorded later too, until the hold is lifted."""
+    if calls.session or calls.turn:
+        _name_session(Source(target=target, db=None if target else ledger_path(db)), calls)
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     held = administration_pb2.HoldFilter(calls=wanted, tool_glob=tool_glob)
     is_everything = not wanted.ByteSize() and not tool_glob
@@ -58,6 +63,18 @@ def place(
         else:
             hold = _act_on_file(ledger_path(db), placing_of(request, getpass.getuser()))
         say(f"placed {_told(hold)}", _fields(hold), as_json=as_json)
+
+
+def _name_session(source: Source, calls: Calls) -> None:
+    """Puts the whole id of a session in the place of a part. What nothing is on record of may come: it is said."""
+    with connect(source) as client:
+        unknown = what_is_unknown(client, calls)
+    if unknown and calls.session:
+        calls.session = named_session(source, calls.session, "--session")
+        with connect(source) as client:
+            unknown = what_is_unknown(client, calls)
+    if unknown:
+        err.print(f"{printable(str(unknown))} yet: only what comes of it is held", style="yellow")
 
 
 def lift(name: Name, reason: Reason, db: Database = None, target: Target = None, as_json: Json = False) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,8 +117,9 @@ def nothing_can_be_said() -> Iterator[None]:
         raise
 
 
+@cache
 def say_unseen(told: str) -> None:
-    """Prints on stderr why rows may be missing in what is read."""
+    """Prints on stderr why rows may be missing in what is read; once, however often a command opens the file."""
     err.print(printable(told), style="yellow")
 
 

@@ -212,3 +212,18 @@ def test_the_commands_of_holds_place_list_and_lift_one_in_a_file(database, open_
     assert invoke(program, ["hold", "lift", "case", "--reason", "settled", *where]).exit_code == 0
     assert invoke(program, ["hold", "list", *where]).stdout == ""
     assert '"lift_reason": "settled"' in invoke(program, ["hold", "list", "--lifted", "--json", *where]).stdout
+
+
+def test_a_hold_takes_a_part_of_an_id_and_says_where_nothing_is_on_record(database, open_writer):
+    """What it held would else be nothing, and told as placed."""
+    fill_alike(database, open_writer)
+    where = ("--reason", "x", "--db", str(database))
+    placed = invoke(program, ["hold", "place", "case", "--session", FEW[-8:], *where])
+    assert (placed.exit_code, f'"session_id": "{FEW}"' in placed.stdout) == (0, True)
+    assert "on record" not in placed.stderr
+    several = invoke(program, ["hold", "place", "other", "--session", FEW[:13], *where])
+    assert (several.exit_code, "fits 2: " in several.stderr) == (2, True)
+    whole = invoke(program, ["hold", "place", "old", "--session", MANY[-12:], *where])
+    assert f'"session_id": "{MANY[-12:]}"' in whole.stdout
+    to_come = invoke(program, ["hold", "place", "later", "--session", "nope", *where])
+    assert (to_come.exit_code, "no session nope is on record yet" in to_come.stderr) == (0, True)
