@@ -27,6 +27,8 @@ class Line:
     lost: int = 0
     doubled: int = 0
     corrupt: int = 0
+    unsealed: int = 0
+    late: int = 0
     two_writers: int = 0
     health_asked: int = 0
     untrue: int = 0
@@ -52,6 +54,8 @@ def run_round(campaign: Campaign, seed: str) -> tuple[Line, list[str]]:
         findings.lost,
         findings.doubled,
         findings.corrupt,
+        findings.unsealed,
+        findings.late,
         findings.two_writers,
         findings.compared,
         findings.untrue,

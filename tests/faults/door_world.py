@@ -80,10 +80,9 @@ class DoorWorld(World):
             exporter.result()
         assert self._door is not None
         code = self._door.terminate(120)
-        kills = self.kills
-        self.kill_audit()
-        self.kills = kills
+        rested = self.rest_and_kill()
         findings = examine(self.audit_folder / "audit.db", self.journal())
+        self.judge_seal(findings, rested)
         self.judge_health(findings)
         if code != 0:
             findings.report("lost", [f"the door ended with exit code {code}"])

@@ -188,10 +188,9 @@ class GatewayWorld(World):
         self.terminate_gateway(self.start_gateway())
         self.health.must_tell(serves=True)
         findings = Findings(accepted=len(self._finished))
-        kills = self.kills
-        self.kill_audit()
-        self.kills = kills
+        rested = self.rest_and_kill()
         self.judge_health(findings, *self._watches)
+        self.judge_seal(findings, rested)
         self._examine(self.audit_folder / "audit.db", findings)
         return findings
 

@@ -43,6 +43,10 @@ class Findings:
     """Failed integrity checks, and rows that nobody intended."""
     two_writers: int = 0
     """Commits under an epoch that belongs to another replica, or after a later one began."""
+    unsealed: int = 0
+    """Rows that are not in the log after three minutes of rest; not counted of replicas."""
+    late: int = 0
+    """1 where some were not after a second."""
     compared: int = 0
     """Answers of the audit service's health that were compared with the truth."""
     untrue: int = 0

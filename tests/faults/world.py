@@ -2,10 +2,12 @@
 
 import hashlib
 import multiprocessing
+import os
 import random
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 import urllib.request
@@ -20,6 +22,7 @@ import apsw
 import grpc
 from onrecord.audit.v1 import audit_pb2
 
+from audit_svc.sqlite.open.wal_readers import wal_readers
 from demo.processes import Service, start_service
 from recording.channel.options import DIRECT
 from recording.kept.folder import FOLDER as KEPT
@@ -27,10 +30,15 @@ from tests.faults.health_watch import HealthWatch
 from tests.faults.ledger import Findings, Journal, examine
 from tests.faults.producer import GRACE_SECONDS, PRODUCER_NAME, Ended, Orders, run
 from tests.faults.proxy import Proxy
+from tests.faults.seal import is_sealed, judge_seal
 from tests.faults.standing_log import LogPipe
 from tests.support.ports import own_port
+from tests.support.processes import children_of, has_ended, is_stopped
 
 AUDIT = "tests.faults.audit_service"
+SEAL_SECONDS = "0.05"
+REST_SECONDS, PATIENCE_SECONDS = 1.0, 180.0
+"""Within how long a ledger at rest should be sealed, and must be."""
 REFUSED_CALLS = 50
 RECORD_BATCH = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}/RecordBatch"
 REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNAUTHENTICATED)
@@ -81,18 +89,13 @@ class Producer:
 class World:
     """Made for one round. As a context manager it leaves nothing behind."""
 
-    SEAL_SECONDS = "0"
-    """The setting of the audit service."""
-
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.kills = 0
         self.forks = 0
         self.destroyed: set[str] = set()
         self._stack = ExitStack()
-        # The sealing process of a service that was killed may still be in its last round.
-        folder = TemporaryDirectory(prefix="onrecord-faults-", ignore_cleanup_errors=True)
-        self.folder = Path(self._stack.enter_context(folder))
+        self.folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="onrecord-faults-")))
         self.state_dir = self.folder / "gateway"
         self.audit_folder = self.folder / "audit"
         self._journal = self.folder / "journal"
@@ -121,7 +124,7 @@ class World:
         """Starts the audit service, always at the same address, and waits until its health says that it serves."""
         self.health.unknown()
         database = str(self.audit_folder / "audit.db")
-        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": database, "AUDIT_SEAL_SECONDS": self.SEAL_SECONDS}
+        env = {"AUDIT_LISTEN": self._audit_address, "AUDIT_DB": database, "AUDIT_SEAL_SECONDS": SEAL_SECONDS}
         env |= settings
         if isinstance(log, LogPipe):
             service = log.start(AUDIT, env, "serve")
@@ -137,12 +140,54 @@ class World:
         return self._audit.pid
 
     def kill_audit(self) -> None:
-        """SIGKILL to the audit service."""
+        """SIGKILL to the audit service, and before it to its sealer as often as not, which ends with it anyway.
+
+        Raises:
+            TimeoutError: the sealer has not ended.
+        """
         assert self._audit is not None
         self.health.unknown()
+        sealers = children_of(self._audit.pid)
+        if self.rng.random() < 0.5:
+            for sealer in sealers:
+                with suppress(ProcessLookupError):
+                    os.kill(sealer, signal.SIGKILL)
         self._audit.kill()
         self._audit = None
         self.kills += 1
+        wait_for(lambda: all(map(has_ended, sealers)), "the sealer of a dead service goes on", PATIENCE_SECONDS)
+
+    def stop_sealer_in_a_read(self) -> int:
+        """SIGSTOP to the sealer while it holds the WAL; its process id."""
+        assert self._audit is not None
+        audit, database = self._audit, self.audit_folder / "audit.db"
+
+        def is_in_a_read() -> bool:
+            for sealer in children_of(audit.pid):
+                os.kill(sealer, signal.SIGSTOP)
+                wait_for(lambda: is_stopped(sealer), "a sealer cannot be stopped")  # noqa: B023 - called here
+                if sealer in wal_readers(database):
+                    return True
+                os.kill(sealer, signal.SIGCONT)
+            return False
+
+        wait_for(is_in_a_read, "no sealer reads", PATIENCE_SECONDS)
+        return children_of(audit.pid)[0]
+
+    def rest_and_kill(self) -> float:
+        """Waits until all rows are sealed, kills the audit service, and returns for how many seconds it had to rest."""
+        began, kills = time.monotonic(), self.kills
+        with suppress(TimeoutError):  # judge_seal() tells what is not
+            wait_for(lambda: is_sealed(self.audit_folder / "audit.db"), "", PATIENCE_SECONDS)
+        rested = time.monotonic() - began
+        self.kill_audit()
+        self.kills = kills
+        return rested
+
+    def judge_seal(self, findings: Findings, rested: float) -> None:
+        """Reports what does not fit its seal, and whether it took long. rested: see rest_and_kill()."""
+        findings.late = int(rested > REST_SECONDS)
+        judge_seal(self.audit_folder / "audit.db", findings)
 
     def terminate_audit(self) -> None:
         """SIGTERM to the audit service, which must end as asked, whatever has become of its log.
@@ -255,10 +300,9 @@ class World:
         self.start_producer(rows_per_second=0)
         ended += [producer.drain() for producer in self._take_producers()]
         self.health.must_tell(serves=True)
-        kills = self.kills
-        self.kill_audit()
-        self.kills = kills
+        rested = self.rest_and_kill()
         findings = examine(self.audit_folder / "audit.db", self.journal(), frozenset(self.destroyed))
+        self.judge_seal(findings, rested)
         self.judge_health(findings)
         if not all(each.drained for each in ended):
             findings.report("lost", ["a spool that could not be drained"])

@@ -43,6 +43,11 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still since it was sent SIGSTOP. Raises OSError where it is gone."""
+    return _status(pid)[0] == "T"
+
+
 def _all() -> Iterator[int]:
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
 

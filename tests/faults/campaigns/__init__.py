@@ -18,7 +18,6 @@ from tests.faults.campaigns import (
 from tests.faults.door_world import DoorWorld
 from tests.faults.gateway_world import GatewayWorld
 from tests.faults.replicas.world import ReplicasWorld
-from tests.faults.sealed_world import SealedWorld
 from tests.faults.sessions_world import EncryptedSessionsWorld, SessionsWorld
 from tests.faults.world import World
 
@@ -57,13 +56,14 @@ CAMPAIGNS = [
     Campaign("kill -9 of the door for other agents", of_doors.kill_door, world=DoorWorld),
     Campaign("the door's spool's disk full", of_doors.door_disk_full, mounts=True, world=DoorWorld),
     Campaign("connections of turns cut", of_gateways.cut_turns, world=GatewayWorld),
-    Campaign("kill -9 of the audit service and its sealer", of_audit.kill_audit, world=SealedWorld),
-    Campaign("kill -9 of both", of_producers.kill_both, world=SealedWorld),
+    Campaign("kill -9 of the audit service and its sealer", of_audit.kill_audit),
+    Campaign("kill -9 of both", of_producers.kill_both),
     Campaign("lost acks", of_producers.lost_acks),
     Campaign("slow store", of_audit.slow_store),
     Campaign("black hole, then cut", of_producers.black_hole),
     Campaign("audit service's disk full", of_audit.audit_disk_full, mounts=True),
     Campaign("ledger and log on one full disk", of_audit.full_disk_with_log, mounts=True),
+    Campaign("sealer that stands still in a read", of_audit.standing_sealer, mounts=True),
     Campaign("log without a reader", of_audit.log_without_reader),
     Campaign("log that stands still", of_audit.standing_log),
     Campaign("gateway's log unread", of_gateways.gateways_log, world=GatewayWorld),

@@ -63,6 +63,24 @@ def full_disk_with_log(world: World) -> None:
         world.terminate_audit()
 
 
+def standing_sealer(world: World) -> None:
+    """The sealer stands still in a read until the WAL has filled the disk. It goes on, or the service kills it."""
+    world.small_disk(world.audit_folder)
+    world.start()
+    producer = world.start_producer()
+    world.wait_for_rows()
+    sealer = world.stop_sealer_in_a_read()
+    world.health.unknown()
+    world.wait_for_failed_commit()
+    world.health.must_tell(serves=False, lasting=False)
+    world.kill_producer(producer)
+    if world.rng.random() < 0.5:
+        os.kill(sealer, signal.SIGCONT)
+    else:
+        world.wait_for_log("seal.trouble")
+    world.health.must_tell(serves=True)
+
+
 def log_without_reader(world: World) -> None:
     """Nobody reads the audit service's log any more; what it loses is counted."""
     log = LogPipe()
