@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from audit_svc.ledger.batch import read_batch
@@ -12,8 +13,12 @@ from audit_svc.seal.folder import KEY, VERIFIER, read_verifier
 from audit_svc.seal.sealer import Sealer
 from audit_svc.seal.verify import Report, verify
 from audit_svc.sealing.places import FolderPlace, open_sealer
+from audit_svc.sqlite.seal import leaves
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
+
+Record = Callable[..., None]
+"""Records rows in one batch: see the fixture."""
 
 
 class Seal:
@@ -50,7 +55,7 @@ def seal(writer: Writer, database: Path) -> Seal:
 
 
 @pytest.fixture
-def record(writer: Writer) -> Callable[..., None]:
+def record(writer: Writer) -> Record:
     """Records rows in one batch."""
 
     def record_all(**fields: Any) -> None:
@@ -72,3 +77,11 @@ def rows(count: int) -> dict[str, list[Any]]:
             for n in range(count // 4)
         ],
     }
+
+
+def change(database: Path, *statements: str) -> None:
+    """What somebody does who can write to the file."""
+    with closing(apsw.Connection(str(database))) as connection, connection:
+        leaves.prepare(connection)
+        for statement in statements:
+            connection.execute(statement)

@@ -16,8 +16,7 @@ from audit_svc.sqlite.care.erase import Erase
 from audit_svc.sqlite.seal.index import FolderIndex
 from recording.transparency.proof import Proof
 from tests.audit_svc.samples import audit_row
-from tests.audit_svc.seal.conftest import Seal, rows
-from tests.audit_svc.seal.test_seal import change
+from tests.audit_svc.seal.conftest import Seal, change, rows
 
 Record = Callable[..., None]
 

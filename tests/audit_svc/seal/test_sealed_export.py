@@ -24,8 +24,7 @@ from recording.transparency import tree
 from recording.transparency.cosignature import Cosigner, Witness
 from recording.transparency.note import split_note
 from tests.audit_svc.samples import NOW_MS, audit_row
-from tests.audit_svc.seal.conftest import Seal, rows
-from tests.audit_svc.seal.test_seal import change
+from tests.audit_svc.seal.conftest import Seal, change, rows
 
 HOUR_MS = 3_600_000
 Record = Callable[..., None]
