@@ -6,6 +6,7 @@ longer than its pages by less than a chunk.
 """
 
 import ctypes
+import shutil
 from pathlib import Path
 
 import apsw
@@ -23,19 +24,22 @@ def lengthen_in_chunks(connection: apsw.Connection) -> None:
 
 
 def take_room(connection: apsw.Connection) -> None:
-    """Lengthens the database to what the open transaction makes of it.
+    """Lengthens the database to what the open transaction makes of it, where its file system can.
 
     Raises:
         FullError: the disk has no room for that.
     """
     ((bytes_,),) = connection.execute(_SIZE)
-    size = ctypes.c_int64(bytes_)
+    size, database = ctypes.c_int64(bytes_), Path(connection.filename)
     try:
-        if Path(connection.filename).stat().st_size >= size.value:
+        missing = size.value - database.stat().st_size
+        if missing <= 0:
             return
+        free = shutil.disk_usage(database.parent).free
     except OSError:  # it was moved or removed, which is told elsewhere
         return
     try:
         connection.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
     except apsw.IOError as error:  # SQLite does not say why
-        raise apsw.FullError(f"the database cannot be made longer ({error})") from None
+        if free < missing + CHUNK_BYTES:
+            raise apsw.FullError(f"the database cannot be made longer ({error})") from None

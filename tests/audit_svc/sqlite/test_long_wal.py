@@ -16,7 +16,8 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.errors import DiskFull
 from audit_svc.sqlite import store
-from audit_svc.sqlite.open.connection import open_for_reading
+from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
+from audit_svc.sqlite.open.room import take_room
 from audit_svc.sqlite.open.wal_readers import wal_readers
 from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write import checkpoints
@@ -187,3 +188,25 @@ async def test_a_process_that_keeps_a_long_wal_is_named(small_disk, open_ledger,
                 await asyncio.sleep(0.02)
     await until_recorded(ledger)
     assert not ledger.held_up_by()
+
+
+class Unable:
+    """A connection to a file whose file system gives no room beforehand."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.filename, self.execute = connection.filename, connection.execute
+
+    def file_control(self, *_: object) -> bool:
+        raise apsw.IOError("disk I/O error")
+
+
+def test_a_file_system_that_gives_no_room_beforehand_is_not_a_full_disk(connection, small_disk):
+    connection.execute("CREATE TABLE pages AS SELECT zeroblob(4000000)")
+    take_room(Unable(connection))  # type: ignore[arg-type]
+    with closing(open_for_writing(small_disk / "audit.db")) as full:
+        full.execute("CREATE TABLE pages AS SELECT zeroblob(2000000)")
+        with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        with pytest.raises(apsw.FullError):
+            take_room(Unable(full))  # type: ignore[arg-type]
