@@ -1,11 +1,11 @@
 """A task that finds all its work there at once gives way in time; one that waits for it does not give way besides."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 
-from service_kit.time_slice import TimeSlice
+from service_kit.time_slice import TURNS, TimeSlice
 from tests.support.others import count_ways_given, each_look_takes, others
 
 
@@ -23,6 +23,28 @@ async def test_what_is_there_at_once_leaves_turns_to_others(monkeypatch: pytest.
             beside.done += 1
     assert taken == list(range(100))
     assert 2 <= beside.most <= 4
+
+
+async def test_who_needs_several_turns_has_them_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a call that comes does, until it runs."""
+    each_look_takes(monkeypatch, 0.6)
+    turns: list[int] = []
+
+    def steps() -> Generator[None, None, str]:
+        for _ in range(9):
+            turns.append(0)
+            yield
+        return "done"
+
+    async def other() -> None:
+        while True:
+            turns[-1] += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert await TimeSlice().through(steps()) == "done"
+    task.cancel()
+    assert [count for count in turns if count] == [TURNS] * sum(map(bool, turns))
 
 
 async def test_what_is_waited_for_does_not_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
