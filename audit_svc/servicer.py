@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import QueueFull, StoreClosed
-from audit_svc.ledger.batch import Batch, read_batch
+from audit_svc.ledger.batch import Batch, batch_in_steps
 from audit_svc.ledger.protocol import Ledger
 from service_kit.access.callers import current_caller
 from service_kit.errors import Context, PermissionDenied
+from service_kit.time_slice import TimeSlice
 
 Commits = asyncio.Queue[Awaitable[audit_pb2.RecordResponse] | None]
 
@@ -81,7 +82,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.RecordRequest, context: Context
     ) -> audit_pb2.RecordResponse:
         """Record for one batch."""
-        return await self._ledger.record(_admit(request))
+        return await self._ledger.record(await _admit(request))
 
     def begin_drain(self) -> None:
         """Stops reading from streams. What was queued is committed and answered, then each stream ends in UNAVAILABLE.
@@ -114,7 +115,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         deadline = time.monotonic() + QUEUE_SECONDS
         async with self._entrance:
             # Here, since a batch that was read takes several times the memory of its message.
-            batch = _admit(request, size_bytes=size_bytes, of_stream=True)
+            batch = await _admit(request, size_bytes=size_bytes, of_stream=True)
             while True:
                 try:
                     return self._ledger.record(batch)
@@ -135,7 +136,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             await room.acquire()
 
 
-def _admit(request: audit_pb2.RecordRequest, *, size_bytes: int = 0, of_stream: bool = False) -> Batch:
+async def _admit(request: audit_pb2.RecordRequest, *, size_bytes: int = 0, of_stream: bool = False) -> Batch:
     """Checks who sends a request, and reads it; every request to record comes through here.
 
     Raises:
@@ -149,4 +150,6 @@ def _admit(request: audit_pb2.RecordRequest, *, size_bytes: int = 0, of_stream: 
             f"a gateway is told its name by GATEWAY_PRODUCER_NAME"
         )
     recorded_by = caller.name if caller else ""
-    return read_batch(request, time.time_ns() // 1_000_000, recorded_by, size_bytes=size_bytes, of_stream=of_stream)
+    now_ms = time.time_ns() // 1_000_000
+    steps = batch_in_steps(request, now_ms, recorded_by, size_bytes=size_bytes, of_stream=of_stream)
+    return await TimeSlice().through(steps)
