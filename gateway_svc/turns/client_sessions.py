@@ -111,7 +111,7 @@ class ClientSessions:
             with attempt("recovery of sessions"), suppress(NotFound, Busy):
                 async with self._sessions.hold(session_id) as session:
                     if session.state.status == common_pb2.SESSION_STATUS_RUNNING:
-                        session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])
+                        await session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])
                         await self._turns.save(session, common_pb2.SESSION_STATUS_FAILED)
 
     def _check(self, settings: pb.SessionSettings, path: str) -> None:

@@ -104,7 +104,7 @@ class SessionTurns:
         Raises:
             Exception: why the turn failed.
         """
-        session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
+        await session.close_history(NOTES[common_pb2.SESSION_STATUS_RUNNING])  # what a crash may have left
         labels = await self._budgets.of(session.state.settings.labels)
         turn, runner, telemetry = await self._begin(session, running, request, labels)
         begin, totals = len(turn.history) - 1, turn.account.totals
@@ -228,7 +228,7 @@ class SessionTurns:
     async def _end(self, session: Session, status: common_pb2.SessionStatus.ValueType) -> StoreUnavailable | None:
         """Completes and saves the session. Returns what hindered that, which must not hide how the turn ended."""
         try:
-            session.close_history(NOTES[status])
+            await session.close_history(NOTES[status])
             await self.save(session, status)
         except StoreUnavailable as error:
             log.warning("turn.end_unsaved", reason=str(error))

@@ -14,6 +14,7 @@ from gateway_svc.errors import Busy, Damaged
 from gateway_svc.messages import EncodedConversation, Message
 from gateway_svc.turns.events import now_ms
 from gateway_svc.turns.keyed_locks import KeyedLocks
+from service_kit.time_slice import TimeSlice
 
 AGAIN_SECONDS = 0.1
 """How soon a turn looks again whether another process has let its session go."""
@@ -53,14 +54,17 @@ class Session:
         """
         self._lease.append(message)
 
-    def close_history(self, note: str) -> None:
-        """Completes the history so that every model server accepts it.
+    async def close_history(self, note: str) -> None:
+        """Completes the history so that every model server accepts it. Others have their turn in between.
 
         Raises:
             StoreUnavailable: it cannot be kept.
         """
+        time_slice = TimeSlice()
         for message in closing_messages(self.history, note):
             self.append(message)
+            if time_slice.is_over():
+                await time_slice.give_way()
 
     async def kept(self) -> None:
         """Returns when what was said and spent so far would survive the end of this process.

@@ -12,7 +12,7 @@ from gateway_svc.engines.claude.lines import MAX_LINE_BYTES
 from gateway_svc.engines.claude.process import ClaudeProcess
 from gateway_svc.engines.claude.speech import AGAIN, Speech
 from gateway_svc.errors import AnswerTooLarge
-from gateway_svc.messages import AssistantMessage
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from recording.logger import Row
 from service_kit.bounds import MIB, REASONING_CHARACTERS, Bound
 from tests.engines_claude.stage import Stage
@@ -79,6 +79,22 @@ async def test_others_have_their_turn_while_many_open_calls_end(stage: Stage, mo
         stage.ledger.record = counted  # type: ignore[method-assign]
         await drive(stage, Program([assistant(call("Read", number, a=number)) for number in range(300)] + END))
     assert len(stage.ledger.calls) == 300
+    assert 2 <= beside.most <= 5
+
+
+async def test_others_have_their_turn_while_what_many_calls_came_to_is_kept(stage: Stage, monkeypatch):
+    each_look_takes(monkeypatch, 0.3)
+    async with others() as beside:
+
+        class Counted(list[Message]):
+            def append(self, message: Message) -> None:
+                beside.done += 1
+                super().append(message)
+
+        stage.history = Counted()
+        await drive(stage, Program([assistant(call("Read", number, a=number)) for number in range(300)] + END))
+    kept = [type(message) for message in stage.history]
+    assert kept == [UserMessage, AssistantMessage, *[ToolMessage] * 300, AssistantMessage]
     assert 2 <= beside.most <= 5
 
 

@@ -5,15 +5,17 @@ when the next one begins: first the message, then the results of its calls in th
 """
 
 import json
+from collections import deque
 
 from uuid_utils import uuid7
 
 from gateway_svc.engines.claude.lines import as_id, as_word
 from gateway_svc.engines.wire.fields import Fields, clean
 from gateway_svc.engines.wire.thoughts import Thoughts
-from gateway_svc.messages import AssistantMessage, ToolMessage
+from gateway_svc.messages import AssistantMessage, Message, ToolMessage
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
+from service_kit.time_slice import TimeSlice
 
 
 class Conversation:
@@ -26,6 +28,8 @@ class Conversation:
         self._thinking = Thoughts()
         self._calls: list[ToolCall] = []
         self._results: dict[str, list[str]] = {}
+        self._appended = deque[Message]()
+        """Messages that are not kept yet."""
         self.empty = True
         """Whether nothing has been added yet."""
 
@@ -58,16 +62,29 @@ class Conversation:
     def append(self, missing: str, *, answered: bool = False) -> None:
         """Appends the assembled message, with `missing` in place of results that did not come.
 
-        An answer is appended even when it is empty.
+        An answer is appended even when it is empty. Call keep() afterwards.
         """
         if not (answered or self._text or self._calls):
             return
         calls, results = tuple(self._calls), self._results
-        self._turn.append(AssistantMessage("\n\n".join(self._text), self._thinking.text(), calls))
+        self._appended.append(AssistantMessage("\n\n".join(self._text), self._thinking.text(), calls))
         for call in calls:
             came = results.get(call.provider_call_id)
-            self._turn.append(ToolMessage(call.provider_call_id, call.name, came.pop(0) if came else missing))
+            self._appended.append(ToolMessage(call.provider_call_id, call.name, came.pop(0) if came else missing))
         self._text, self._thinking, self._calls, self._results = [], Thoughts(), [], {}
+
+    async def keep(self) -> None:
+        """Keeps what was appended, which may be thousands of results: others have their turn in between.
+
+        Raises:
+            StoreUnavailable: it cannot be kept.
+        """
+        time_slice = TimeSlice()
+        while self._appended:
+            self._turn.append(self._appended[0])
+            self._appended.popleft()
+            if time_slice.is_over():
+                await time_slice.give_way()
 
 
 def tool_call(block: Fields, tool_use_id: str) -> ToolCall:

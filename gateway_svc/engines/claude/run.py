@@ -83,13 +83,14 @@ class Run:
             ended = _Ended.BY_CANCEL
         if ended is _Ended.BY_ITSELF:
             if failed is None:
-                return self._conclude(reason)
-            self._cut(INTERRUPTED.text, failure_of(failed), failed=True)
+                await self._conclude(reason)
+                return reason
+            await self._cut(INTERRUPTED.text, failure_of(failed), failed=True)
             raise failed
         if ended is _Ended.BY_TIME:
-            self._cut(CANCELLED_CALL.text, TURN_TIME_LIMIT)
+            await self._cut(CANCELLED_CALL.text, TURN_TIME_LIMIT)
             return pb.STOP_REASON_MAX_TURN_SECONDS
-        self._cut(CANCELLED_CALL.text, CANCELLED)
+        await self._cut(CANCELLED_CALL.text, CANCELLED)
         raise asyncio.CancelledError
 
     async def _end(self, process: ClaudeProcess, reading: "asyncio.Task[None]") -> None:
@@ -118,6 +119,7 @@ class Run:
                 except Exceeded as over:
                     model, name = self._turn.scope.model, over.bound.name
                     raise AnswerTooLarge(failures.ENGINE, model, f"sent {over}", name) from None
+                await self._conversation.keep()
                 if self._stream.answered:
                     process.close_input()
                 await self._turn.events.writable()
@@ -147,16 +149,15 @@ class Run:
             raise EngineProtocolError(failures.ENGINE, self._turn.scope.model, "gave an empty answer")
         return reason
 
-    def _conclude(self, reason: pb.StopReason.ValueType) -> pb.StopReason.ValueType:
+    async def _conclude(self, reason: pb.StopReason.ValueType) -> None:
         self._stream.finish()
         if not self._stream.idle:
             self._bill.cut(Failure(EngineBrokeOff.code))
         cut = reason in (pb.STOP_REASON_MAX_STEPS, pb.STOP_REASON_MAX_COST)
         self._conversation.append(INTERRUPTED.text, answered=not cut)
-        self._remember(self._session_id)
-        return reason
+        await self._keep()
 
-    def _cut(self, missing: str, failure: Failure, *, failed: bool = False) -> None:
+    async def _cut(self, missing: str, failure: Failure, *, failed: bool = False) -> None:
         """Reports and records the work of a run that has no answer."""
         self._stream.finish()
         self._conversation.append(missing)
@@ -164,7 +165,14 @@ class Run:
             self._bill.cut(failure)
         elif failed:
             self._bill.fail(failure)
+        await self._keep()
+
+    async def _keep(self) -> None:
+        """Keeps the conversation, and the program's id. If the turn is cancelled meanwhile, it ends so afterwards."""
+        cancelled = await _undisturbed(asyncio.create_task(self._conversation.keep()))
         self._remember(self._session_id)
+        if cancelled:
+            raise asyncio.CancelledError
 
     def _remember(self, session_id: str) -> None:
         """Saves the program's id, so that the next turn continues it even if the gateway dies in this one."""
