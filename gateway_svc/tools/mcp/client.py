@@ -21,6 +21,9 @@ TELL_SECONDS = 60.0
 CANCEL_SECONDS = 1.0
 LINES_A_PAUSE, FLOOD_PAUSE_SECONDS = 256, 0.005
 """How many lines that answer nothing are read at once, and the pause after them: the writer of a flood waits."""
+ANSWERS, ANSWERS_AT_ONCE = 64, 4
+"""To requests of a server: how many may wait, beyond which it gets none, and how many are sent at once. Over HTTP each
+is a request of its own, which takes a millisecond of work, and a server may ask for any number of them."""
 LARGE_NOTICE_BYTES = 65_536
 """A message of this size that answers nothing is not parsed."""
 
@@ -70,6 +73,7 @@ class Client:
         """How many lines answered nothing since the last pause."""
         self._stray, self._told_at = 0, -TELL_SECONDS
         self._answering: set[asyncio.Task[None]] = set()
+        self._answers_at_once = asyncio.Semaphore(ANSWERS_AT_ONCE)
 
     async def open(self, link: Link, seconds: float, *, probe: bool = True) -> None:
         """Opens the protocol: without a handshake if `probe` is set and the server can do that, else with one.
@@ -233,15 +237,16 @@ class Client:
         answer: dict[str, Any] = {"result": {}}
         if method != "ping":
             answer = {"error": {"code": METHOD_NOT_FOUND, "message": "not offered"}}
-        if len(self._answering) < 64:
+        if len(self._answering) < ANSWERS:
             task = asyncio.create_task(self._answer({"jsonrpc": "2.0", "id": number, **answer}))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
     async def _answer(self, message: dict[str, Any]) -> None:
-        if self._link is not None:
-            with suppress(ConnectionLost, Refusal, Unreadable):
-                await self._link.send(message)
+        async with self._answers_at_once:
+            if self._link is not None:
+                with suppress(ConnectionLost, Refusal, Unreadable):
+                    await self._link.send(message)
 
     def _stamped(self, params: Mapping[str, Any]) -> dict[str, Any]:
         if not self.stateless:
