@@ -16,7 +16,7 @@ import apsw
 
 from audit_svc.errors import MigrationRefused
 from audit_svc.ledger.migrations import Migration, Status, migrations_in, statuses_of, waiting_of
-from audit_svc.sqlite.open.connection import Connection
+from audit_svc.sqlite.open.connection import Connection, transaction
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 KNOWN = MIGRATIONS / "schema.json"
@@ -102,14 +102,11 @@ def down(connection: Connection, migrations: Sequence[Migration], to: int) -> li
 
 
 def _run(connection: Connection, label: str, script: str, ledger: str, entry: tuple[int | str, ...]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(script)
-        connection.execute(ledger, entry)
-        connection.execute("COMMIT")
+        with transaction(connection):
+            connection.execute(script)
+            connection.execute(ledger, entry)
     except apsw.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         raise MigrationRefused(f"migration {label} failed, and was taken back: {error}") from error
 
 
