@@ -54,6 +54,7 @@ class Checkpoints:
         self._emptied: list[apsw.Error | None] = []
         """How the writer's attempts to empty the WAL ended, until the other thread has told it."""
         self._is_closing = False
+        self._is_failing = False
         self._look_again = 0.0
         self.held_since: float | None = None
         """A monotonic time: since when readers keep a WAL that is too long from being emptied. From any thread."""
@@ -84,7 +85,7 @@ class Checkpoints:
             return False
         finally:
             self._writing.set_busy_timeout(BUSY_MS)
-        if self.held_since:
+        if self._is_failing:
             self._tell(None)
         return True
 
@@ -101,7 +102,7 @@ class Checkpoints:
             self._wanted.release()
         if self._is_too_long():
             self.empty()
-        elif self.held_since:
+        elif self._is_failing:
             self._tell(None)
         return apsw.SQLITE_OK
 
@@ -113,7 +114,9 @@ class Checkpoints:
             return False
 
     def _tell(self, error: apsw.Error | None) -> None:
-        self.held_since = (self.held_since or time.monotonic()) if error else None
+        self._is_failing = error is not None
+        is_held = isinstance(error, apsw.BusyError | apsw.LockedError)
+        self.held_since = (self.held_since or time.monotonic()) if is_held else None
         self._emptied.append(error)
         self._wanted.release()
 
@@ -125,8 +128,10 @@ class Checkpoints:
             while self._emptied:
                 with attempt("emptying the WAL", event="store.wal_held", foreseen=(apsw.Error,)):
                     self._raise_if_held(self._emptied.pop(0))
+            failure, self._failure = self._failure, None
+            if not failure and not self._is_copying:
+                continue
             with attempt("checkpoints", event="store.checkpoint_failed", foreseen=(apsw.Error,)):
-                failure, self._failure = self._failure, None
                 if self._is_copying:
                     failure = _checkpoint(self._connection) or failure
                     self._has_copied = failure is None
