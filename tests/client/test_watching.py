@@ -1,6 +1,5 @@
 """The program that sends for applications watches their ledger, and a strict application hears of it by a file."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from onrecord.client import AsyncLedger
 
 from recording.kept.folder import list_kept
 from recording.logger import AuditRefused
+from recording.producing.courier import SenderProgram
 from recording.witness.doubts import Doubts
 from tests.client.test_producers import folders, holds
 from tests.recording.fake_audit import serving
@@ -35,7 +35,7 @@ async def test_a_ledger_that_forgot_gets_back_what_applications_sent_and_a_stric
         async def ended() -> None:
             """Waits until the program has ended, which sends what is left and looks at its beginning."""
             await holds(lambda: not folders(state_dir))
-            await asyncio.sleep(3)
+            await holds(lambda: not SenderProgram(state_dir / "spool", None).is_running())
 
         assert await calls("strict")
         await holds(lambda: (state_dir / "witness/view.json").exists())

@@ -21,6 +21,8 @@ async def test_a_model_server_elsewhere_is_reached_through_the_proxy(monkeypatch
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_model_server_on_this_machine_is_not(monkeypatch, host):
     """A proxy's own loopback is another machine's."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     async with ModelServer(Script(steps=(Step(text="direct"),))) as server:

@@ -223,6 +223,8 @@ async def test_the_allow_list_gives_no_metadata_by_a_name(entry: str, workspace:
 async def test_no_proxy_of_the_environment_is_used(pages: Pages, workspace: Path, monkeypatch: pytest.MonkeyPatch):
     """A proxy would resolve the name by itself, and connect to whatever it finds."""
     async with Pages() as proxy:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name)
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         tool = WebfetchTool(Workers(), allow=[f"127.0.0.1:{pages.port}"], resolver=Resolver())

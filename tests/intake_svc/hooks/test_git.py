@@ -1,5 +1,7 @@
 """The repository and the branch of a folder, by git's own files, without a user and a token."""
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,11 +17,14 @@ TOKEN = "ghp_0123456789abcdefghijklmnopqrstuvwxyz"
 
 def git(folder: Path, *words: str) -> None:
     names = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main")
-    subprocess.run(["git", *names, *words], cwd=folder, check=True, capture_output=True)
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    subprocess.run(["git", *names, *words], cwd=folder, check=True, capture_output=True, env=env)
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     folder = tmp_path / "shop"
     folder.mkdir()
     git(folder, "init")
