@@ -95,7 +95,7 @@ async def _serve_late(address: str) -> None:
         ledger_reader, ledger_writer = await asyncio.open_connection(*address.rsplit(":", 1))
         await asyncio.gather(_forward(reader, ledger_writer, 0), _forward(ledger_reader, writer, LATE_SECONDS))
 
-    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)  # noqa: TID251 - it serves until it is killed
     print(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
