@@ -17,14 +17,16 @@ pytest_plugins = ["tests.thread_guard"]
 log.pass_on_to(structlog.get_logger)  # as in a service
 
 # What a shell has for its own services, terminal, models and repository is not for the tests and what they start.
-_OTHERS = ("AUDIT_", "GATEWAY_", "INTAKE_", "ONRECORD_", "OTEL_", "ANTHROPIC_", "OPENAI_", "OLLAMA_", "GIT_")
-_OTHERS = (*_OTHERS, "COLUMNS", "LINES", "NO_COLOR", "XDG_")
+_OTHERS = (
+    *("AUDIT_", "GATEWAY_", "INTAKE_", "ONRECORD_", "OTEL_", "ANTHROPIC_", "OPENAI_", "OLLAMA_", "GIT_"),
+    *("XDG_DATA_HOME", "COLUMNS", "LINES", "NO_COLOR"),
+)
 for _name in [name for name in os.environ if name.startswith(_OTHERS)]:
     if _name not in ("AUDIT_SEAL_SECONDS", "GATEWAY_CLAUDE_COMMAND"):
         del os.environ[_name]
 # Nor is a proxy asked for what is on this machine.
 for _name in ("no_proxy", "NO_PROXY"):
-    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "localhost,127.0.0.1,::1")))
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "localhost,127.0.0.1,::1,[::1]")))
 
 # The ledgers of most tests are not about the seal, which is a process more for each.
 os.environ.setdefault("AUDIT_SEAL_SECONDS", "0")

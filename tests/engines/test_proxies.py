@@ -10,6 +10,14 @@ from tests.engines.asking import QUICK, ask, events, raw_server
 ANSWER = events({"choices": [{"delta": {"content": "through the proxy"}, "finish_reason": "stop"}]})
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine may have one."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 async def test_a_model_server_elsewhere_is_reached_through_the_proxy(monkeypatch):
     async with raw_server(ANSWER) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -21,8 +29,6 @@ async def test_a_model_server_elsewhere_is_reached_through_the_proxy(monkeypatch
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_a_model_server_on_this_machine_is_not(monkeypatch, host):
     """A proxy's own loopback is another machine's."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     async with ModelServer(Script(steps=(Step(text="direct"),))) as server:
