@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from gateway_svc.http_client import bound_heads, take_head
+from gateway_svc.http_client import bound_heads, take_head, tls_context
 from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
 from service_kit.bounds import EVENTS, PIECES, RESPONSE, Exceeded, Tally
@@ -22,6 +22,7 @@ CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
 NOT_FOUND, NO_STREAM = 404, 405
 EVENT_STREAM = "text/event-stream"
+_DATA = b"data:"
 
 
 class _Http:
@@ -154,19 +155,29 @@ async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
         for end in whole:
             if time_slice.is_over():
                 await time_slice.give_way()
-            line = b"".join((*parts, end)).rstrip(b"\r")
-            parts = []
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
+            parts.append(end)
+            if (told := _data_of(parts)) is not None:
+                data.append(told)
+            elif data and not any(part.rstrip(b"\r") for part in parts):
                 yield b"\n".join(data)
                 data, length = [], 0
+            parts = []
         parts.append(rest)
         length += len(chunk)
         if length > MAX_MESSAGE_BYTES:
             raise ConnectionLost
     if data:
         yield b"\n".join(data)
+
+
+def _data_of(parts: list[bytes]) -> bytes | None:
+    """What a line in parts says as data; None if it says something else. Copied once, since it may have 16 MiB."""
+    if len(parts[0]) <= len(_DATA):
+        parts = [b"".join(parts)]
+    first = parts[0]
+    if not first.startswith(_DATA):
+        return None
+    return b"".join((first[len(_DATA) :].removeprefix(b" "), *parts[1:])).rstrip(b"\r")
 
 
 @asynccontextmanager
@@ -180,6 +191,7 @@ async def reach_server(
         timeout=httpx2.Timeout(max(300.0, timeout_seconds), connect=CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=None),
         trust_env=False,
+        verify=tls_context(),
     )
     async with bound_heads(http):
         link = _Http(url, http, client)
