@@ -72,7 +72,9 @@ TEXT = Bound("answer_text", 4 * MIB, "characters of text in one answer")
 ARGUMENTS = Bound("answer_arguments", 8 * MIB, "characters of arguments in one answer")
 CALLS = Bound("answer_calls", 256, "tool calls in one answer")
 FRAGMENTS = Bound("answer_fragments", 250_000, "fragments of tool calls in one answer")
-REREAD = Bound("answer_fragments_reread", 64 * MIB, "characters of arguments that fragments make one read again")
+EVENT_FRAGMENTS = Bound("event_fragments", 512, "fragments of tool calls in one event")
+"""They are put together in one piece of work. A server that does not stream sends whole calls in one."""
+REREAD = Bound("answer_fragments_reread", 16 * MIB, "characters of arguments that fragments make one read again")
 PARTS = Bound("answer_parts", 2_048, "parts in one answer")
 """Content blocks of Anthropic's Messages API, items of OpenAI's Responses API."""
 HELD = Bound("answer_held", 32 * MIB, "characters of reasoning and items that are to go back to their server")

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_svc.engines.openai.chat_answer import ChatAnswer
 from gateway_svc.engines.wire.encoding import build_calls
 from gateway_svc.engines.wire.fragments import CallAssembler
-from service_kit.bounds import Tally
+from gateway_svc.engines.wire.names import WireNames
+from service_kit.bounds import EVENT_FRAGMENTS, REREAD, Exceeded, Tally
 
 NOTHING = ("", None)
 PIECES = ["", None, "{", '{"a', '": 1}', '{"a": 1}', "{}", " "]
@@ -82,3 +84,32 @@ def test_only_an_object_that_was_encoded_twice_is_decoded_once_more(held, text, 
     for kept in (json.dumps({"text": written}), json.dumps(text), json.dumps(json.dumps([held]))):
         (call,) = build_calls([("", "read", kept)])
         assert call.arguments == kept
+
+
+@given(OBJECTS, st.lists(st.integers(1, 5), min_size=1), st.booleans())
+def test_an_object_in_pieces_is_whole_at_its_end_alone(held, sizes, ascii_only):
+    """So its pieces are one call, though each names another."""
+    written = json.dumps(held, ensure_ascii=ascii_only)
+    told, at = list[dict[str, Any]](), 0
+    while at < len(written):
+        size = sizes[len(told) % len(sizes)]
+        told.append({"index": 0, "id": f"c{at}", "name": "" if told else "read", "arguments": written[at : at + size]})
+        at += size
+    assert [call[2] for call in assemble(told)] == [written]
+
+
+def test_what_cannot_be_whole_is_not_read_again():
+    tally = Tally()
+    assembler = CallAssembler(tally)
+    assembler.add({"index": 0, "function": {"name": "read", "arguments": '{"a":"'}})
+    for number in range(20_000):
+        assembler.add({"index": 0, "id": f"c{number}", "function": {"arguments": '}"}'}})
+    assert [len(call[2]) for call in assembler.calls()] == [9, 3 * 19_999]
+    tally.add(REREAD, REREAD.limit - 100)
+
+
+def test_an_event_of_many_fragments_is_refused_before_they_are_taken():
+    answer = ChatAnswer(WireNames(), "chat http://a", lambda _name: None)
+    told = [{"index": 0, "function": {"name": "read", "arguments": "{}"}}] * (EVENT_FRAGMENTS.limit + 1)
+    with pytest.raises(Exceeded, match="512 fragments of tool calls in one event"):
+        answer.take({"choices": [{"delta": {"tool_calls": told}}]})

@@ -109,11 +109,14 @@ def arguments(form: str) -> Iterator[bytes]:
     yield end(form, calls=True)
 
 
-def fragments(form: str) -> Iterator[bytes]:
+def fragments(form: str, begun: str, piece: str, at_once: int) -> Iterator[bytes]:
     """Nameless, of one index, and each may be the end of the call."""
-    told: list[dict[str, Any]] = [{"index": 0, "function": {"name": "read", "arguments": '{"a":"'}}]
-    told += [{"index": 0, "id": f"c{number}", "function": {"arguments": '}"}'}} for number in range(20_000)]
-    yield CLOSED + event(form, {"choices": [{"index": 0, "delta": {"tool_calls": told}}]}) + end(form)
+    yield CLOSED
+    told: list[dict[str, Any]] = [{"index": 0, "function": {"name": "read", "arguments": begun}}]
+    told += [{"index": 0, "id": f"c{number}", "function": {"arguments": piece}} for number in range(20_000)]
+    for at in range(0, len(told), at_once):
+        yield event(form, {"choices": [{"index": 0, "delta": {"tool_calls": told[at : at + at_once]}}]})
+    yield end(form)
 
 
 def many(form: str, piece: bytes, times: int, last: bytes) -> Iterator[bytes]:
@@ -158,7 +161,9 @@ ATTACKS: dict[str, Callable[[str], Iterator[bytes]]] = {
     "text": lambda form: many(form, text(form, "x" * 100_000), 100, end(form)),
     "arguments": arguments,
     "calls": lambda form: many(form, b"".join(call(form, at, FINE) for at in range(20_000)), 1, end(form, calls=True)),
-    "fragments": fragments,
+    "fragments": lambda form: fragments(form, '{"a":"', '}"}', 500),
+    "whole fragments": lambda form: fragments(form, '{"a":1}', ",{}", 500),
+    "fragments at once": lambda form: fragments(form, '{"a":"', '}"}', 20_001),
     "values": values,
     "values of arguments": lambda form: many(form, call(form, 0, EMPTIES), 1, end(form, calls=True)),
     "fields of arguments": lambda form: many(form, call(form, 0, FIELDS), 1, end(form, calls=True)),

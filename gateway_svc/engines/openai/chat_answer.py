@@ -15,7 +15,7 @@ from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native
-from service_kit.bounds import HELD
+from service_kit.bounds import EVENT_FRAGMENTS, HELD
 
 Finish = Literal["stop", "length", "content_filter"]
 
@@ -116,7 +116,9 @@ class ChatAnswer(Answer):
                 break
         self._keep(delta)
         told = delta.get("tool_calls")
-        for fragment in map(fields, [told] if isinstance(told, dict) else items(told)):
+        fragments = [told] if isinstance(told, dict) else items(told)
+        EVENT_FRAGMENTS.check(len(fragments))
+        for fragment in map(fields, fragments):
             self._take_call(fragment)
         if delta.get("function_call"):  # the former name of tool_calls
             self._take_call({"index": 0, "function": delta["function_call"]})

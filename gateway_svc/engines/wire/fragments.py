@@ -28,12 +28,34 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
     announced: tuple[str, str] | None = None
     """Id and name of a call that may follow at this index, if arguments for it come."""
+    depth: int = 0
+    """How many brackets are open in the arguments."""
+    in_string: bool = False
+    escape: str = ""
+    """A backslash at their end that escapes what comes next."""
+
+    def write(self, piece: str) -> None:
+        """Adds to the arguments."""
+        self.arguments.append(piece)
+        text = self.escape + piece
+        self.escape = "\\" if (len(text) - len(text.rstrip("\\"))) % 2 else ""
+        parts = text.removesuffix(self.escape).replace("\\\\", "").replace('\\"', "").split('"')
+        outside = "".join(parts[self.in_string :: 2])
+        self.depth += outside.count("{") + outside.count("[") - outside.count("}") - outside.count("]")
+        self.in_string ^= len(parts) % 2 == 0
+
+    def clear(self) -> None:
+        """Takes the arguments back."""
+        self.arguments, self.depth, self.in_string, self.escape = [], 0, False, ""
 
     def written(self) -> str:
         self.arguments = ["".join(self.arguments)]
         return self.arguments[0].strip()
 
     def ends_as_whole(self) -> bool:
+        """Whether they may be whole, without reading them again: no string and no bracket is open."""
+        if self.in_string or self.depth:
+            return False
         last = next((piece for piece in reversed(self.arguments) if piece.strip()), "")
         return last.rstrip().endswith("}")
 
@@ -70,9 +92,9 @@ class CallAssembler:
                 return self._calls.index(call)
             call = self._following(call, index, given, name)
         if arguments.lstrip().startswith("{") and call.written() == "{}":
-            call.arguments.clear()  # some proxies begin with an empty object, and then send the true one
+            call.clear()  # some proxies begin with an empty object, and then send the true one
         call.id, call.name = call.id or given, call.name or name
-        call.arguments.append(arguments)
+        call.write(arguments)
         return self._calls.index(call)
 
     def calls(self) -> list[tuple[str, str, str]]:
