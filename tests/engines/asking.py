@@ -17,7 +17,7 @@ from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.messages import Message, ToolDefinition, UserMessage
 from tests.support.listening import listening
 
-QUICK = Patience(attempts=3, wait_s=0.001, connect_s=5, read_s=5)
+QUICK = Patience(attempts=3, wait_s=0.001, connect_s=60, read_s=60)
 READ = ToolDefinition("read", "Reads a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
 
 
