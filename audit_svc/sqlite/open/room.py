@@ -6,7 +6,7 @@ longer than its pages by less than a chunk.
 """
 
 import ctypes
-import shutil
+import os
 from pathlib import Path
 
 import apsw
@@ -35,11 +35,11 @@ def take_room(connection: apsw.Connection) -> None:
         missing = size.value - database.stat().st_size
         if missing <= 0:
             return
-        free = shutil.disk_usage(database.parent).free
+        disk = os.statvfs(database.parent)
     except OSError:  # it was moved or removed, which is told elsewhere
         return
     try:
         connection.file_control("main", apsw.SQLITE_FCNTL_SIZE_HINT, ctypes.addressof(size))
     except apsw.IOError as error:  # SQLite does not say why
-        if free < missing + CHUNK_BYTES:
+        if disk.f_bavail * disk.f_frsize < missing + CHUNK_BYTES:
             raise apsw.FullError(f"the database cannot be made longer ({error})") from None
