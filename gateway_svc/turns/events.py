@@ -206,8 +206,14 @@ class TurnEvents:
             self._text.append(text[-1])
             text = text[:-1]
         if text:
-            whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-            self._append(pb.TurnEvent(text_delta=pb.TextDelta(text=whole)))
+            whole = text
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            event = pb.TurnEvent()
+            event.text_delta.text = whole  # a TextDelta as an argument would be copied
+            self._append(event)
             self._text_at = time.monotonic()
 
     def _append(self, event: pb.TurnEvent) -> None:
