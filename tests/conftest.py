@@ -16,10 +16,11 @@ pytest_plugins = ["tests.thread_guard"]
 
 log.pass_on_to(structlog.get_logger)  # as in a service
 
-# What a shell has for its own services, terminal, models and repository is not for the tests and what they start.
+# What a shell has for its own services, terminal, models and repository is not for the tests and what they start. No
+# client is even made where the proxy is one of SOCKS.
 _OTHERS = (
     *("AUDIT_", "GATEWAY_", "INTAKE_", "ONRECORD_", "OTEL_", "ANTHROPIC_", "OPENAI_", "OLLAMA_", "GIT_"),
-    *("XDG_DATA_HOME", "COLUMNS", "LINES", "NO_COLOR"),
+    *("XDG_DATA_HOME", "COLUMNS", "LINES", "NO_COLOR", "ALL_PROXY", "all_proxy"),
 )
 for _name in [name for name in os.environ if name.startswith(_OTHERS)]:
     if _name not in ("AUDIT_SEAL_SECONDS", "GATEWAY_CLAUDE_COMMAND"):
