@@ -15,6 +15,7 @@ from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, ShuttingDow
 from gateway_svc.stopping.stop import stopped
 from gateway_svc.stopping.stops import Stops
 from gateway_svc.stopping.turns import StoppableTurn
+from gateway_svc.turns.arrivals import Arrivals
 from gateway_svc.turns.budgets import Budgets
 from gateway_svc.turns.client_sessions import ClientSessions
 from gateway_svc.turns.kept import KeptTurn, KeptTurns
@@ -99,6 +100,7 @@ class Turns:
         self._in_order = KeyedLocks()
         """Of sessions: turns begin in the order of their requests."""
         self._requests = NamedRequests(requests, shared, status_of)
+        self._arrivals = Arrivals()
         self._draining = False
 
     async def run(
@@ -275,6 +277,7 @@ class Turns:
 
     async def _begin_counted(self, request: pb.RunTurnRequest, viewer: str | None, owner: str) -> KeptTurn:
         _check_request(request)
+        self._arrivals.note()
         await self._stops.look_at_file()
         session = await self.sessions.for_turn(request, viewer, owner, partial(self._check_stopped, request, owner))
         self._check_draining()
@@ -312,6 +315,7 @@ class Turns:
         if known is not None:
             await self._requests.keep(known)
             turn.accept()
+        await self._arrivals.over()
         # The session first: a turn that waits for another turn of its session holds no slot.
         async with self._sessions.hold(turn.session_id, patient=True) as session, self._places:
             turn.begun = True
