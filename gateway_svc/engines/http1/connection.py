@@ -11,6 +11,9 @@ from service_kit.bounds import Exceeded
 
 _READ_BYTES = 16 * 1024
 """How much is read before others have their turn: it may hold thousands of heads or chunks."""
+_HEAD_BYTES, _PIECES = 4096, 256
+"""The same ahead of a response, where small heads may follow one another; and how many pieces it may hold, if they are
+as small as those before."""
 _READ_AHEAD_BYTES = 64 * 1024
 """When more of a body waits for its reader, the server waits too."""
 
@@ -26,6 +29,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._response: ResponseReader | None = None
         self._read = memoryview(bytearray(_READ_BYTES))
+        self._read_bytes = _HEAD_BYTES
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_silent = True
@@ -53,6 +57,7 @@ class Connection(asyncio.BufferedProtocol):
             WriteTimeout, ReadTimeout, ReadError, RemoteProtocolError: there is no response.
         """
         response = self._response = ResponseReader(method)
+        self._read_bytes = _HEAD_BYTES
         self._is_silent, self._error = True, None
         self._transport.write(request)
         while self._is_writing and not response.status and self._error is None:  # some servers answer before the end
@@ -92,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._read
+        return self._read[: self._read_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._is_silent = False
@@ -107,6 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._response.error:  # behind pieces that are whole, which body() hands out first
             self._fail(self._response.error)
             return
+        if self._response.status:
+            self._read_bytes = min(_READ_BYTES, max(_PIECES, nbytes * _PIECES // max(1, len(pieces))))
         self._size += sum(map(len, pieces))
         if self._size > _READ_AHEAD_BYTES:
             self._transport.pause_reading()
