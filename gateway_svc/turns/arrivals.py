@@ -12,8 +12,8 @@ from collections.abc import Callable
 BURST = 8
 """How many turns that arrive within BURST_SECONDS are taken for a burst: more than a gateway could serve that fast."""
 BURST_SECONDS = 0.1
-MOST_SECONDS = 5.0
-"""The longest that turns wait for others to arrive."""
+MOST_SECONDS = 3.0
+"""The longest that turns wait for others to arrive, so that a caller who sends turns without end holds up nobody."""
 _ROUNDS = 12
 _ROUND_SECONDS = 0.002
 """A burst is over once nobody arrived for that many rounds of the loop, each of at least that time."""
@@ -55,5 +55,5 @@ class Arrivals:
             for _ in range(_ROUNDS):
                 await asyncio.sleep(_ROUND_SECONDS)
         ended = self._clock()
-        self._rest_until = ended + (ended - began)  # at an endless burst turns work at least half of the time
+        self._rest_until = ended + (ended - began)  # in an endless burst turns work at least half of the time
         self._burst = None
