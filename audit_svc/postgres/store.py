@@ -20,8 +20,8 @@ from audit_svc.sql.ledger import WritableSql
 
 log = structlog.get_logger(__name__)
 
-CLOSE_SECONDS = 5.0
-"""What is queued at the end is given so long, again and again: then the server answers nothing, and it is cut off."""
+CLOSE_SECONDS = 2.0
+"""What is queued at the end is given so long. Then the server answers nothing: it is cut off, and the rest fails."""
 
 
 class PostgresLedger(WritableSql[Connection]):
@@ -92,11 +92,7 @@ class PostgresLedger(WritableSql[Connection]):
 
     async def close(self) -> None:
         await super().close()
-        for writer in self._writers():
-            closing = asyncio.create_task(asyncio.to_thread(writer.close))
-            while not (await asyncio.wait([closing], timeout=CLOSE_SECONDS))[0]:
-                writer.cut()
-            closing.result()
+        await asyncio.gather(*map(_close, self._writers()))
 
     def _writers(self) -> list[Writer]:
         return [self._writer, *([self._beside] if self._beside else [])]
@@ -104,3 +100,10 @@ class PostgresLedger(WritableSql[Connection]):
     def _touch(self, connection: Connection) -> None:
         """The transaction has written already when a job begins."""
         self._writer.clock.look()
+
+
+async def _close(writer: Writer) -> None:
+    closing = asyncio.create_task(asyncio.to_thread(writer.close))
+    while not (await asyncio.wait([closing], timeout=CLOSE_SECONDS))[0]:
+        writer.give_up()
+    closing.result()

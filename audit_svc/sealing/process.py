@@ -35,7 +35,8 @@ LOOK_SECONDS = 0.5
 """How often it is looked whether this replica writes."""
 KEY_SECONDS = 5.0
 """How often one that does not write looks whether its key has become an older one."""
-LAST_ROUND_SECONDS = 10.0
+LAST_ROUND_SECONDS = 5.0
+"""How long a last round may take: half of what a service has after its drain time."""
 KILLED_SECONDS = 5.0
 """How long one that was killed may be in a write that its disk holds up."""
 MAX_LINE_BYTES = 64 * 1024
@@ -113,6 +114,8 @@ class SealProcess(Collector):
             self.reader.close()
             if self._process and self._process.stdin:
                 self._process.stdin.close()
+            if not self._writes():
+                watching.cancel()  # there is nothing to seal here, and the database may stand still
             _, late = await asyncio.wait([watching], timeout=LAST_ROUND_SECONDS)
             if late:
                 log.warning("seal.killed", leaves=self._leaves)

@@ -27,7 +27,7 @@ IDLE_SECONDS = "5s"
 
 _DEFAULTS = {
     "application_name": "audit-svc",
-    "connect_timeout": "10",
+    "connect_timeout": "5",
     # A peer that is gone without a word is noticed after so long, and not after the system's quarter of an hour.
     "tcp_user_timeout": "20000",
     "keepalives_idle": "10",

@@ -60,6 +60,7 @@ class Writer(GroupCommit[Connection]):
         self._began: float | None = None
         """When the transaction that is under way began."""
         self._clock = SeenClock(None)
+        self._connects_no_more = False
         super().__init__(queue_rows, observer, SessionSums(self._between_commits))
 
     @property
@@ -75,6 +76,11 @@ class Writer(GroupCommit[Connection]):
         """Ends the connection, whatever it waits for. From any thread."""
         if session := self._session:
             session.connection.cut()
+
+    def give_up(self) -> None:
+        """cut(), and what else is to be written fails, since close() waits for it. From any thread."""
+        self._connects_no_more = True
+        self.cut()
 
     def cut_stuck(self) -> None:
         """cut() where a transaction has taken longer than any does. From any thread."""
@@ -135,6 +141,8 @@ class Writer(GroupCommit[Connection]):
         if self._session and self._session.connection.is_lost:
             self._forget()
         if self._session is None:
+            if self._connects_no_more:
+                raise StoreUnavailable("the service ends, and the ledger's database does not answer")
             self._session = _Session(connect(self._url, writes=True, statement_seconds=STATEMENT_SECONDS))
             self._clock = self._session.clock
         return self._session
