@@ -25,11 +25,11 @@ import apsw
 
 from audit_svc.errors import NoFile, StoreRefused
 from audit_svc.sqlite.open.connection import Connection, open_for_reading, translated
+from audit_svc.sqlite.open.lock import HEADER
 from audit_svc.sqlite.open.served import marker_of
 
 State = Literal["in use", "whole", "with a WAL"]
 
-_HEADER = b"SQLite format 3\x00"
 _WAL_MODE = b"\x02\x02"
 """The file format's versions for writing and reading: bytes 18 and 19 (https://sqlite.org/fileformat.html)."""
 _LOCKS = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 2**30, 512, 0)
@@ -58,8 +58,10 @@ class FoundDatabase:
         self.resolved = path.resolve()  # as SQLite does, for the files beside it
         self._files = (self.resolved, self.beside("-wal"))
         self._before = self._identities()
+        if path.exists() and not path.is_file():
+            raise StoreRefused(f"{path} is no file")
         header, in_use = _look(path)
-        if header[: len(_HEADER)] != _HEADER:
+        if header[: len(HEADER)] != HEADER:
             raise StoreRefused(f"{path} is no SQLite database")
         self.state: State = "in use" if in_use else "with a WAL" if self._before[1].size else "whole"
         """Whether another process has it open, and else what belongs to it."""
