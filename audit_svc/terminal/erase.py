@@ -42,9 +42,14 @@ _OWN = (SESSIONS,)
 
 def erase(
     row: Annotated[
-        str, Argument(help="The id of a tool call, a model request or an act of control, or 8 characters of an end.")
+        str,
+        Argument(
+            help="The id of a tool call, model request or act of control, or 8 characters of its beginning or end."
+        ),
     ] = "",
-    session: Annotated[str, Option(help="All rows of this session: its id, or 8 characters of an end.")] = "",
+    session: Annotated[
+        str, Option(help="All rows of this session: its id, or 8 characters of its beginning or end.")
+    ] = "",
     label: Annotated[
         list[str] | None, Option("--label", help="All rows of sessions with key=value; may be repeated.")
     ] = None,

@@ -34,7 +34,7 @@ class LastTurn:
         if session.status != common_pb2.SESSION_STATUS_FAILED or self._has_reason:
             return ""
         if self._is_interrupted:
-            return "the gateway was stopped during the last turn"
+            return "the gateway ended during the last turn"
         return "no row says why the last turn failed: its gateway was stopped during it, or its log has the reason"
 
 

@@ -11,7 +11,7 @@ from audit_svc.terminal.timeline import Timeline
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 INTERRUPTED = {"outcome": common_pb2.OUTCOME_INTERRUPTED}
-RUNS, KILLED, UNTOLD = "has no end on record", "the gateway was stopped during the last turn", "no row says why"
+RUNS, KILLED, UNTOLD = "has no end on record", "the gateway ended during the last turn", "no row says why"
 
 
 def call(turn: str, **fields: Any) -> questions_pb2.Entry:
