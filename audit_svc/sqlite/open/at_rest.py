@@ -59,7 +59,7 @@ class FoundDatabase:
         self._files = (self.resolved, self.beside("-wal"))
         self._before = self._identities()
         if path.exists() and not path.is_file():
-            raise StoreRefused(f"{path} is no file")
+            raise StoreRefused(f"{path} cannot be read: it is no file")
         header, in_use = _look(path)
         if header[: len(HEADER)] != HEADER:
             raise StoreRefused(f"{path} is no SQLite database")
