@@ -245,7 +245,8 @@ def test_a_copy_that_is_really_killed_goes_on(ledger: Path, postgres_database: s
             process.communicate()
             longest += 2
             continue
-        assert process.returncode == 0, said
+        was_done = "the database has rows or a seal" in said  # the one before was killed in its very last moment
+        assert process.returncode == 0 or was_done, said
         break
     else:
         pytest.fail("it was never left to end")
