@@ -44,7 +44,7 @@ async def test_what_a_killed_gateway_had_begun_ends_when_the_next_one_starts(mak
     [
         (
             (Step(tool_calls=(Call(name="bash", arguments={"command": "touch begun; sleep 600"}),)),),
-            "was stopped during",
+            "the gateway ended during the last turn",
         ),
         ((Step(text="late", delay_ms=600_000),), "no row says why the last turn failed: its gateway was stopped"),
     ],
