@@ -133,7 +133,7 @@ class TurnAccount:
         """Opens the account.
 
         `max_micros` is the turn's own budget; None: it has none. `session_totals` are added to as well. `save` is
-        called when something was spent, so that a crash forgets no cost.
+        called when something was counted, so that a crash forgets nothing.
         """
         self.totals = Totals()
         self.shared = shared or SharedBudgets()
@@ -156,8 +156,8 @@ class TurnAccount:
             self.observer.step_finished(cost, error_type)
         if cost.cost_micros:
             self.shared.spend(cost.cost_micros)
-            if self._save:
-                self._save()
+        if self._save:
+            self._save()
         if self.budgets and not (cost.HasField("cost_micros") or cost.HasField("error") or self._warned_of_price):
             self._warned_of_price = True
             self._warn(
@@ -173,6 +173,8 @@ class TurnAccount:
             self._session_totals.tool_calls += 1
         if self.observer:
             self.observer.tool_call_finished(row)
+        if self._save:
+            self._save()
 
     def is_over_budget(self) -> bool:
         """Whether a budget is used up, so that the turn must end; the client is told which."""

@@ -176,7 +176,7 @@ class SessionTurns:
                 shared,
                 max_micros=budget(request),
                 session_totals=state.totals,
-                save=partial(_save_cost, session),
+                save=partial(_save_sums, session),
                 observer=telemetry,
             ),
             labels=dict(state.settings.labels),
@@ -246,8 +246,8 @@ class SessionTurns:
         self._record(session.state)
 
 
-def _save_cost(session: Session) -> None:
+def _save_sums(session: Session) -> None:
     try:
         session.note_sums()
     except OSError as error:  # a full disk: the turn's next message will fail with it
-        log.warning("turn.cost_unsaved", reason=str(error))
+        log.warning("turn.sums_unsaved", reason=str(error))

@@ -121,21 +121,22 @@ async def test_without_the_ledger_strict_refuses_and_best_effort_says_so(tmp_pat
     assert (await budgets.of({"team": "other"})).budgets == []
 
 
-async def test_a_process_that_is_killed_in_a_turn_leaves_what_its_steps_have_cost(tmp_path):
+@pytest.mark.parametrize(("engine", "micros"), [("openai", 420), ("ollama", 0)])
+async def test_a_process_that_is_killed_in_a_turn_leaves_what_it_has_used_and_spent(tmp_path, engine, micros):
     """A session whose gateway dies again and again would otherwise never reach its budget."""
     look = Step(
         tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),), tokens=Tokens(input=1_000, output=100)
     )
     script = Script(steps=(look, look, Step(text="slow", delay_ms=60_000)))
-    async with open_house(tmp_path, Script(), script) as house:
-        running = asyncio.create_task(house.run(engine="openai", new_session=pb.SessionSettings(max_cost_micros=1_000)))
-        await house.openai.received(3)
-        killed = shutil.copytree(tmp_path, tmp_path.with_name("killed"))
+    async with open_house(tmp_path, script, script) as house:
+        running = asyncio.create_task(house.run(engine=engine, new_session=pb.SessionSettings(max_cost_micros=1_000)))
+        await getattr(house, engine).received(3)
+        killed = shutil.copytree(tmp_path, tmp_path.with_name(f"{tmp_path.name}-killed"))
         [session_id] = await open_sessions(killed).left_running()
         async with open_sessions(killed).hold(session_id) as session:
             state = session.state
-        assert (state.totals.requests, state.totals.known_cost_micros) == (2, 420)
-        assert sum(cost.cost_micros for cost in house.costs) == 420
+        assert (state.totals.requests, state.totals.tool_calls, state.totals.known_cost_micros) == (2, 2, micros)
+        assert sum(cost.cost_micros for cost in house.costs) == micros
         await house.turns.cancel_all()
         await running
 
