@@ -79,8 +79,7 @@ def calls(
         clock_suspect=True if clock_suspect else None,
     )
     request = questions_pb2.ListToolCallsRequest(filter=wanted)
-    found = listed(source, "ListToolCalls", request, "tool_calls", listing.limit, calls)
-    _print(listing, found, rows.calls_table, times)
+    _list(source, "ListToolCalls", request, "tool_calls", listing, rows.calls_table, times, calls)
 
 
 def requests(
@@ -97,24 +96,23 @@ def requests(
         **requests.fields(), **times.fields(), labels=label_values(label), has_error=True if failed else None
     )
     request = questions_pb2.ListModelRequestsRequest(filter=wanted)
-    found = listed(source, "ListModelRequests", request, "model_requests", listing.limit, requests)
-    _print(listing, found, rows.requests_table, times)
+    _list(source, "ListModelRequests", request, "model_requests", listing, rows.requests_table, times, requests)
 
 
 def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -> None:
     """List what failed, the newest first, with the reason: tool calls, model requests, sessions' last turns."""
     calls.session = named_session(source, calls.session, "--session")
     with connect(source) as client, progress("asking") as tell:
-        found = list(failures_of(client, calls, times, listing.limit, tell))
+        found = list(failures_of(client, calls, times, listing.limit + 1, tell))
         if not found:
             refuse_unknown(client, calls)
     found.sort(key=rows.failed_at, reverse=True)
-    del found[listing.limit :]
     if listing.as_json:
-        for record in found:
+        for record in found[: listing.limit]:
             sys.stdout.write(json_line({"kind": rows.kind_of(record)} | to_dict(record)))
     else:
-        _print(listing, found, rows.errors_table, times)
+        _print(listing, found[: listing.limit], rows.errors_table, times)
+    _say_where_more(listing, are_more=len(found) > listing.limit)
 
 
 def failures_of(
@@ -179,9 +177,7 @@ def sessions(
         outcomes=outcome_values(outcome),
     )
     request = questions_pb2.ListSessionRecordsRequest(filter=wanted)
-    _print(
-        listing, listed(source, "ListSessionRecords", request, "sessions", listing.limit), rows.sessions_table, times
-    )
+    _list(source, "ListSessionRecords", request, "sessions", listing, rows.sessions_table, times)
 
 
 def show(
@@ -235,8 +231,8 @@ def usage(
     calls.session = named_session(source, calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
-    found = listed(source, "SummarizeUsage", request, "groups", limit, calls)
-    _print(Listing(limit=limit, as_json=as_json, wide=wide), found, partial(usage_table, names), times)
+    listing = Listing(limit=limit, as_json=as_json, wide=wide)
+    found = _list(source, "SummarizeUsage", request, "groups", listing, partial(usage_table, names), times, calls)
     for at, name in enumerate(names):
         if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
             label_key = name.removeprefix(LABEL)
@@ -258,7 +254,7 @@ def controls(
         **times.fields(), kinds=kind_values(kind), principal=principal, recorded_by=recorded_by
     )
     request = questions_pb2.ListControlsRequest(filter=wanted)
-    _print(listing, listed(source, "ListControls", request, "controls", listing.limit), rows.controls_table, times)
+    _list(source, "ListControls", request, "controls", listing, rows.controls_table, times)
 
 
 def queries(
@@ -272,7 +268,7 @@ def queries(
     from onrecord.audit.v1 import administration_pb2  # no other of these commands needs it
 
     request = administration_pb2.ListQueriesRequest(**times.fields(), caller=caller, method=method)
-    _print(listing, listed(source, "ListQueries", request, "queries", listing.limit), rows.queries_table, times)
+    _list(source, "ListQueries", request, "queries", listing, rows.queries_table, times)
 
 
 def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[questions_pb2.ControlRecord]:
@@ -284,6 +280,28 @@ def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[qu
     )
     request = questions_pb2.ListControlsRequest(filter=wanted)
     return all_rows(client, "ListControls", request, "controls")[::-1]
+
+
+def _list(
+    source: Source,
+    rpc: str,
+    request: Any,
+    field: str,
+    listing: Listing,
+    table: Callable[[list[Any]], Table],
+    times: Times,
+    asked: Requests | None = None,
+) -> list[Any]:
+    """Prints what listed() finds, and says whether there is more."""
+    found = listed(source, rpc, request, field, listing.limit, asked)
+    _print(listing, found, table, times)
+    _say_where_more(listing, are_more=bool(request.page_token))
+    return found
+
+
+def _say_where_more(listing: Listing, *, are_more: bool) -> None:
+    if are_more:
+        err.print(f"more than these {listing.limit} match: --limit shows more", style="dim")
 
 
 def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Table], times: Times) -> None:

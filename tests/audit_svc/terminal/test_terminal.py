@@ -175,6 +175,16 @@ def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(p
     assert [row["id"] for row in place.json("requests", "--session", "broken", "--errors")] == ["m-1"]
 
 
+def test_a_list_that_ends_at_its_limit_says_so(place: Place):
+    for command in ("calls", "requests", "sessions", "errors", "controls", "usage"):
+        found = len(place.json(command))
+        assert found > 1, command
+        assert "more than these" not in place.run(command, "--limit", str(found)).stderr, command
+        for form in ((), ("--json",)):
+            told = place.run(command, "--limit", "1", *form).stderr
+            assert "more than these 1 match: --limit shows more" in told, command
+
+
 @pytest.mark.parametrize("where", ["service", "file"])
 def test_rows_of_each_kind_are_exported(place: Place, where):
     source = [] if where == "service" else ["--db", str(place.database)]
