@@ -92,6 +92,8 @@ def erase(
             "dry_run": dry_run,
         }
         say(said, fields, as_json=as_json)
+        if label and not (last.tool_calls or last.model_requests or last.controls):
+            err.print("no session with these labels has a row whose texts are left", style="yellow")
         if last.left_in_wal:
             err.print(LEFT_IN_WAL, style="yellow")
 
