@@ -38,7 +38,7 @@ from gateway_svc.errors import (
     EngineUnavailable,
     ModelNotFound,
 )
-from gateway_svc.http_client import CONNECTION_ERRORS, Tls, is_loopback, name_of, take_head, tls_context
+from gateway_svc.http_client import CONNECTION_ERRORS, Tls, check_proxies, is_loopback, name_of, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
 from service_kit.time_slice import TimeSlice
 
@@ -74,6 +74,9 @@ class ModelServerClient:
     ) -> None:
         """`path` is appended to base_url's; so is `models`, where the server lists its models, if it does. `api_key` is
         sent as a bearer token unless `headers` are given.
+
+        Raises:
+            SettingsError: the environment names a proxy that cannot be used.
         """
         url = httpx2.URL(base_url)
         given = {"authorization": f"Bearer {api_key}"} if api_key and headers is None else dict(headers or {})
@@ -88,7 +91,8 @@ class ModelServerClient:
         """The server's address. What a server sent goes back only to the same address."""
         # a container may need a proxy (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE) to reach the model server; but no proxy
         # reaches this machine
-        trust_env = not is_loopback(url.host)
+        if trust_env := not is_loopback(url.host):
+            check_proxies()
         self._clients = Clients(
             lambda: http1.mount(
                 httpx2.AsyncClient(
