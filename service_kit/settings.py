@@ -1,6 +1,5 @@
 """Settings from the environment: what is wrong is told in a sentence that names the variable and shows no secret."""
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from recording.channel.watched import WrongFile
 from service_kit.setting_types import OnDisk
 from service_kit.terminal.failures import Failed, tell
+from service_kit.terminal.hints import meant
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -134,8 +134,7 @@ def unknown_variables(prefix: str, *settings: type[BaseSettings]) -> list[str]:
     told = []
     for variable in sorted(set(os.environ) - known):
         if variable.startswith(prefix) and not _OF_KUBERNETES.search(variable):
-            near = difflib.get_close_matches(variable, known, 1)
-            told.append(f"{variable} is no setting" + (f": is {near[0]} meant?" if near else ""))
+            told.append(f"{variable} is no setting{meant(variable, known)}")
     return told
 
 

@@ -52,7 +52,7 @@ from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Option
-from service_kit.terminal.failures import meant
+from service_kit.terminal.hints import meant
 from service_kit.terminal.printing import Table, Text, Wide
 from service_kit.times import show_time
 

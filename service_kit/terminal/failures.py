@@ -1,7 +1,7 @@
 """How a program says that it could not do what was asked: a sentence on stderr, or an object where results are JSON."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -32,14 +32,6 @@ def asks_for_json(words: Sequence[str]) -> bool:
     options = [*words[: words.index("--")]] if "--" in words else words
     joined = (f"{name}={value}" for name, value in pairwise(options))
     return any(word in _JSON for word in [*options, *joined])
-
-
-def meant(typed: str, known: Iterable[str]) -> str:
-    """What may have been meant by a word that is not known, as the end of what is said of it; empty if none is near."""
-    from difflib import get_close_matches  # only where something is mistyped
-
-    near = get_close_matches(typed, known, 1)
-    return f": is {near[0]} meant?" if near else ""
 
 
 own_names: dict[str, str] = {}

@@ -7,14 +7,15 @@ import io
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from service_kit.terminal.command import BadParameter, Exit, echo
-from service_kit.terminal.failures import Failed, asks_for_json, meant, tell
+from service_kit.terminal.failures import Failed, asks_for_json, tell
+from service_kit.terminal.hints import meant
 from service_kit.terminal.later import loaded_later
 from service_kit.terminal.parameters import Function, Parameters
 from service_kit.terminal.printing import put_stderr_in_json, stderr_is_json, terminal_width
@@ -25,6 +26,8 @@ COMPLETE = "--complete"
 """What a shell's completion calls a program with, before the words so far."""
 OPTIONS = "access to a running service"
 """The title of the options that may stand ahead of a command."""
+_NAMED = 3
+"""So many commands are named that take an option."""
 _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -102,6 +105,7 @@ class Program(NamedTuple):
                 echo(candidate)
             return
         parser = parser_of(self.name, self.root.help, self.root.commands)
+        parser.who_takes = self._who_takes
         parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
         options = typed = None
         if self.options:
@@ -123,7 +127,8 @@ class Program(NamedTuple):
                 parser.print_help(sys.stderr)
                 raise Exit(EXIT_USAGE)
             parser.parse_args(words if words[0].startswith("-") else [])
-            parser.error(f"there is no command {words[0]!r}{meant(words[0], group.commands)}")
+            hint = meant(words[0], group.commands) or self._named_so(words[0])
+            parser.error(f"there is no command {words[0]!r}{hint}")
         elif isinstance(chosen, Group):
             path = f"{path} {words[0]}"
             self._choose(path, chosen, words[1:], parser_of(path, chosen.help, chosen.commands), typed)
@@ -141,6 +146,7 @@ class Program(NamedTuple):
         with nullcontext() if command.is_service else loaded_later():
             function = command.load()
             parser = parser_of(path, _told_of(function) or command.help, others or {})
+            parser.who_takes = self._who_takes
             parameters = Parameters(function, parser, command.given)
             options = Parameters(self.options.load(), parser, {}, OPTIONS) if self.options else None
             if options:
@@ -152,6 +158,35 @@ class Program(NamedTuple):
                 parameters.call(values)
             except BadParameter as error:
                 _refuse(parser, error)
+
+    def _named_so(self, name: str) -> str:
+        """The end of a sentence on a name that is no command here, but one below."""
+        found = [f"`{path}`" for path, _ in _commands(self.name, self.root) if path.endswith(f" {name}")]
+        return f": is {' or '.join(found)} meant?" if found else ""
+
+    def _who_takes(self, option: str) -> str:
+        """See _Parser.who_takes."""
+        found = list[str]()
+        for path, command in _commands(self.name, self.root):
+            with suppress(ImportError):  # of an extra that is not installed
+                parser = parser_of(path, "")
+                Parameters(command.load(), parser, command.given)
+                if option in parser._option_string_actions:
+                    found.append(f"`{path}`")
+        named = found if len(found) <= _NAMED else [*found[: _NAMED - 1], f"{len(found) - _NAMED + 1} more"]
+        *others, last = named or [""]
+        listed = f"{', '.join(others)} and {last}" if others else last
+        return f": {listed} {'take' if others else 'takes'} it" if last else ""
+
+
+def _commands(path: str, group: Group) -> Iterator[tuple[str, Command]]:
+    """The commands that are listed, with their paths."""
+    for name, each in group.commands.items():
+        if isinstance(each, Group):
+            yield from [(f"{path} {name}", each.alone)] if each.alone else []
+            yield from _commands(f"{path} {name}", each)
+        elif each.help:
+            yield f"{path} {name}", each
 
 
 def run(function: Function) -> NoReturn:
@@ -182,10 +217,13 @@ def _refuse(parser: argparse.ArgumentParser, error: BadParameter) -> NoReturn:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line as all that goes wrong is said."""
 
+    who_takes: Callable[[str], str] = staticmethod(lambda option: "")
+    """The end of a sentence on an option that the command does not take, but others of the program."""
+
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: -"):
             typed = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
-            message += meant(typed, self._option_string_actions)
+            message += meant(typed, self._option_string_actions) or self.who_takes(typed)
         if stderr_is_json():
             raise Failed(message, EXIT_USAGE, fields={"code": "INVALID_ARGUMENT"})
         self.print_usage(sys.stderr)
@@ -227,9 +265,7 @@ def _filled(lines: list[str], width: int) -> Iterator[str]:
             yield from textwrap.wrap(line, width, subsequent_indent=beneath, break_on_hyphens=False) or [""]
 
 
-def parser_of(
-    path: str, description: str, commands: Mapping[str, Command | Group] | None = None
-) -> argparse.ArgumentParser:
+def parser_of(path: str, description: str, commands: Mapping[str, Command | Group] | None = None) -> "_Parser":
     """Argparse's parser of a command, without what it takes."""
     shown = {name: command.help for name, command in (commands or {}).items() if command.help}
     width = max(map(len, shown), default=0)

@@ -1,0 +1,75 @@
+"""What is said of an option or a command that is unknown: a hint is right, or there is none."""
+
+import pytest
+
+import audit_svc.__main__
+import gateway_svc.__main__
+import intake_svc.__main__
+import onrecord_cli.__main__
+from service_kit.terminal.hints import meant
+from service_kit.terminal.program import Program
+from tests.support.command_line import invoke
+
+AUDIT = audit_svc.__main__.program
+GATEWAY = gateway_svc.__main__.program
+INTAKE = intake_svc.__main__.program
+ONRECORD = onrecord_cli.__main__.program
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "said"),
+    [
+        # a typo, and another word for the same
+        (ONRECORD, "calls --tol bash", "--tol bash: is --tool meant?"),
+        (AUDIT, "calls --sicne 1h", "--sicne 1h: is --since meant?"),
+        (AUDIT, "calls --before 1h", "--before 1h: is --until meant?"),
+        (ONRECORD, "stop --all --reason x", "--all: is --everything meant?"),
+        (AUDIT, "export --out x", "--out x: is --output meant?"),
+        # an option of other commands
+        (ONRECORD, "tail --since 1h", "--since 1h: `onrecord sessions`, `onrecord calls` and 6 more take it"),
+        (ONRECORD, "--since 1h calls", "--since: `onrecord sessions`, `onrecord calls` and 6 more take it"),
+        (AUDIT, "usage --all", "--all: `audit-svc hold place` takes it"),
+        (GATEWAY, "run --timeout 4 x", "--timeout x: `gateway-svc health` takes it"),
+        # letters in common are no reason
+        (ONRECORD, "sessions --person ada", "--person ada"),
+        (ONRECORD, "show --sinse 1h", "--sinse"),
+        (AUDIT, "calls --cost 1", "--cost 1"),
+        (INTAKE, "setup claude --everywhere", "--everywhere"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes_it(
+    program: Program, line: str, said: str
+):
+    ran = invoke(program, line.split())
+    assert ran.exit_code == 2
+    assert ran.stderr.splitlines()[-1].partition("unrecognized arguments: ")[2] == said
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "said"),
+    [
+        (ONRECORD, "runn hi", "'runn': is run meant?"),
+        (GATEWAY, "delete", "'delete': is `gateway-svc sessions delete` meant?"),
+        (AUDIT, "list", "'list': is `audit-svc hold list` meant?"),
+        (ONRECORD, "stats", "'stats'"),
+    ],
+)
+def test_an_unknown_command_is_named_with_the_one_that_is_meant(program: Program, line: str, said: str):
+    ran = invoke(program, line.split())
+    assert ran.exit_code == 2
+    assert ran.stderr.splitlines()[-1].partition("there is no command ")[2] == said
+
+
+@pytest.mark.parametrize(
+    ("typed", "known", "said"),
+    [
+        ("GATEWAY_OLAMA_URL", {"GATEWAY_OLLAMA_URL", "GATEWAY_OPENAI_URL"}, ": is GATEWAY_OLLAMA_URL meant?"),
+        ("GATEWAY_MODEL_URL", {"GATEWAY_OLLAMA_URL", "GATEWAY_OPENAI_URL"}, ""),
+        ("--tabel", {"--limit", "--table"}, ": is --table meant?"),
+        ("--mat", {"--cat", "--map"}, ""),  # two are as near
+        ("--db", {"--by", "-h", "--ca"}, ""),
+        ("all", {"everything"}, ""),  # a word for an option, and for nothing else
+    ],
+)
+def test_a_hint_takes_a_typo_and_not_letters_in_common(typed: str, known: set[str], said: str):
+    assert meant(typed, known) == said
