@@ -3,6 +3,8 @@
 gRPC is loaded where a channel is made: who asks for help or reads a file need not wait for it.
 """
 
+import os
+import re
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -52,6 +54,9 @@ class ClientAccess(NamedTuple):
 
 
 _LOOK_SECONDS = 2.0
+_USUAL = re.compile(r"[A-Za-z0-9]+([.-][A-Za-z0-9]+)*:[1-9][0-9]{0,4}")
+_VARIABLES = ("AUDIT_LISTEN", "GATEWAY_LISTEN", "INTAKE_LISTEN")
+"""Those that name a service where no option does."""
 
 how_to_start = ""
 """What a person may say to start a service, for a program that can."""
@@ -86,7 +91,7 @@ def open_channel(target: str) -> "tuple[grpc.aio.Channel, Metadata]":
 
     Raises:
         Failed: a file cannot be used, or nothing runs.
-        BadParameter: target is empty.
+        BadParameter: target is no address.
     """
     import grpc
 
@@ -108,6 +113,28 @@ def open_blocking_channel(target: str) -> "tuple[grpc.Channel, Metadata]":
     if credentials is None:
         return grpc.insecure_channel(target, CLIENT_OPTIONS), metadata
     return grpc.secure_channel(target, credentials, CLIENT_OPTIONS), metadata
+
+
+def refuse_wrong_target(target: str, option: str = "--target") -> None:
+    """Raises BadParameter where target is no address that a client can call. option: by which it was given."""
+    if _USUAL.fullmatch(target) and int(target.rpartition(":")[2]) <= 65535:
+        return
+    from service_kit.setting_types import check_target  # takes long to load, and most are usual
+
+    hint = next((name for name in _VARIABLES if target and os.environ.get(name) == target), option)
+    scheme, separator, _ = target.partition("://")
+    if not target:
+        raise BadParameter("is empty: give host:port", hint)
+    if separator and scheme != "dns":
+        raise BadParameter(f"{target!r} is a URL: give host:port, without {scheme}://", hint)
+    if ":" not in target:
+        raise BadParameter(f"{target!r} has no port: give host:port", hint)
+    if target.startswith(":"):
+        raise BadParameter(f"{target!r} has no host: give host:port", hint)
+    try:
+        check_target(target)
+    except ValueError as error:
+        raise BadParameter(f"{target!r} is no address: it {error}", hint) from None
 
 
 def why_away(target: str, service: str, details: str) -> str:
@@ -154,8 +181,7 @@ def current_access() -> ClientAccess:
 def _access(target: str) -> "tuple[grpc.ChannelCredentials | None, Metadata]":
     if nothing_runs:
         raise Failed(nothing_runs)
-    if not target:
-        raise BadParameter("is empty: give host:port", param_hint="--target")
+    refuse_wrong_target(target)
     from recording.channel.watched import WrongFile
 
     access = current_access()

@@ -131,11 +131,11 @@ def unknown_variables(prefix: str, *settings: type[BaseSettings]) -> list[str]:
         for name, field in cls.model_fields.items()
         for alias in [variable_of(cls, name), *_aliases(field.validation_alias)]
     }
-    told = []
-    for variable in sorted(set(os.environ) - known):
-        if variable.startswith(prefix) and not _OF_KUBERNETES.search(variable):
-            told.append(f"{variable} is no setting{meant(variable, known)}")
-    return told
+    return [
+        f"{variable} is no setting{meant(variable, known)}"
+        for variable in sorted(set(os.environ) - known)
+        if variable.startswith(prefix) and not _OF_KUBERNETES.search(variable)
+    ]
 
 
 def sentences_of(cls: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, NoFile, WrongSetting
 from recording.transparency.errors import TransparencyError
+from service_kit.client import refuse_wrong_target
 from service_kit.printable import printable
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Option
@@ -37,9 +38,9 @@ err = printing.Printer(stderr=True)
 
 
 def refuse_both(db: Path | None, target: str | None) -> None:
-    """Raises BadParameter where a file and a service are named, or a service by nothing."""
-    if target == "":
-        raise BadParameter("is empty: give host:port", param_hint="--target")
+    """Raises BadParameter where a file and a service are named, or a service by what is no address."""
+    if target is not None:
+        refuse_wrong_target(target)
     if db is not None and target is not None:
         raise BadParameter("give a file or a service, and not both", param_hint="--db and --target")
 

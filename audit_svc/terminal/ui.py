@@ -9,6 +9,7 @@ from audit_svc.terminal.options import Target, address_of
 from recording.channel.options import is_local
 from recording.channel.token import watch_token
 from recording.channel.watched import WrongFile
+from service_kit.client import refuse_wrong_target
 from service_kit.extras import is_missing
 from service_kit.observing.logs import configure_logging
 from service_kit.settings import load_settings
@@ -49,6 +50,8 @@ def ui(
         )
     if not is_local(listen) and not host:
         raise BadParameter("say by --host under which name browsers come, such as onrecord.example.org")
+    if gateway:
+        refuse_wrong_target(gateway, "--gateway")
     settings = load_settings(AuditSettings)
     # Whoever starts pages is told of their address by the line on stdout.
     configure_logging(settings.log_level if "log_level" in settings.model_fields_set else "warning", settings.log_style)

@@ -3,7 +3,7 @@
 from typing import Annotated, NoReturn
 
 from service_kit.access.tls import ServerFiles
-from service_kit.client import current_access
+from service_kit.client import current_access, refuse_wrong_target
 from service_kit.probe import probe
 from service_kit.terminal.command import Exit, Option, echo
 from service_kit.terminal.printing import print_fields
@@ -16,8 +16,10 @@ def tell_health(target: str, timeout: float, own: ServerFiles | None, *, live: b
     """Says whether the service at target serves. own: the files of a server on this machine.
 
     Raises:
-        Exit: always; with 0 where it serves, else with 1.
+        Exit: with 0 where it serves, else with 1.
+        BadParameter: target is no address.
     """
+    refuse_wrong_target(target)
     serves, said = probe(target, timeout, current_access(), own, live=live)
     if as_json:
         print_fields({"serves": serves, "said": said})

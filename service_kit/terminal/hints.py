@@ -17,7 +17,7 @@ _SYNONYMS = (
 
 
 def meant(typed: str, known: Iterable[str]) -> str:
-    """The end of a sentence on an unknown word: the known one that it is with a typo, or for; empty if there is none."""
+    """The end of a sentence on an unknown word: which known one may be meant; empty if none is near."""
     near = nearest(typed, known)
     return f": is {near} meant?" if near else ""
 
