@@ -73,7 +73,9 @@ def own_verifier(log: Files) -> Verifier:
     """The key that stands beside a log. Raises SealError: there is none; BadKey."""
     said = log.read(VERIFIER)
     if said is None:
-        raise SealError(f"{log.place()} has no verifier key: give the one that you keep with --key")
+        raise SealError(
+            f"{log.place(VERIFIER)} is not there: put it back, or verify with the key that you keep (--key)"
+        )
     return Verifier.parse(said.decode(errors="replace"))
 
 

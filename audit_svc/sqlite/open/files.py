@@ -9,7 +9,7 @@ from audit_svc.errors import StoreRefused
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.connection import Connection, open_for_writing, translated
-from audit_svc.sqlite.open.lock import FileLock
+from audit_svc.sqlite.open.lock import FileLock, why_no_ledger
 
 
 @contextmanager
@@ -27,8 +27,8 @@ def reading(
     """
     found = FoundDatabase(path)
     with translated(path), found.unchanged(), closing(found.connect()) as connection:
-        if not connection.table_exists(None, "schema_migrations"):
-            raise StoreRefused(f"{path} is a SQLite database, but no ledger of audit-svc")
+        if reason := why_no_ledger(path, connection):
+            raise StoreRefused(reason)
         if exact_schema:
             migrate.refuse_older(connection, path)
         if found.unseen:

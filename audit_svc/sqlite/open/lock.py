@@ -80,6 +80,12 @@ def _why_another_kind(database: Path) -> str:
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     with suppress(apsw.Error), closing(apsw.Connection(uri, flags=flags)) as found:  # damage is told when it is opened
         has_tables = found.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table'").fetchone()
-        if has_tables and not found.table_exists(None, "schema_migrations"):
-            return f"{database} is a SQLite database, but no ledger of audit-svc: look where the ledger is"
+        return why_no_ledger(database, found) if has_tables else ""
     return ""
+
+
+def why_no_ledger(database: Path, connection: apsw.Connection) -> str:
+    """What a database is that is no ledger, and what to do; empty for a ledger."""
+    if connection.table_exists(None, "schema_migrations"):
+        return ""
+    return f"{database} is a SQLite database, but no ledger of audit-svc: look where the ledger is"

@@ -70,6 +70,7 @@ def _change(act: Act, reason: str, found: Where, key_file: Path | None) -> KeyCh
     with error_is_exit_code_1():
         if not reason.strip():
             raise SealError("--reason is empty: say why, it stands in the log for ever")
+        found.refuse_unsealed()
         if found.log.read(CHECKPOINT) is None:
             raise SealError(f"{found.log.place()} has no checkpoint: nothing is sealed there")
         try:

@@ -10,7 +10,7 @@ from audit_svc.seal.folder import own_verifier, read_verifier
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.sealer import Sealer
-from audit_svc.sealing.places import SealPlace, open_sealer, place_of
+from audit_svc.sealing.places import FolderPlace, SealPlace, open_sealer, place_of
 from audit_svc.terminal.running import named_database, say_unseen
 from recording.transparency.note import Verifier
 from service_kit.terminal.command import Option
@@ -25,6 +25,16 @@ class Where(NamedTuple):
     place: SealPlace
     log: Log
     own_key_file: Path | None
+
+    def refuse_unsealed(self, hint: str = "name its folder with --seal") -> None:
+        """Raises SealError where there is no folder of a seal. hint: what to do."""
+        if isinstance(self.place, FolderPlace) and not self.place.folder.is_dir():
+            raise SealError(f"there is no seal at {self.place.folder}: {hint}")
+
+    def verifier(self, key: str | None = None) -> Verifier:
+        """The key that somebody names, or the one beside the log. Raises SealError, BadKey."""
+        self.refuse_unsealed()
+        return own_verifier(self.log) if key is None else read_verifier(key)
 
     @contextmanager
     def reading(self) -> Iterator[SealedLedger]:
@@ -55,8 +65,3 @@ def where(db: Path | None, seal: Path | None) -> Where:
     settings = load_settings(AuditSettings)
     place = place_of(settings.db, seal or settings.seal_dir)
     return Where(place, place.open_log(), (None if seal else settings.seal_key_file) or place.key_file)
-
-
-def verifier_of(key: str | None, log: Log) -> Verifier:
-    """The key that somebody names, or the one beside the log. Raises SealError, BadKey."""
-    return own_verifier(log) if key is None else read_verifier(key)

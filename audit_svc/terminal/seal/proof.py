@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from audit_svc.seal.errors import SealError
 from audit_svc.seal.files import replace_file
-from audit_svc.seal.folder import newest_checkpoint, own_verifier, read_verifier
+from audit_svc.seal.folder import newest_checkpoint, read_verifier
 from audit_svc.seal.leaf import BY_NAME
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.outside.cosigned import cosigned_by_all
@@ -67,7 +67,7 @@ def proof(
         return
     found = where(db, seal)
     with error_is_exit_code_1(), found.reading() as ledger:
-        verifier = own_verifier(found.log)
+        verifier = found.verifier()
         _, note = newest_checkpoint(found.log, verifier)
         id = _named(ledger, id)  # noqa: A001
         rows = rows_of(ledger, KINDS_WITH_ID, id, recorded_by)

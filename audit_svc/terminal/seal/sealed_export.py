@@ -20,6 +20,7 @@ def write(db: Path | None, file: IO[str], on_progress: Callable[[int, int], None
     """Writes all leaves of a ledger's log. Raises Exit."""
     found = where(db, None)
     with error_is_exit_code_1(), found.reading() as ledger:
+        found.refuse_unsealed("such an export needs it beside the database")
         key = own_verifier(found.log)
         _, note = newest_checkpoint(found.log, key)
         file.writelines(lines(ledger, found.log, note, cosigned_by_all(found.log, key), on_progress))

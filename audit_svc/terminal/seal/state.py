@@ -6,7 +6,7 @@ from typing import Annotated
 
 from audit_svc.seal import leaf
 from audit_svc.seal.errors import InUse, Rewritten, SealError
-from audit_svc.seal.folder import CHECKPOINT, newest_checkpoint, own_verifier
+from audit_svc.seal.folder import CHECKPOINT, newest_checkpoint
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.tiles import Tiles
 from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, progress, say
@@ -20,7 +20,7 @@ def status(db: Database = None, seal: Folder = None, as_json: Json = False) -> N
     found = where(db, seal)
     trouble = ""
     with error_is_exit_code_1(), found.reading() as ledger:
-        verifier = own_verifier(found.log)
+        verifier = found.verifier()
         checkpoint, _ = newest_checkpoint(found.log, verifier)
         waiting = 0
         with closing(found.log.index()) as index:
@@ -74,6 +74,7 @@ def accept_restore(
     with error_is_exit_code_1():
         if not reason.strip():
             raise SealError("--reason is empty: say why, it stands in the log for ever")
+        found.refuse_unsealed()
         if found.log.read(CHECKPOINT) is None:
             raise SealError(f"{found.log.place()} has no checkpoint: nothing is sealed there, and so nothing lost")
     with error_is_exit_code_1():

@@ -24,7 +24,7 @@ from audit_svc.terminal.running import (
     refuse_both,
     say_unseen,
 )
-from audit_svc.terminal.seal.place import Folder, verifier_of, where
+from audit_svc.terminal.seal.place import Folder, where
 from audit_svc.terminal.seal.proof import verify_proof
 from audit_svc.terminal.seal.report import show
 from recording.transparency.cosignature import Witness
@@ -107,7 +107,7 @@ def verify(
         progress("verifying") as on_progress,
         found.place.reading(say_unseen) as ledger,
     ):
-        verifier = verifier_of(key, found.log)
+        verifier = found.verifier(key)
         report = verify_ledger(ledger, found.log, verifier, old_checkpoint or [], on_progress)
         _look_outside(report, found.log, verifier, witnesses, needed, timestamp_ca)
     show(report, found.log.place(), own_key=key is None, as_json=as_json)

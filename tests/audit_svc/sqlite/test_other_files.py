@@ -30,13 +30,13 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-@pytest.mark.parametrize("words", [("serve",), ("migrate", "up"), ("vacuum",)])
+@pytest.mark.parametrize("words", [("serve",), ("migrate", "up"), ("vacuum",), ("check",)])
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (_text, "no SQLite database"),
         (_short, "no SQLite database"),
-        (_database, "but no ledger of audit-svc"),
+        (_database, "but no ledger of audit-svc: look where the ledger is"),
         (_pipe, "no file"),
     ],
 )
