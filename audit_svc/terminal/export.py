@@ -6,7 +6,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named_session, refuse_unknown
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
-from audit_svc.terminal.running import progress
+from audit_svc.terminal.running import Force, progress, refuse_existing
 from service_kit.extras import is_missing
 from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Option
@@ -132,12 +132,15 @@ def export(
     kind: Annotated[Kind, Option(help="Calls and requests come the oldest first, the others the newest.")] = Kind.CALLS,
     label: Labels = None,
     contains: Contains = "",
+    force: Force = False,
 ) -> None:
     """Write tool calls, or rows of another kind, to a file.
 
     With --format sealed it is the whole log of a ledger's file, which `audit-svc verify --export` checks elsewhere.
     """
     asked = _ASKED[kind]
+    if output:
+        refuse_existing(output, force=force)
     if form is not Format.SEALED:
         calls.session = named_session(source, calls.session, "--session")
     wanted = calls.fields() | times.fields() | {"labels": label_values(label), "args_contain": contains}
@@ -145,10 +148,10 @@ def export(
         if form is Format.SEALED:
             if kind is not Kind.CALLS or any(value not in (None, "", [], {}) for value in wanted.values()):
                 raise BadParameter("is of the whole log: leave out filters and --kind", param_hint="--format sealed")
-            _write_sealed(source, output)
+            _write_sealed(source, output, force=force)
             return
         request = asked.request(filter=_filter(kind, wanted))
-        with _named_at_the_end(output) as path, ExitStack() as stack:
+        with _named_at_the_end(output, force=force) as path, ExitStack() as stack:
             sink = _open_sink(stack, form, path, fields_of(asked.row))
             client = stack.enter_context(connect(source))
             told = stack.enter_context(_progress(output, kind))
@@ -160,12 +163,12 @@ def export(
         raise Failed(f"{output} cannot be written: {error.strerror}") from None
 
 
-def _write_sealed(source: Source, output: Path | None) -> None:
+def _write_sealed(source: Source, output: Path | None, *, force: bool) -> None:
     from audit_svc.terminal.seal import sealed_export  # no other format needs it
 
     if source.target is not None:
         raise BadParameter("is of a file: give --db, or leave it out for AUDIT_DB", param_hint="--format sealed")
-    with _named_at_the_end(output) as path, progress("exporting") as tell, ExitStack() as stack:
+    with _named_at_the_end(output, force=force) as path, progress("exporting") as tell, ExitStack() as stack:
         file = sys.stdout if path is None else stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         sealed_export.write(source.db, file, tell)
 
@@ -216,8 +219,12 @@ def _copy(parts: Iterable[tuple[list[Any], bool]], sink: Sink, tell: Callable[[i
 
 
 @contextmanager
-def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
-    """A file for its user alone, which replaces output once it is complete; a device or a pipe is written directly."""
+def _named_at_the_end(output: Path | None, *, force: bool) -> Iterator[Path | None]:
+    """A file for its user alone, which is output once it is complete; a device or a pipe is written directly.
+
+    Raises:
+        Failed: output has come meanwhile, without force.
+    """
     if output is None or (output.exists() and not output.is_file()):
         yield output
         return
@@ -226,7 +233,15 @@ def _named_at_the_end(output: Path | None) -> Iterator[Path | None]:
     try:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         yield partial
+        if not force:
+            with suppress(PermissionError):  # a file system without links
+                os.link(partial, output)
+                return
+            refuse_existing(output, force=force)
         partial.replace(output)
+    except FileExistsError:
+        refuse_existing(output, force=force)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -24,6 +24,8 @@ Target = Annotated[str | None, Option("--target", help="A running service, host:
 Json = printing.Json
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
+Force = Annotated[bool, Option("--force", help="Replace a file that is there.")]
+
 EXIT_FAILED = 1
 EXIT_NOTHING_SAID = 2
 
@@ -43,6 +45,12 @@ def refuse_both(db: Path | None, target: str | None) -> None:
         refuse_wrong_target(target)
     if db is not None and target is not None:
         raise BadParameter("give a file or a service, and not both", param_hint="--db and --target")
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raises Failed where path is a file that nobody has said may be replaced."""
+    if path.is_file() and not force:
+        raise Failed(f"{path} is there already: choose another name, or replace it with --force", EXIT_FAILED)
 
 
 def ledger_path(db: Path | None) -> Path:

@@ -16,10 +16,12 @@ from audit_svc.seal.texts import MAX_BYTES, check_texts, texts_of
 from audit_svc.terminal.client import LOOKED_THROUGH
 from audit_svc.terminal.running import (
     Database,
+    Force,
     Target,
     error_is_exit_code_1,
     nothing_can_be_said,
     refuse_both,
+    refuse_existing,
     say,
     say_unseen,
 )
@@ -48,10 +50,13 @@ def proof(
     texts: Annotated[
         Path | None, Option(help="Write the row's texts and its salt to this file, for whom may read them.")
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
     refuse_both(db, target)
+    if texts:
+        refuse_existing(texts, force=force)
     if target:
         from audit_svc.terminal.seal import remote  # who reads a file needs none of it
 

@@ -49,6 +49,18 @@ def test_the_commands_write_and_check_a_proof_and_its_texts(sealed: Seal, tmp_pa
     assert run("verify", "--texts", texts).exit_code == 2
 
 
+def test_a_file_of_texts_is_replaced_only_with_force(sealed: Seal, tmp_path: Path):
+    texts = tmp_path / "texts.json"
+    texts.write_text("kept")
+    words = ("proof", "call", "--db", sealed.database, "--seal", sealed.folder, "--texts", texts)
+    refused = run(*words)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == f"{texts} is there already: choose another name, or replace it with --force\n"
+    assert texts.read_text() == "kept"
+    assert run(*words, "--force").exit_code == 0
+    assert json.loads(texts.read_bytes())["texts"] == TEXTS
+
+
 def test_of_a_row_whose_texts_were_erased_it_is_said_when_and_by_which_entry(sealed: Seal, tmp_path: Path):
     assert run("erase", "call", "--reason", "asked to", "--db", sealed.database).exit_code == 0
     texts = tmp_path / "texts.json"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from audit_svc.terminal.export import _named_at_the_end
+from service_kit.terminal.failures import Failed
 from tests.audit_svc.aged import make_ledger
 from tests.audit_svc.terminal.place import SESSION, Place
 
@@ -27,11 +29,33 @@ def test_a_full_disk_behind_stdout_is_told_in_a_sentence(place: Place, args: lis
 def test_an_export_that_fails_leaves_the_file_of_before_as_it_was(place: Place):
     kept = place.folder / "kept.jsonl"
     kept.write_text("before")
-    assert place.run("export", "--output", "kept.jsonl", "--target", "127.0.0.1:1").returncode == 1
+    for more in ([], ["--format", "csv"], ["--format", "sealed"]):
+        refused = place.run("export", "--output", "kept.jsonl", *more)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == "kept.jsonl is there already: choose another name, or replace it with --force\n"
+    assert place.run("export", "--output", "kept.jsonl", "--force", "--target", "127.0.0.1:1").returncode == 1
     assert kept.read_text() == "before"
-    assert place.run("export", "--output", "kept.jsonl").returncode == 0
+    assert place.run("export", "--output", "kept.jsonl", "--force").returncode == 0
     assert kept.read_text().startswith("{")
+    assert place.run("export", "--output", "/dev/null").returncode == 0, "which is no file"
     assert not list(place.folder.glob(".kept*"))
+
+
+def test_an_export_replaces_no_file_that_came_meanwhile(tmp_path: Path):
+    output = tmp_path / "calls.jsonl"
+
+    def export(*, force: bool) -> None:
+        with _named_at_the_end(output, force=force) as partial:
+            assert partial
+            partial.write_text("ours")
+            output.write_text("of another")
+
+    with pytest.raises(Failed) as refused:
+        export(force=False)
+    assert "is there already" in refused.value.sentence
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of another"]
+    export(force=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["ours"]
 
 
 @pytest.mark.long
