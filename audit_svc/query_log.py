@@ -11,7 +11,7 @@ import grpc
 import structlog
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
-from onrecord.audit.v1 import administration_pb2
+from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.errors import AuditError
 from audit_svc.ledger.pages import Page
@@ -67,6 +67,8 @@ class QueryLog:
             raise
         finally:
             row.duration_ms = round((time.monotonic() - started) * 1000)
+            if not row.rows:
+                row.filters = filters_of(request, is_met=False)
             self._add_or_count((row.caller, row.method, row.status, filters_of(request, with_times=False)), row)
 
     async def page(
@@ -158,10 +160,12 @@ class _Repeated:
         self.row.duration_ms += row.duration_ms
 
 
-def filters_of(request: Message, *, with_times: bool = True) -> str:
-    """A request as JSON without its tokens. Of a text that was searched for only the length: it may be a secret.
+def filters_of(request: Message, *, with_times: bool = True, is_met: bool = True) -> str:
+    """A request as JSON without its tokens. Of a text that was searched for only the length: it may be a secret. So may
+    what was searched for as an id or a session's label and is none.
 
     with_times: whether with the times between which rows began, which are others each time that a page is loaded.
+    is_met: whether a row was found.
     """
     copy = type(request)()
     copy.CopyFrom(request)
@@ -173,6 +177,15 @@ def filters_of(request: Message, *, with_times: bool = True) -> str:
         for name in {"created_from_ms", "created_before_ms"} & set(filters.DESCRIPTOR.fields_by_name):
             filters.ClearField(name)
     if text := getattr(filters, "args_contain", ""):
-        filters.args_contain = f"({len(text)} characters)"
+        filters.args_contain = _length(text)
+    if not is_met and filters is not copy and (text := getattr(filters, "id", "")):
+        filters.id = _length(text)
+    if not is_met and isinstance(filters, questions_pb2.SessionFilter):
+        for key, value in filters.labels.items():
+            filters.labels[key] = _length(value)
     encoded = MessageToJson(copy, indent=None, preserving_proto_field_name=True).encode()
     return encoded[:MAX_FILTERS_BYTES].decode(errors="ignore")
+
+
+def _length(text: str) -> str:
+    return f"({len(text)} characters)"

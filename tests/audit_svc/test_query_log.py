@@ -1,6 +1,7 @@
 """The log of queries: what it may ask of a call, and when."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from onrecord.audit.v1 import questions_pb2
@@ -46,6 +47,36 @@ def test_of_a_text_that_was_searched_for_the_length_alone_is_kept():
         assert "hunter2" not in filters_of(request)
         assert "(7 characters)" in filters_of(request)
         assert "abc" not in filters_of(request)
+
+
+async def test_of_an_id_or_label_that_nothing_has_the_length_alone_is_kept():
+    """A field for searching takes ids, labels and texts alike: what was typed may be a secret."""
+    kept = Kept()
+    log = QueryLog(kept, {})  # type: ignore[arg-type] # the one method that it uses
+    asked = [
+        *(
+            question(kind, id="hunter2")
+            for kind in (
+                questions_pb2.ListToolCallsRequest,
+                questions_pb2.ListModelRequestsRequest,
+                questions_pb2.ListControlsRequest,
+                questions_pb2.ListSessionRecordsRequest,
+            )
+        ),
+        question(questions_pb2.ListSessionRecordsRequest, labels={"title": "hunter2"}),
+    ]
+    for rows in (0, 1):
+        for request in asked:
+            with log.logged(request) as logged:
+                logged.rows = rows
+        with contextlib.suppress(OSError), log.logged(asked[0]):
+            raise OSError
+        log._end_repeated(float("inf"))
+    await log.close()
+    for row in kept.rows:
+        assert ("hunter2" in row.filters) == bool(row.rows), row
+        assert ("(7 characters)" in row.filters) == (not row.rows), row
+    assert len(kept.rows) >= 2 * len(asked)
 
 
 async def test_a_question_that_is_asked_again_within_a_minute_is_counted_in_one_row(monkeypatch):

@@ -13,7 +13,7 @@ from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.query import query_of
 from audit_svc.ledger.steps import DAY_MS
 from audit_svc.postgres.store import PostgresLedger
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, row_of, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, row_of, session_row
 from tests.ledger.asking import all_records, record, timeline
 
 SECRET = "patient 4711"
@@ -82,7 +82,10 @@ async def test_all_of_a_session_and_of_sessions_with_labels(filled):
 
 async def test_an_act_of_control_loses_its_reason(filled):
     assert await erase(filled, row_id="stop") == ErasedCounts(controls=1)
-    (found,) = await all_records(filled.list_controls, questions_pb2.ListControlsRequest())
+    by_id = question(questions_pb2.ListControlsRequest, id="stop")
+    (found,) = await all_records(filled.list_controls, by_id)
+    other = question(questions_pb2.ListControlsRequest, id="other")
+    assert await all_records(filled.list_controls, other) == []
     assert (found.control.reason, found.control.scope, found.receipt.erased) == (ERASED, "all", True)
     again = await record(filled, controls=[CONTROL])
     assert (again.stored, again.duplicates) == (0, 1)

@@ -78,6 +78,10 @@ OTHER_CALL_FILTERS: list[dict[str, Any]] = [
     {"shadow": False, "session_id": "s1"},
     {"clock_suspect": True},
     {"clock_suspect": False, "tool_name": "bash"},
+    {"id": CALLS[0].id},
+    {"id": CALLS[1].id, "tool_name": CALLS[1].tool_name, "session_id": "s1"},
+    {"id": CALLS[1].id, "session_id": "s2"},
+    {"id": "nothing"},
 ]
 REQUEST_FILTERS: dict[str, Any] = {
     "session_id": "s1",
@@ -100,6 +104,9 @@ OTHER_REQUEST_FILTERS: list[dict[str, Any]] = [
     {"clock_suspect": True},
     {"clock_suspect": False, "model": "large"},
     {"recorded_by": "nobody"},
+    {"id": COSTS[0].id},
+    {"id": COSTS[1].id, "model": "large"},
+    {"id": "nothing"},
 ]
 SESSION_FILTERS: dict[str, Any] = {
     "engine": "openai",

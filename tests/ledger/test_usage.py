@@ -71,6 +71,8 @@ FILTERS: list[dict[str, Any]] = [
     {"created_from_ms": NOON - DAY_MS + 1234, "created_before_ms": NOON + 77_777},
     {"created_before_ms": NOON - 9 * DAY_MS},
     {"session_id": "nothing"},
+    {"id": CALLS[3].id},
+    {"id": COSTS[3].id, "session_id": COSTS[3].session_id},
     {"has_error": True},
     {"has_error": False, "engine": "ollama", "created_from_ms": NOON - DAY_MS},
     {"args_contain": "NOTES", "session_id": "s2"},
@@ -103,7 +105,7 @@ def value_of(row: Any, key: str) -> str:
 
 def matches(row: Any, filters: dict[str, Any]) -> bool:
     is_call = isinstance(row, audit_pb2.AuditRow)
-    texts = {"session_id", "engine", "model"} & filters.keys()
+    texts = {"id", "session_id", "engine", "model"} & filters.keys()
     return (
         all(getattr(row, name) == filters[name] for name in texts)
         and ("tool_name" not in filters or (is_call and row.tool_name == filters["tool_name"]))

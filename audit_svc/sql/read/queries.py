@@ -111,8 +111,9 @@ def list_queries(database: Database, query: Query) -> Page[administration_pb2.Qu
 
 def list_controls(database: Database, query: Query) -> Page[questions_pb2.ControlRecord]:
     """A page of acts of control."""
+    index = "sqlite_autoindex_control_log_1" if "id" in query.filter.equal else "idx_control_log_created"
     statement = listing.select(
-        f"{_CONTROLS} INDEXED BY idx_control_log_created",
+        f"{_CONTROLS} INDEXED BY {index}",
         [
             *listing.time_range(query.filter),
             *listing.after_key(query.after),

@@ -98,8 +98,10 @@ class Planner:
         return Plan(self.dialect, self.log, walks, rest, is_short)
 
     def shortest(self, database: Database, wanted: Filter) -> Plan | None:
-        """A plan along few rows of any log: those of a session, of a rare label, or of suspect times."""
+        """A plan along few rows of any log: those of an id, of a session, of a rare label, or of suspect times."""
         session = f"idx_{self.log.table}_session"
+        if "id" in wanted.equal:
+            return self.by([Walk(f"sqlite_autoindex_{self.log.table}_1", self.others["id"])], "id", is_short=True)
         if "session_id" in wanted.equal:
             return self.by([Walk(session, self.others["session_id"])], "session_id", is_short=True)
         if label := listing.with_rare_label(database, wanted.labels, "session_id"):

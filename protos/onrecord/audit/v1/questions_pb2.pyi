@@ -257,6 +257,7 @@ class ToolCallFilter(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only this session."""
     engine: _builtins.str
@@ -291,6 +292,8 @@ class ToolCallFilter(_message.Message):
     """Only calls on which this rule decided."""
     turn_id: _builtins.str
     """Only calls of this turn; found quickly beside its session_id."""
+    id: _builtins.str
+    """Only calls of this id, which are as many as callers recorded one."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Outcome.ValueType]:
         """Only calls that ended in one of these ways."""
@@ -351,10 +354,11 @@ class ToolCallFilter(_message.Message):
         decided_by: _builtins.str = ...,
         rule: _builtins.str = ...,
         turn_id: _builtins.str = ...,
+        id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "mcp_server", b"mcp_server", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_contain", b"args_contain", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "decided_by", b"decided_by", "decision_sources", b"decision_sources", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcomes", b"outcomes", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "rule", b"rule", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "tool_name", b"tool_name", "turn_id", b"turn_id", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "args_contain", b"args_contain", "args_digest", b"args_digest", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "decided_by", b"decided_by", "decision_sources", b"decision_sources", "engine", b"engine", "has_error", b"has_error", "id", b"id", "labels", b"labels", "mcp_server", b"mcp_server", "model", b"model", "on_behalf_of", b"on_behalf_of", "outcomes", b"outcomes", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "rule", b"rule", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "tool_name", b"tool_name", "turn_id", b"turn_id", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_suspect: _TypeAlias = _typing.Literal["clock_suspect"]  # noqa: Y015
     _WhichOneofArgType__clock_suspect: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect"]  # noqa: Y015
@@ -485,6 +489,7 @@ class ModelRequestFilter(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only this session."""
     turn_id: _builtins.str
@@ -511,6 +516,8 @@ class ModelRequestFilter(_message.Message):
     """Only requests that the client says were made for this one."""
     parent_turn_id: _builtins.str
     """Only requests of turns that a tool call of this turn began."""
+    id: _builtins.str
+    """Only requests of this id, which are as many as callers recorded one."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only requests of sessions that have all of these labels."""
@@ -542,10 +549,11 @@ class ModelRequestFilter(_message.Message):
         agent: _common_pb2.Software | None = ...,
         sources: _abc.Iterable[_common_pb2.Source.ValueType] | None = ...,
         parent_turn_id: _builtins.str = ...,
+        id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "has_error", b"has_error", "recorded_by", b"recorded_by", "shadow", b"shadow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "has_error", b"has_error", "labels", b"labels", "model", b"model", "on_behalf_of", b"on_behalf_of", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect", "_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_has_error", b"_has_error", "_recorded_by", b"_recorded_by", "_shadow", b"_shadow", "agent", b"agent", "clock_suspect", b"clock_suspect", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "engine", b"engine", "has_error", b"has_error", "id", b"id", "labels", b"labels", "model", b"model", "on_behalf_of", b"on_behalf_of", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "recorded_by", b"recorded_by", "session_id", b"session_id", "shadow", b"shadow", "sources", b"sources", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_suspect: _TypeAlias = _typing.Literal["clock_suspect"]  # noqa: Y015
     _WhichOneofArgType__clock_suspect: _TypeAlias = _typing.Literal["_clock_suspect", b"_clock_suspect"]  # noqa: Y015
@@ -646,6 +654,7 @@ class ControlFilter(_message.Message):
     CREATED_FROM_MS_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_MS_FIELD_NUMBER: _builtins.int
     RECORDED_BY_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
     """Only acts of this caller."""
     policy_digest: _builtins.str
@@ -656,6 +665,8 @@ class ControlFilter(_message.Message):
     """Only acts before this time: milliseconds since 1970-01-01 UTC."""
     recorded_by: _builtins.str
     """Only acts that this caller recorded; set and empty, only those of callers without a name."""
+    id: _builtins.str
+    """Only acts of this id, which are as many as callers recorded one."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_audit_pb2.ControlKind.ValueType]:
         """Only acts of one of these kinds."""
@@ -669,10 +680,11 @@ class ControlFilter(_message.Message):
         created_from_ms: _builtins.int | None = ...,
         created_before_ms: _builtins.int | None = ...,
         recorded_by: _builtins.str | None = ...,
+        id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "recorded_by", b"recorded_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "kinds", b"kinds", "policy_digest", b"policy_digest", "principal", b"principal", "recorded_by", b"recorded_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms", "_created_from_ms", b"_created_from_ms", "_recorded_by", b"_recorded_by", "created_before_ms", b"created_before_ms", "created_from_ms", b"created_from_ms", "id", b"id", "kinds", b"kinds", "policy_digest", b"policy_digest", "principal", b"principal", "recorded_by", b"recorded_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_before_ms: _TypeAlias = _typing.Literal["created_before_ms"]  # noqa: Y015
     _WhichOneofArgType__created_before_ms: _TypeAlias = _typing.Literal["_created_before_ms", b"_created_before_ms"]  # noqa: Y015
