@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
 
-from bench.data import have
+from bench.data import RARE_TEXT, have
 from bench.door import cpu_seconds
 from bench.figures import Figure, Target, percentile, table
 from bench.queries import Ledger, Sample
@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Page:
-    """One line of the table. Values in braces are a sample's: session, user."""
+    """One line of the table. Values in braces are a sample's: session, call, user."""
 
     name: str
     path: str
@@ -40,7 +40,8 @@ class Page:
 
     def address(self, sample: Sample) -> str:
         """Its path and query."""
-        asked = [(name, value.format(session=sample.session_id, user=sample.user)) for name, value in self.asked]
+        values = {"session": sample.session_id, "call": sample.call_id, "user": sample.user}
+        asked = [(name, value.format(**values)) for name, value in self.asked]
         return f"{self.path}?{urlencode(asked)}" if asked else self.path
 
 
@@ -50,6 +51,10 @@ def _sessions(name: str, **asked: str) -> Page:
 
 def _usage(name: str, **asked: str) -> Page:
     return Page(f"usage, {name}", "/usage", tuple(asked.items()))
+
+
+def _search(name: str, text: str) -> Page:
+    return Page(f"search, {name}", "/search", (("q", text),))
 
 
 PAGES = [
@@ -69,6 +74,12 @@ PAGES = [
     _sessions("a rare outcome", outcome="timed_out"),
     _sessions("one person and a tool", principal="{user}", tool="bash"),
     _sessions("one agent, a month", agent="codex", since="30d"),
+    _search("a session by its whole id", "{session}"),
+    _search("a call by its whole id", "{call}"),
+    _search("an id that is nowhere", "01980000-0000-7000-8000-000000000000"),
+    _search("a part of an id that is nowhere", "0123456789abcdef"),
+    _search("a text of one in 20,000", RARE_TEXT),
+    _search("a text that is nowhere", "nowhere to be found"),
     Page("a session", "/session", (("id", "{session}"),)),
     _usage("as it opens"),
     _usage("by tool, 24 hours", since="24h"),
@@ -144,7 +155,7 @@ def measure(ledger: Ledger, times: int, only: str) -> Iterator[Figure]:
                 if took and sum(took) > PATIENCE_SECONDS * 1000:
                     break
             spent = (cpu() - before) * 1000 / len(took)
-            failed = "".join(f", answered {status}" for status in sorted(statuses - {200, 409}))
+            failed = "".join(f", answered {status}" for status in sorted(statuses - {200, 303, 409}))
             name = f"{page.name}{failed}" + ("" if len(took) == times else f", {len(took)} answers")
             yield Figure(f"{name}, p50", "ms", percentile(took, 50))
             yield Figure(f"{name}, p99", "ms", percentile(took, 99), target=Target(max_ours=MAX_MS))

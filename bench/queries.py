@@ -53,9 +53,10 @@ SESSION_SUMS = "SELECT {}, count(*), count(error), sum(result_bytes), avg(durati
 
 @dataclass(frozen=True)
 class Sample:
-    """What to query: an existing session, and a time within the ledger."""
+    """What to query: an existing session, one of its calls, and a time within the ledger."""
 
     session_id: str
+    call_id: str
     user: str
     time_ms: int
     last_ms: int
@@ -248,11 +249,12 @@ def choose_samples(one: Callable[..., Sequence[Any]], placeholder: str = "?") ->
     chance = random.Random(7)
     sessions, last_ms = one("SELECT (SELECT max(position) FROM sessions), (SELECT max(created_at) FROM tool_call_log)")
     find = (
-        "SELECT id, value, updated_at FROM sessions JOIN session_labels ON session_id = id AND key = 'user' "
+        "SELECT id, (SELECT min(id) FROM tool_call_log WHERE session_id = sessions.id), value, updated_at "
+        "FROM sessions JOIN session_labels ON session_id = id AND key = 'user' "
         f"WHERE sessions.position = {placeholder}"
     )
     chosen = [one(find, chance.randrange(sessions) + 1) for _ in range(500)]
-    return [Sample(session, user, time_ms, last_ms) for session, user, time_ms in chosen]
+    return [Sample(session, call, user, time_ms, last_ms) for session, call, user, time_ms in chosen]
 
 
 class Ledger:

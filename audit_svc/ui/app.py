@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from audit_svc.ui.asked import Asked, WrongAddress
-from audit_svc.ui.pages import approvals, health, proof, session, sessions, start, usage
+from audit_svc.ui.pages import approvals, health, proof, search, session, sessions, start, usage
 from audit_svc.ui.remote import NOT_SEALED, NotAnswered, Remote
 from audit_svc.ui.texts import environment
 from service_kit.observing.logs import describe_exception
@@ -27,6 +27,7 @@ PAGES: dict[str, Page] = {
     "/live": start.live,
     "/sessions": sessions.sessions,
     "/session": session.session,
+    "/search": search.search,
     "/usage": usage.show,
     "/approvals": approvals.approvals,
     "/approvals/count": approvals.count,
@@ -37,6 +38,7 @@ PAGES: dict[str, Page] = {
 FIELDS: dict[str, Collection[str]] = {
     "/sessions": (*sessions.FIELDS, "page"),
     "/session": ("id", "by", "page"),
+    "/search": ("q", "page"),
     "/usage": usage.FIELDS,
     "/approvals": ("answered",),
     "/proof": ("kind", "id", "by"),

@@ -14,6 +14,8 @@ from service_kit.printable import printable
 from service_kit.terminal.printing import duration
 
 FINE = frozenset({"succeeded", "dry_run"})
+EXCERPT = 600
+"""Characters of a text in which another was found: of a longer one, those around the first place."""
 SHORT_ID = 13
 """Characters of an id in a list: of a UUIDv7 its time, and the beginning of what is random."""
 
@@ -33,6 +35,7 @@ def environment() -> Environment:
         "count": lambda number: f"{number:,}",
         "duration": duration,
         "exact": lambda text: Markup(escape(text)),  # noqa: S704 - it is escaped; for what a form sends back
+        "marked": marked,
         "money": money,
         "moment": moment,
         "named": named,
@@ -58,6 +61,26 @@ def moment(ms: int) -> Markup:
     """A time in UTC, for people and for programs."""
     at = datetime.fromtimestamp(ms / 1000, UTC)
     return Markup('<time datetime="{}">{}</time>').format(iso(ms), at.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def marked(text: str, found: str) -> Markup:
+    """A text, or a part of a long one, with each place marked that has what was found; upper and lower case of ASCII
+    are alike, as they are to the ledger. Both are escaped.
+    """
+    lowered, sought = _lower(text), _lower(found)
+    at = lowered.find(sought) if sought else -1
+    begin = max(0, at - EXCERPT // 4) if len(text) > EXCERPT else 0
+    end = max(begin + EXCERPT, at + len(sought))
+    shown, place = Markup() + ("…" if begin else ""), begin
+    while at >= 0 and at + len(sought) <= end:
+        shown += Markup("{}<mark>{}</mark>").format(printable(text[place:at]), printable(text[at : at + len(sought)]))
+        place = at + len(sought)
+        at = lowered.find(sought, place)
+    return shown + printable(text[place:end]) + ("…" if end < len(text) else "")
+
+
+def _lower(text: str) -> str:
+    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def money(micros: int) -> str:

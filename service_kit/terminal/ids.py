@@ -5,7 +5,7 @@ characters are its short form, where git takes the first ones.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated
 
 from service_kit.terminal.command import Argument, BadParameter
@@ -35,6 +35,11 @@ def is_whole(text: str) -> bool:
     return not text or _UUID.fullmatch(text) is not None
 
 
+def fitting(text: str, ids: Iterable[str]) -> list[str]:
+    """Those of ids that begin or end with text, each once and in their order."""
+    return [each for each in dict.fromkeys(ids) if each.startswith(text) or each.endswith(text)]
+
+
 def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:
     """The id that text stands for: @last for the newest, an id itself, or the first or the last characters of one.
 
@@ -49,7 +54,7 @@ def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:
         return newest_first[0]
     if text in newest_first or len(text) < LEAST:
         return text
-    found = [each for each in dict.fromkeys(newest_first) if each.startswith(text) or each.endswith(text)]
+    found = fitting(text, newest_first)
     if len(found) > 1:
         told = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         raise BadParameter(f"{text!r} fits {len(found)}: {told}", hint)

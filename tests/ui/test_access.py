@@ -13,6 +13,7 @@ PATHS = [
     "/",
     "/live",
     "/sessions",
+    "/search?q=make",
     "/session?id=s-ada",
     "/about",
     "/usage",
@@ -64,7 +65,7 @@ def test_this_machines_other_names_are_good_names(pages):
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_kept(pages):
-    for path in PATHS[:8]:
+    for path in PATHS[:9]:
         answer = pages.read(path)
         assert answer.status == 200
         policy = answer.headers["content-security-policy"]

@@ -15,7 +15,8 @@ from tests.ui.conftest import HOSTILE, WINDOWS, Browser, Pages, findings, record
 pytestmark = pytest.mark.ui
 
 ALL = ["/", "/sessions", "/sessions?tool=bash", "/session?id=s-ada", "/session?id=s-bob", "/session?id=none",
-       "/usage?since=24h&compare=before", "/approvals", "/health", "/about"]  # fmt: skip
+       "/search", "/search?q=make+t", "/search?q=%3Cscript%3E", "/search?q=user%3Dada", "/search?q=xy",
+       "/search?q=t-1", "/usage?since=24h&compare=before", "/approvals", "/health", "/about"]  # fmt: skip
 
 
 @pytest.fixture(params=WINDOWS, ids=lambda window: f"{window[0]}-{window[1]}")

@@ -141,7 +141,9 @@ def test_a_session_without_a_row_of_its_own_is_shown(pages):
 
 
 def test_what_others_wrote_is_text(pages):
-    for path in ("/", "/live", "/sessions", "/session?id=s-bob", f"/sessions?tool={HOSTILE.replace('/', '%2F')}"):
+    by_tool = f"/sessions?tool={HOSTILE.replace('/', '%2F')}"
+    searches = ("/search?q=Script%3Edoc", "/search?q=k-1")
+    for path in ("/", "/live", "/sessions", "/session?id=s-bob", *searches, by_tool):
         answer = pages.read(path)
         assert answer.status == 200
         assert "owned" in answer.text
@@ -165,6 +167,7 @@ def test_no_word_of_a_question_is_in_the_log(ledger, tmp_path):
         for number in range(50):
             assert pages.read(f"/sessions?page=patient-{number}-{'x' * 3000}").status == 400
             assert pages.read(f"/session?id=patient-{number}").status == 404
+            assert pages.read(f"/search?q=patient-{number}").status == 200
     assert "patient" not in (tmp_path / "log").read_text()
 
 
@@ -181,7 +184,7 @@ def test_a_ledger_that_is_away_is_told_as_passing_and_the_pages_go_on_when_it_is
         assert pages.read("/sessions").status == 200
         address = service.address
         assert service.terminate() == 0
-        for path in ("/", "/sessions", "/session?id=s-1"):
+        for path in ("/", "/sessions", "/search?q=s-1", "/session?id=s-1"):
             answer = pages.read(path)
             assert answer.status == 503
             assert "This passes" in words(answer.text)
@@ -221,7 +224,7 @@ def test_they_may_read_what_their_credential_may(tmp_path, role, statuses):
     }
     given = ("--token-file", str(tmp_path / "token"))
     with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address, *given) as pages:
-        for path in ("/", "/sessions", "/session?id=none"):
+        for path in ("/", "/sessions", "/search?q=none", "/search?q=none-0123", "/session?id=none"):
             assert pages.read(path).status in statuses | ({404} if role in {"reader", "admin"} else set())
         assert token not in pages.read("/").text
 
@@ -269,7 +272,7 @@ def test_a_time_or_a_group_that_makes_no_sense_is_refused(pages, query):
 
 
 @pytest.mark.parametrize("address", ["/?since=1h", "/sessions?person=ada", "/session?session=s-ada",
-                                     "/usage?group=tool", "/health?x=1", "/proof?row=1"])  # fmt: skip
+                                     "/usage?group=tool", "/search?text=x", "/health?x=1", "/proof?row=1"])  # fmt: skip
 def test_a_field_that_a_page_does_not_have_is_refused_by_its_name(pages, address):
     answer = pages.read(address)
     assert answer.status == 400
