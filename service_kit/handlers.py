@@ -5,15 +5,21 @@ import inspect
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from service_kit.time_slice import give_way
+
+T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
 CallDetails = grpc.HandlerCallDetails
+
+LARGE_BYTES = 256 * 1024
+"""Of a request that is decoded in milliseconds. Nobody can give way in the middle of that."""
 
 HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 """What the names of health's RPCs begin with."""
@@ -87,6 +93,13 @@ def rebuild(handler: Handler, around: Callable[[Behaviour], Behaviour]) -> Handl
     )
 
 
+async def in_turn(decode: Callable[[bytes], T], request: bytes) -> T:
+    """What decode makes of a request. Large ones are decoded one at a time, with others' turns in between."""
+    if len(request) > LARGE_BYTES:
+        await give_way()
+    return decode(request)
+
+
 def _kind(handler: Handler) -> str:
     return "_".join("stream" if side else "unary" for side in (handler.request_streaming, handler.response_streaming))
 
@@ -97,13 +110,13 @@ def _decoding(behaviour: Behaviour, decode: Callable[[bytes], Any] | None) -> Be
     if inspect.isasyncgenfunction(behaviour):
 
         async def stream(request: bytes, context: Context) -> AsyncIterator[Any]:
-            async with contextlib.aclosing(behaviour(decode(request), context)) as responses:
+            async with contextlib.aclosing(behaviour(await in_turn(decode, request), context)) as responses:
                 async for response in responses:
                     yield response
 
         return stream
 
     async def unary(request: bytes, context: Context) -> Any:
-        return await behaviour(decode(request), context)
+        return await behaviour(await in_turn(decode, request), context)
 
     return unary

@@ -2,13 +2,18 @@
 
 Reading what is there already does not wait, and an `await` that does not wait gives nobody a turn. So a loop over
 others' bytes looks at the time that it has worked: that is what it costs the others, however many pieces there were.
+
+Of the tasks that have given way, one at a time goes on. A hundred of them would otherwise have a slice each in every
+turn of the loop, and whoever has little to do would wait for them all.
 """
 
 import asyncio
 import types
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Generator
 from time import perf_counter
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
@@ -16,6 +21,50 @@ SLICE_SECONDS = 0.003
 TURNS = 4
 """Of others each time. A call takes several turns of the loop until it runs, and so does its answer: with one turn a
 slice, callers waited for a slice with each. A turn that nobody needs takes some microseconds."""
+OTHERS_SECONDS = 2 * SLICE_SECONDS
+"""What the others' turns may take together. On a busy loop they are fewer, so that large work goes on there too."""
+
+
+class _Queue:
+    """The tasks of an event loop that have given way. They go on in their order."""
+
+    def __init__(self) -> None:
+        self._waiting = deque[asyncio.Future[None]]()
+        self._turns = 1
+        """With the one in which the next task is woken."""
+        self._since = 0.0
+
+    def join(self) -> asyncio.Future[None]:
+        """Done when the task may go on."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._turns, self._since = 1, loop.time()
+            loop.call_soon(self._turn)
+        self._waiting.append(loop.create_future())
+        return self._waiting[-1]
+
+    def _turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._turns += 1
+        if self._turns >= TURNS or loop.time() - self._since > OTHERS_SECONDS:
+            self._turns, self._since = 1, loop.time()
+            while self._waiting:
+                if not (first := self._waiting.popleft()).cancelled():
+                    first.set_result(None)
+                    break
+        if self._waiting:
+            loop.call_soon(self._turn)
+
+
+_queues = WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue]()
+
+
+async def give_way() -> None:
+    """Lets others have their turns, and whoever gave way before."""
+    loop = asyncio.get_running_loop()
+    if (queue := _queues.get(loop)) is None:
+        queue = _queues[loop] = _Queue()
+    await queue.join()
 
 
 class TimeSlice:
@@ -32,8 +81,7 @@ class TimeSlice:
 
     async def give_way(self) -> None:
         """Lets others have their turns, and begins anew."""
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        await give_way()
         self._began = perf_counter()
 
     def each(self, source: AsyncIterator[T]) -> AsyncIterator[T]:

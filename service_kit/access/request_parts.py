@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 
 from service_kit.errors import InvalidRequest
-from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor, decoded_by
+from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor, decoded_by, in_turn
 
 MAX_PARTS = 12_000
 """Of one request. The largest that is taken is a batch of 10,000 rows, each one part."""
@@ -69,7 +69,7 @@ def _reading_late(handler: Handler, decode: Callable[[bytes], Message]) -> Handl
 
     async def decoded(requests: AsyncIterator[_Received]) -> AsyncIterator[Message]:
         async for request in requests:
-            yield decode(request.take())
+            yield await in_turn(decode, request.take())
 
     async def stream(requests: AsyncIterator[_Received], context: Context) -> AsyncIterator[Any]:
         async with aclosing(behaviour(decoded(requests), context)) as responses:

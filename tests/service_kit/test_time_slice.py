@@ -1,11 +1,12 @@
 """A task that finds all its work there at once gives way in time; one that waits for it does not give way besides."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Generator
 
 import pytest
 
-from service_kit.time_slice import TURNS, TimeSlice
+from service_kit.time_slice import OTHERS_SECONDS, TURNS, TimeSlice, give_way
 from tests.support.others import count_ways_given, each_look_takes, others
 
 
@@ -45,6 +46,49 @@ async def test_who_needs_several_turns_has_them_at_once(monkeypatch: pytest.Monk
     assert await TimeSlice().through(steps()) == "done"
     task.cancel()
     assert [count for count in turns if count] == [TURNS] * sum(map(bool, turns))
+
+
+async def test_of_many_who_gave_way_one_at_a_time_goes_on_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has little to do waits for one slice a turn, and not for those of all."""
+    each_look_takes(monkeypatch, 2)  # each step is a slice
+    went_on: list[int] = []
+
+    def steps(number: int) -> Generator[None, None, None]:
+        for _ in range(5):
+            yield
+            went_on.append(number)
+            beside.done += 1
+
+    async with others() as beside, asyncio.TaskGroup() as group:
+        for number in range(10):
+            group.create_task(TimeSlice().through(steps(number)))
+    assert went_on == [*range(10)] * 5
+    assert beside.most == 1
+
+
+async def test_who_is_cancelled_while_others_have_their_turns_holds_nobody_up() -> None:
+    waiting = [asyncio.create_task(give_way()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    waiting[1].cancel()
+    async with asyncio.timeout(30):
+        await waiting[2]
+
+
+async def test_on_a_busy_loop_large_work_waits_for_fewer_turns() -> None:
+    async def busy() -> None:
+        while True:
+            time.sleep(2 * OTHERS_SECONDS)  # noqa: ASYNC251 - it holds up the loop
+            turns.append(None)
+            await asyncio.sleep(0)
+
+    turns: list[None] = []
+    task = asyncio.create_task(busy())
+    await asyncio.sleep(0)
+    turns.clear()
+    await give_way()
+    task.cancel()
+    assert 1 <= len(turns) < TURNS
 
 
 async def test_what_is_waited_for_does_not_count_as_work(monkeypatch: pytest.MonkeyPatch) -> None:

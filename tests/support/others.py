@@ -15,11 +15,12 @@ class Others:
     """Looks how much is done between two of its turns."""
 
     def __init__(self) -> None:
-        self.done = self.most = 0
+        self.done = self.most = self.turns = 0
 
     async def look(self) -> None:
         while True:
             self.most, self.done = max(self.most, self.done), 0
+            self.turns += 1
             await asyncio.sleep(0)
 
 

@@ -4,13 +4,13 @@ Reading is lenient: invalid UTF-8 and lone surrogates cost one character each, a
 absurdly long numbers become floats. What is read has at most JSON_VALUES values.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from service_kit.bounds import Exceeded, check_json
+from service_kit.time_slice import give_way
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 LARGE_BYTES = 256 * 1024
@@ -99,7 +99,7 @@ def messages_of(value: Any) -> Iterator[dict[str, Any]]:
 
 async def _give_way(line: bytes) -> None:
     if len(line) > LARGE_BYTES:
-        await asyncio.sleep(0)
+        await give_way()
 
 
 def message_id(message: dict[str, Any]) -> int | None:
