@@ -58,10 +58,10 @@ async def test_a_call_has_its_intent_its_row_and_its_events_under_one_id(stage):
 
 async def test_its_time_is_from_the_call_to_its_result(stage):
     use = tool_use("toolu_1", "Bash", {"command": "true"})
-    play_call(stage, use, {"do": "sleep", "seconds": 0.3}, tool_result("toolu_1", "ok"))
+    play_call(stage, use, {"do": "sleep", "seconds": 1.0}, tool_result("toolu_1", "ok"))
     await stage.run()
     (row,) = stage.ledger.calls
-    assert row.duration_ms >= 250
+    assert row.duration_ms >= 250, "on a busy machine the call is read late, and its result is not"
     assert row.created_at_ms == stage.ledger.intents[0].created_at_ms
 
 
