@@ -14,6 +14,7 @@ from audit_svc.sqlite.care import holds
 from audit_svc.sqlite.open.files import reading
 from audit_svc.terminal import remote
 from audit_svc.terminal.client import connect, named_session, what_is_unknown
+from audit_svc.terminal.met import may_be_met
 from audit_svc.terminal.options import Calls, Labels, Source, Times, label_values
 from audit_svc.terminal.running import (
     Database,
@@ -47,17 +48,19 @@ def place(
     as_json: Json = False,
 ) -> None:
     """Keep rows from being pruned and erased, those that are recorded later too, until the hold is lifted."""
-    if calls.session or calls.turn:
-        _name_session(Source(target=target, db=None if target else ledger_path(db)), calls)
+    refuse_both(db, target)
+    source = Source(target=target, db=None if target else ledger_path(db))
+    is_told = bool(calls.session or calls.turn) and _name_session(source, calls)
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     held = administration_pb2.HoldFilter(calls=wanted, tool_glob=tool_glob)
     is_everything = not wanted.ByteSize() and not tool_glob
     if is_everything != everything:
         raise BadParameter("say what is held, or --all for everything, and not both", param_hint="--all")
     request = administration_pb2.PlaceHoldRequest(name=name, filter=held, reason=reason)
+    if not (everything or is_told):
+        _tell_if_unmet(source, held)
     with error_is_exit_code_1():
         if target:
-            refuse_both(db, target)
             with remote.service(target) as (stub, metadata):
                 hold = stub.PlaceHold(request, metadata=metadata).hold
         else:
@@ -65,8 +68,11 @@ def place(
         say(f"placed {_told(hold)}", _fields(hold), as_json=as_json)
 
 
-def _name_session(source: Source, calls: Calls) -> None:
-    """Puts the whole id of a session in the place of a part. What nothing is on record of may come: it is said."""
+def _name_session(source: Source, calls: Calls) -> bool:
+    """Puts the whole id of a session in the place of a part. What nothing is on record of may come: it is said.
+
+    Returns whether it was.
+    """
     with connect(source) as client:
         unknown = what_is_unknown(client, calls)
     if unknown and calls.session:
@@ -75,6 +81,14 @@ def _name_session(source: Source, calls: Calls) -> None:
             unknown = what_is_unknown(client, calls)
     if unknown:
         err.print(f"{printable(str(unknown))} yet: only what comes of it is held", style="yellow")
+    return unknown is not None
+
+
+def _tell_if_unmet(source: Source, held: administration_pb2.HoldFilter) -> None:
+    with connect(source) as client:
+        is_met = may_be_met(client, held)
+    if not is_met:
+        err.print("nothing on record meets this yet: only what comes is held", style="yellow")
 
 
 def lift(name: Name, reason: Reason, db: Database = None, target: Target = None, as_json: Json = False) -> None:

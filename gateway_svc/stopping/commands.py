@@ -68,6 +68,10 @@ def stop(
     else:
         ended = f"ended: {counted(answer.ended_turns, 'turn')}, {counted(answer.ended_tool_calls, 'tool call')}"
         out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
+    if not (answer.ended_turns or answer.ended_tool_calls or answer.still_running):
+        err.print(
+            "it reached nothing that runs at the gateway: it stands for what comes, until it is lifted", style="yellow"
+        )
     if answer.still_running and not let_calls_end:
         raise Failed(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
 

@@ -175,8 +175,9 @@ async def test_people_stop_list_and_lift_from_the_terminal(make_pair):
     pair.start_audit()
     service = pair.start_gateway()
     at = ("--target", service.address)
-    code, told, _ = command("gateway_svc", {}, "stop", "--engine", "ollama", "--reason", "a drill", "--json", *at)
+    code, told, note = command("gateway_svc", {}, "stop", "--engine", "ollama", "--reason", "a drill", "--json", *at)
     stop_id = json.loads(told)["stop"]["id"]
+    assert "it reached nothing that runs" in json.loads(note)["note"]
     assert {"ended_turns", "ended_tool_calls", "still_running"} < set(json.loads(told))
     assert code == 0
     code, told, _ = command("gateway_svc", {}, "stops", *at)

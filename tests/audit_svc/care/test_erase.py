@@ -45,7 +45,14 @@ def fill(database: Path, rows: int, open_writer: Callable[..., Any]) -> None:
         model_requests=[cost_row(error=SECRET)],
         sessions=[session_row()],
         controls=[
-            audit_pb2.ControlRow(id="stop", kind=audit_pb2.CONTROL_KIND_STOP, scope="all", reason=SECRET, at_ms=NOW_MS)
+            audit_pb2.ControlRow(
+                id="stop",
+                kind=audit_pb2.CONTROL_KIND_STOP,
+                principal="ops",
+                scope="all",
+                reason=SECRET,
+                at_ms=NOW_MS,
+            )
         ],
     )
     writer.record(read_batch(request, NOW_MS)).result()
@@ -227,3 +234,31 @@ def test_a_hold_takes_a_part_of_an_id_and_says_where_nothing_is_on_record(databa
     assert f'"session_id": "{MANY[-12:]}"' in whole.stdout
     to_come = invoke(program, ["hold", "place", "later", "--session", "nope", *where])
     assert (to_come.exit_code, "no session nope is on record yet" in to_come.stderr) == (0, True)
+
+
+def test_a_hold_that_nothing_meets_yet_says_so_and_is_placed(database, open_writer):
+    fill(database, 2, open_writer)
+    where = ("--reason", "x", "--db", str(database))
+    met = [
+        ("--tool", "bash"),
+        ("--tool-glob", "ba*"),
+        ("--label", "user=ada"),
+        ("--principal", "ops"),
+        ("--since", "30d"),
+        ("--session", "session-1"),
+        ("--all",),
+    ]
+    to_come = [
+        ("--tool", "deploy"),
+        ("--tool-glob", "de*y"),
+        ("--tool", "bash", "--tool-glob", "de*"),
+        ("--label", "user=nobody"),
+        ("--principal", "nobody"),
+        ("--model", "none"),
+        ("--tool", "bash", "--outcome", "denied"),
+        ("--until", "2020-01-01"),
+    ]
+    for number, given in enumerate([*met, *to_come]):
+        placed = invoke(program, ["hold", "place", f"case-{number}", *given, *where])
+        assert (placed.exit_code, placed.stdout.startswith("placed case-")) == (0, True), (given, placed.stderr)
+        assert ("nothing on record meets this yet" in placed.stderr) == (given in to_come), (given, placed.stderr)
