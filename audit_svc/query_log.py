@@ -23,6 +23,8 @@ from service_kit.access.callers import caller_name
 MAX_FILTERS_BYTES = 2048
 MAX_WAITING = 1000
 GATHER_SECONDS = 0.5
+CLOSE_SECONDS = 2.0
+"""How long the last rows may wait for their commit: a store that stands still keeps no service from its end."""
 REPEAT_SECONDS = 60.0
 """The same caller's same question is one row for so long after the first: a page that polls must not fill the disk."""
 MAX_REPEATED = 1000
@@ -93,7 +95,11 @@ class QueryLog:
             self._writing.cancel()
             await asyncio.wait([self._writing])
         self._end_repeated(float("inf"))
-        await self._write()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._write()
+        except TimeoutError:
+            log.warning("queries.not_logged", reason=f"the store has written nothing for {CLOSE_SECONDS:g} s")
 
     def _add_or_count(self, question: tuple[str, ...], row: administration_pb2.QueryRow) -> None:
         self._end_repeated(time.monotonic())

@@ -34,6 +34,7 @@ class PostgresLedger(WritableSql[Connection]):
         care = OnlineCare(url, writer)
         super().__init__(reader, writer, care)
         self._beside = beside
+        self._care = care
         self.back_up = care.back_up
 
     @classmethod
@@ -91,8 +92,8 @@ class PostgresLedger(WritableSql[Connection]):
             writer.cut_stuck()
 
     async def close(self) -> None:
-        await super().close()
-        await asyncio.gather(*map(_close, self._writers()))
+        self._care.give_up()
+        await asyncio.gather(super().close(), *map(_close, self._writers()))
 
     def _writers(self) -> list[Writer]:
         return [self._writer, *([self._beside] if self._beside else [])]

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -64,15 +64,21 @@ class SealReader:
         self._cosigned = Cosigned(log)
         self._tiles = Tiles(log, 0)
         self._thread = ThreadPoolExecutor(1, "seal-reader")
+        self._asked: set[Future[Any]] = set()
 
     async def ask(self, answer: "Callable[[SealReader], T]") -> T:
         """What answer says, which is called with this reader in its own thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, answer, self)
+        asked = self._thread.submit(answer, self)
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
+        return await asyncio.wrap_future(asked)
 
     def close(self) -> None:
-        """Answers nothing more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        self._log.close()
+        """Answers nothing more, and closes the log behind the answer that is under way."""
+        for asked in tuple(self._asked):
+            asked.cancel()
+        self._thread.submit(self._log.close)  # which is that thread's
+        self._thread.shutdown(wait=False)
 
     def head(self) -> Head:
         """Raises NotSealed: there is none yet; Damaged: it cannot be read."""

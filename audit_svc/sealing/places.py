@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.seal.folder import KEY, folder_of
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
@@ -45,6 +46,10 @@ class SealPlace(Protocol):
 
     def open_log(self) -> Log:
         """The log, which may not be there yet."""
+        ...
+
+    def give_up(self) -> None:
+        """Ends what is opened here, whatever it waits for, as far as that can be done. From any thread."""
         ...
 
 
@@ -92,6 +97,9 @@ class FolderPlace:
         """See SealPlace."""
         return FolderLog(self.folder)
 
+    def give_up(self) -> None:
+        """A read of a disk ends when it does."""
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresPlace:
@@ -99,12 +107,13 @@ class PostgresPlace:
 
     url: str
     key_file: Path | None = None
+    _token: CancelToken = field(default_factory=CancelToken, repr=False, compare=False)
 
     def open_ledger(self) -> SealedLedger:
         """See SealPlace."""
         from audit_svc.postgres.seal.ledger import PostgresSealedLedger
 
-        return PostgresSealedLedger.open(self.url)
+        return PostgresSealedLedger.open(self.url, self._token)
 
     @contextmanager
     def reading(self, on_unseen: Callable[[str], None]) -> Iterator[SealedLedger]:
@@ -121,4 +130,8 @@ class PostgresPlace:
         """See SealPlace."""
         from audit_svc.postgres.seal.log import PostgresLog
 
-        return PostgresLog(self.url)
+        return PostgresLog(self.url, self._token)
+
+    def give_up(self) -> None:
+        """See SealPlace."""
+        self._token.cancel()

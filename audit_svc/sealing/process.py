@@ -111,16 +111,25 @@ class SealProcess(Collector):
                 yield
         finally:
             self._ending = True
+            self.place.give_up()
             self.reader.close()
             if self._process and self._process.stdin:
                 self._process.stdin.close()
-            if not self._writes():
-                watching.cancel()  # there is nothing to seal here, and the database may stand still
-            _, late = await asyncio.wait([watching], timeout=LAST_ROUND_SECONDS)
-            if late:
-                log.warning("seal.killed", leaves=self._leaves)
+            if not await self._has_made_last_round(watching):
                 watching.cancel()
                 await asyncio.wait([watching])
+
+    async def _has_made_last_round(self, watching: "asyncio.Task[None]") -> bool:
+        """Waits for it while this replica writes: else there is nothing to seal here, or the database stands still."""
+        until = time.monotonic() + LAST_ROUND_SECONDS
+        while self._writes():
+            left = min(LOOK_SECONDS, until - time.monotonic())
+            if left <= 0:
+                log.warning("seal.killed", leaves=self._leaves)
+                break
+            if (await asyncio.wait([watching], timeout=left))[0]:
+                return True
+        return False
 
     def why_troubled(self) -> str:
         """What an operator should look at, empty when there is nothing."""

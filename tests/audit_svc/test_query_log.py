@@ -110,3 +110,16 @@ async def test_what_was_asked_again_is_written_when_its_minute_is_over(monkeypat
         await asyncio.sleep(0.01)
     assert len(kept.rows) == 2
     await log.close()
+
+
+async def test_the_last_rows_wait_for_no_store_that_stands_still(monkeypatch):
+    class StandingStill:
+        async def log_queries(self, rows: list[Any]) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(query_log, "CLOSE_SECONDS", 0.05)
+    log = QueryLog(StandingStill(), {})  # type: ignore[arg-type] # the one method that it uses
+    with log.logged(question(questions_pb2.TailToolCallsRequest)):
+        pass
+    async with asyncio.timeout(60):
+        await log.close()

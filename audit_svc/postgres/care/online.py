@@ -9,6 +9,7 @@ from audit_svc.ledger.erasing import Erasure
 from audit_svc.ledger.pruning import Progress
 from audit_svc.postgres.care.erase import Erase
 from audit_svc.postgres.care.prune import Prune
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.postgres.open.connection import Connection, connect, translated
 from audit_svc.postgres.read.database import sum_sql
 from audit_svc.postgres.write.writer import Writer
@@ -25,6 +26,11 @@ class OnlineCare(online.OnlineCare[Connection]):
         super().__init__(writer)
         self._url = url
         self._postgres = writer
+        self._token = CancelToken()
+
+    def give_up(self) -> None:
+        """Ends what is read, whatever it waits for. From any thread."""
+        self._token.cancel()
 
     async def back_up(self) -> tuple[BinaryIO, int]:
         """Raises Unsupported."""
@@ -47,5 +53,5 @@ class OnlineCare(online.OnlineCare[Connection]):
         return True
 
     def _read(self, query: Callable[[Connection], T]) -> T:
-        with translated(), closing(connect(self._url)) as connection:
+        with translated(), closing(connect(self._url, token=self._token)) as connection:
             return query(connection)

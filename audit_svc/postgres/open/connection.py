@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
 from audit_svc.errors import AuditError, DiskFull, StoreRefused, StoreUnavailable, WrongSetting
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.postgres.open.spelling import spelled
 
 OLDEST = 150_000
@@ -115,11 +116,14 @@ def said_in(url: str) -> dict[str, Any]:
         ) from None
 
 
-def connect(url: str, *, writes: bool = False, statement_seconds: float | None = None) -> Connection:
+def connect(
+    url: str, *, writes: bool = False, statement_seconds: float | None = None, token: CancelToken | None = None
+) -> Connection:
     """A connection to the database at a URL as libpq takes it.
 
     writes: only to a server that takes writes, of several hosts; its commits are synced, whatever the server's default.
     statement_seconds: the longest time of a statement, where the URL's options or the role's settings say no other.
+    token: gives the connection up when it is cancelled, and this call too.
 
     Raises:
         StoreRefused: the URL, the user, the password, or the server's version is not what is needed.
@@ -128,7 +132,12 @@ def connect(url: str, *, writes: bool = False, statement_seconds: float | None =
     defaults = _DEFAULTS | ({"target_session_attrs": "read-write"} if writes else {})
     said = said_in(url)
     try:
-        raw = psycopg.connect(make_conninfo("", **(defaults | said)), autocommit=True)
+        conninfo = make_conninfo("", **(defaults | said))
+        raw: psycopg.Connection[Any]
+        if token is None:
+            raw = psycopg.connect(conninfo, autocommit=True)
+        else:
+            raw = token.open(lambda: psycopg.connect(conninfo, autocommit=True), cut)
     except psycopg.OperationalError as error:
         raise _why_no_connection(error, said) from None
     try:

@@ -122,6 +122,7 @@ class Writership:
         self._has_locks = True
         self._trouble = ""
         self._first_look = asyncio.Event()
+        self._is_connecting = False
         self._ending = asyncio.Event()
 
     @property
@@ -153,8 +154,10 @@ class Writership:
                     await self._first_look.wait()
             yield
         finally:
-            # Not cancelled in a call: the driver would ask the server to cancel that, and wait for it.
+            # Cancelled in no call: the driver would ask the server to cancel that, and wait for it.
             self._ending.set()
+            if self._is_connecting:
+                following.cancel()
             await asyncio.wait([following])
             await self._give_back()
 
@@ -252,8 +255,8 @@ class Writership:
         await self._keep_lock(connection)
 
     async def _give_back(self) -> None:
-        """Has another replica take over at once. One that cannot be told finds out."""
-        if not self._epoch:
+        """Has another replica take over at once. One that cannot be told finds out, as where this one has lapsed."""
+        if not self.epoch:
             return
         epoch, self._epoch, self._valid_until = self._epoch, 0, 0.0
         with suppress(psycopg.Error, OSError, TimeoutError):
@@ -266,8 +269,12 @@ class Writership:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        self._is_connecting = True
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        finally:
+            self._is_connecting = False
         try:
             for name, value in _SERVER_SETTINGS.items():
                 with _cut_after(connection, CALL_SECONDS), suppress(psycopg.errors.DatabaseError):

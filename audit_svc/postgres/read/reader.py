@@ -11,6 +11,7 @@ from psycopg import IsolationLevel
 
 from audit_svc.errors import Damaged, StoreClosed, StoreUnavailable
 from audit_svc.ledger.observer import StoreObserver
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.postgres.open.connection import Connection, connect, translated
 from audit_svc.postgres.read.database import PostgresDatabase
 from audit_svc.postgres.text.trigrams import INDEX, has_index
@@ -64,6 +65,8 @@ class _ReadConnection:
         self._connection: Connection | None = None
         self._has_trigrams = False
         self._is_given_up = False
+        self._token = CancelToken()
+        """Of the connection, or of the attempt to have one."""
 
     def run(self, question: Callable[[PostgresDatabase], T]) -> T:
         """What question returns or raises. A connection that was lost before is no failure: it is asked again.
@@ -84,11 +87,12 @@ class _ReadConnection:
             self._is_given_up = False
 
     def interrupt(self) -> None:
-        """Cuts the connection, at which the server ends the question.
+        """Cuts the connection, or gives up the attempt to have one, at which the server ends the question.
 
         Not by a request to cancel it: before libpq 17 that stops the whole process until the server answers.
         """
         self._is_given_up = True
+        self._token.cancel()
         if connection := self._connection:
             connection.cut()
 
@@ -129,7 +133,8 @@ class _ReadConnection:
 
     def _opened(self) -> Connection:
         if self._connection is None:
-            connection = connect(self._url, statement_seconds=STATEMENT_SECONDS)
+            self._token = CancelToken()
+            connection = connect(self._url, statement_seconds=STATEMENT_SECONDS, token=self._token)
             try:
                 _prepare(connection)
                 self._has_trigrams = has_index(connection)

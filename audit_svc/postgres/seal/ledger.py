@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.postgres.open.connection import Connection, connect, translated
 from audit_svc.postgres.open.spelling import spelled
 from audit_svc.postgres.seal import leaves
@@ -27,9 +28,9 @@ class PostgresSealedLedger(SqlSealedLedger):
         self._connection = connection
 
     @classmethod
-    def open(cls, url: str) -> "PostgresSealedLedger":
-        """Raises StoreRefused, StoreUnavailable: as connect()."""
-        return cls(connect(url))
+    def open(cls, url: str, token: CancelToken | None = None) -> "PostgresSealedLedger":
+        """token: gives its connection up when it is cancelled. Raises StoreRefused, StoreUnavailable: as connect()."""
+        return cls(connect(url, token=token))
 
     def close(self) -> None:
         """Closes the connection."""

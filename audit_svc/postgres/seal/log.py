@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from audit_svc.errors import StoreUnavailable
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.postgres.open.connection import Connection, connect, transaction, translated
 from audit_svc.seal.errors import InUse
 from audit_svc.seal.folder import CHECKPOINT
@@ -22,8 +23,10 @@ _BEGUN_ELSEWHERE = "another process seals this ledger, and has gone on with the 
 class PostgresLog:
     """A connection that is opened when it is needed, and again when it was lost. One thread at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: CancelToken | None = None) -> None:
+        """token: gives its connection up when it is cancelled."""
         self._url = url
+        self._token = token
         self._opened: Connection | None = None
         self._is_changing = False
 
@@ -118,7 +121,7 @@ class PostgresLog:
         if self._opened is None or self._opened.is_lost:
             if self._is_changing:  # another connection would write outside of the transaction
                 raise StoreUnavailable("the connection to the ledger's database was lost in a round of the seal")
-            self._opened = connect(self._url, writes=True)
+            self._opened = connect(self._url, writes=True, token=self._token)
             with translated():
                 self._opened.execute(f"SET idle_in_transaction_session_timeout = {_ROUND_SECONDS * 1000}")
         return self._opened

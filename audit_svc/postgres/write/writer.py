@@ -20,6 +20,7 @@ from audit_svc.ledger.group_commit import GroupCommit
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS
 from audit_svc.ledger.usage import Usage
+from audit_svc.postgres.open.cancelling import CancelToken
 from audit_svc.postgres.open.connection import Connection, connect, detail_of, transaction, translate
 from audit_svc.postgres.usage.session_sums import SessionSums
 from audit_svc.postgres.write.log_table import LogTable
@@ -60,7 +61,7 @@ class Writer(GroupCommit[Connection]):
         self._began: float | None = None
         """When the transaction that is under way began."""
         self._clock = SeenClock(None)
-        self._connects_no_more = False
+        self._token = CancelToken()
         super().__init__(queue_rows, observer, SessionSums(self._between_commits))
 
     @property
@@ -78,9 +79,11 @@ class Writer(GroupCommit[Connection]):
             session.connection.cut()
 
     def give_up(self) -> None:
-        """cut(), and what else is to be written fails, since close() waits for it. From any thread."""
-        self._connects_no_more = True
-        self.cut()
+        """Ends the connection, or the attempt to have one, and has no other: what is to be written fails.
+
+        From any thread, since close() waits for it.
+        """
+        self._token.cancel()
 
     def cut_stuck(self) -> None:
         """cut() where a transaction has taken longer than any does. From any thread."""
@@ -141,9 +144,8 @@ class Writer(GroupCommit[Connection]):
         if self._session and self._session.connection.is_lost:
             self._forget()
         if self._session is None:
-            if self._connects_no_more:
-                raise StoreUnavailable("the service ends, and the ledger's database does not answer")
-            self._session = _Session(connect(self._url, writes=True, statement_seconds=STATEMENT_SECONDS))
+            connection = connect(self._url, writes=True, statement_seconds=STATEMENT_SECONDS, token=self._token)
+            self._session = _Session(connection)
             self._clock = self._session.clock
         return self._session
 

@@ -41,21 +41,6 @@ async def test_a_writer_that_nobody_watches_over_is_cut_off_and_goes_on(
     await ledger.close()
 
 
-async def test_closing_waits_for_no_server_that_stands_still(
-    postgres_server: PostgresServer, postgres_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("audit_svc.postgres.store.CLOSE_SECONDS", 0.2)
-    ledger = PostgresLedger.open(postgres_database, queue_rows=1000)
-    await ledger.record(batch(audit_row()))
-    await ledger.last_position()
-    with standing_still(postgres_server):
-        waiting = list(map(asyncio.ensure_future, (ledger.record(batch(audit_row())), ledger.last_position())))
-        await asyncio.sleep(0.1)
-        await ledger.close()
-    for each in await asyncio.gather(*waiting, return_exceptions=True):
-        assert isinstance(each, StoreUnavailable)
-
-
 async def test_a_statement_that_waits_for_somebodys_lock_is_ended(
     migrated: Any, postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
