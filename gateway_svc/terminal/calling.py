@@ -1,11 +1,13 @@
 """How a command calls a running gateway, and what of it is shown."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
@@ -29,6 +31,25 @@ EXIT_CANCELLED = 130
 GRPC_TIMEOUT_SECONDS = 10.0
 LOOKED_THROUGH = 10_000
 """The newest sessions, among which a part of an id is looked for."""
+SETTINGS = {
+    "engine": "engine",
+    "model": "model",
+    "system-prompt": "system_prompt",
+    "max-cost": "max_cost_micros",
+    "fallback": "fallback",
+    "shadow": "shadows",
+    "label": "labels",
+}
+"""The settings of a session as options name them, and as the wire does."""
+_TYPED = {field: f"--{option}" for option, field in SETTINGS.items()} | {
+    **{name: f"--{name}" for name in ("principal", "agent", "tool", "reason")},
+    "input": "PROMPT",
+    "session_id": "SESSION",
+    "stop_id": "ID",
+    "tool_call_id": "ID",
+}
+"""The fields of requests that a gateway may refuse, by what is typed."""
+_PATH = re.compile(r"((?:new_session|settings|scope)\.)?(\w+)(\.(engine|model|key|value))?")
 
 out = printing.Printer()
 err = printing.Printer(stderr=True)
@@ -66,6 +87,21 @@ async def awaited(call: Any) -> Any:
     return await call
 
 
+def in_options(error: grpc.aio.AioRpcError) -> str:
+    """What a gateway says of a field of the request, said of the option that it was typed as."""
+    details, fields = error.details() or "", ["session_id"]
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            refused = error_details_pb2.BadRequest()
+            parts = status_pb2.Status.FromString(value).details if isinstance(value, bytes) else ()
+            fields += [each.field for part in parts if part.Unpack(refused) for each in refused.field_violations]
+    for field in fields:
+        path = _PATH.fullmatch(field)
+        if path and path[2] in _TYPED and details.startswith(field):
+            return _TYPED[path[2]] + details.removeprefix(field)
+    return details
+
+
 def call_gateway(
     target: str,
     work: Callable[[Any, Metadata], Coroutine[Any, Any, T]],
@@ -89,7 +125,7 @@ def call_gateway(
         details = error.details() or ""
         is_away = error.code() == grpc.StatusCode.UNAVAILABLE
         hint = why_away(target, "a gateway", details) if is_away else ""
-        raise Failed(f"{error.code().name}: {details}{hint}", EXIT_FAILED, error) from None
+        raise Failed(f"{error.code().name}: {in_options(error)}{hint}", EXIT_FAILED, error) from None
     except KeyboardInterrupt:
         raise Exit(EXIT_CANCELLED) from None
 

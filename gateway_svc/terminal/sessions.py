@@ -10,6 +10,7 @@ from gateway_svc.settings import ListenSettings
 from gateway_svc.terminal.calling import (
     DEFAULT_TARGET,
     GRPC_TIMEOUT_SECONDS,
+    SETTINGS,
     Json,
     Target,
     awaited,
@@ -24,7 +25,7 @@ from gateway_svc.terminal.calling import (
 )
 from service_kit.printable import printable
 from service_kit.settings import load_settings
-from service_kit.terminal.command import Option
+from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.health import Live, Timeout, tell_health
 from service_kit.terminal.ids import SessionId
 from service_kit.terminal.printing import Table, Wide, print_fields
@@ -38,7 +39,9 @@ def change(
     max_cost: Annotated[float | None, Option(min=0, help="US dollars that the session may cost.")] = None,
     fallback: Annotated[str, Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = "",
     shadow: Annotated[list[str] | None, Option(help="ENGINE[:MODEL], in the place of all; repeatable.")] = None,
-    without: Annotated[list[str] | None, Option(help="A setting to take away, such as max_cost_micros.")] = None,
+    without: Annotated[
+        list[str] | None, Option(help=f"What to take away: {', '.join(SETTINGS)}; may be repeated.")
+    ] = None,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
@@ -52,9 +55,14 @@ def change(
         "shadows": list(map(choice, shadow)) if shadow else None,
     }
     named = {name: value for name, value in given.items() if value is not None}
+    if not named and not without:
+        raise BadParameter("name what is to change: --engine, --max-cost and so on, or --without")
+    for name in without or []:
+        if name not in SETTINGS and name not in SETTINGS.values():
+            raise BadParameter(f"{name!r} is not one of {', '.join(SETTINGS)}", param_hint="--without")
     session_id = named_session(target, session, "SESSION")
     request = pb.UpdateSessionRequest(session_id=session_id, settings=pb.SessionSettings(**named))
-    request.update_mask.paths.extend([*named, *(without or [])])
+    request.update_mask.paths.extend([*named, *(SETTINGS.get(name, name) for name in without or [])])
     response = call_gateway(
         target,
         lambda stub, metadata: awaited(stub.UpdateSession(request, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)),

@@ -65,7 +65,7 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
         "--without",
         "fallback",
         "--without",
-        "shadows",
+        "shadow",
     )
     ran = await command(address, "change", session["id"], *change)
     assert ran.returncode == 0, ran.stderr
@@ -88,6 +88,31 @@ async def test_people_can_run_an_agent_and_look_at_what_there_is(make_pair):
     async with asyncio.timeout(30):
         while (await command(address, "health")).returncode != 0:
             pass
+
+
+@pytest.mark.long
+async def test_what_a_gateway_refuses_of_a_field_is_said_of_the_option(make_pair):
+    pair = await make_pair(Script(steps=(Step(text="done"),)))
+    pair.start_audit()
+    address = pair.start_gateway().address
+    ran = await command(address, "run", "go", "--json")
+    session_id = json.loads(ran.stdout.splitlines()[0])["turn_accepted"]["session_id"]
+    for words, said in (
+        (("run", "go", "--fallback", ":m"), "--fallback is empty: name the engine"),
+        (("run", "go", "--label", f"{'k' * 65}=v"), "--label: a key has 1 to 64 characters"),
+        (("run", "go", "--model", "m" * 257), "--model is longer than 256 characters"),
+        (("run", ""), "PROMPT is empty: say what the agent should do"),
+        (("run", "go", "--session", "/" * 36), "SESSION is not the id of a session"),
+        (("change", session_id, "--label", "=v"), "--label: a key has 1 to 64 characters"),
+        (("change", session_id, *("--shadow", "openai") * 5), "--shadow: a session has at most 4 shadows"),
+        (("stop", "--tool", "t" * 300, "--reason", "x"), "--tool has more than"),
+        (("stop", "--tool", "t", "--reason", " "), "--reason is empty: say why"),
+    ):
+        ran = await command(address, *words)
+        assert ran.returncode == 1
+        assert said in ran.stderr.splitlines()[-1]
+    ran = await command(address, "change", session_id, "--without", "max-cost", "--without", "label")
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.long

@@ -80,3 +80,16 @@ def test_a_table_fits_80_columns_and_cuts_no_id_and_no_money(table, wanted):
     lines = re.sub(r"\x1b\[\d*m", "", on_terminal(lambda: Printer().print(table))).splitlines()
     assert max(map(len, lines)) <= 80, lines
     assert [part for part in wanted if part not in lines[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "name what is to change: --engine, --max-cost and so on, or --without"),
+        (["--without", "budget"], "--without: 'budget' is not one of engine, model, system-prompt, max-cost, "),
+    ],
+)
+def test_a_change_of_nothing_is_refused_in_options(more, said):
+    ran = invoke(program, ["change", "0" * 36, "--target", "127.0.0.1:1", *more])
+    assert ran.exit_code == 2
+    assert said in ran.stderr.splitlines()[-1]
