@@ -28,6 +28,7 @@ from audit_svc.terminal.running import (
     Target,
     err,
     error_is_exit_code_1,
+    file_meant,
     ledger_path,
     named_database,
     nothing_can_be_said,
@@ -55,7 +56,7 @@ def backup(
     makes_folder = not dry_run and not path.absolute().parent.exists()
     with error_is_exit_code_1():
         if dry_run:
-            _try_backup(path, None if target else ledger_path(db), as_json=as_json)
+            _try_backup(path, None if target else file_meant(db), as_json=as_json)
         elif target:
             with progress("copying") as on_progress:
                 total, digest = remote.back_up(target, path, on_progress)
@@ -63,7 +64,7 @@ def backup(
             say(said, {"path": str(path), "bytes": total, "sha256": digest}, as_json=as_json)
         else:
             with progress("copying") as on_progress:
-                copy = copies.back_up(ledger_path(db), path, on_progress, say_unseen)
+                copy = copies.back_up(file_meant(db), path, on_progress, say_unseen)
             calls, requests, sessions = (copy.rows.get(name, 0) for name in ("tool_call_log", "cost_log", "sessions"))
             said = (
                 f"{path}: {size(copy.size_bytes)}, sound, with {counted(calls, 'tool call')}, "
@@ -161,7 +162,7 @@ def _prune(
     if target:
         yield from remote.prune(target, request)
         return
-    path, before_ms, by = ledger_path(db), request.created_before_ms, getpass.getuser()
+    path, before_ms, by = file_meant(db), request.created_before_ms, getpass.getuser()
     if request.dry_run:
         with reading(path, on_unseen=say_unseen) as connection:
             yield response_of(prunes.count(connection, before_ms))

@@ -22,7 +22,7 @@ from audit_svc.terminal.running import (
     Target,
     err,
     error_is_exit_code_1,
-    ledger_path,
+    file_meant,
     progress,
     refuse_both,
     say,
@@ -120,7 +120,7 @@ def _name_whole(request: administration_pb2.EraseRequest, target: str | None, db
             if len(key.id) < SHORT or key.id.startswith("@"):
                 err.print(f"of an id, erasing needs {SHORT} characters of its beginning or its end", style="yellow")
                 raise
-            with connect(Source(target=target, db=None if target else ledger_path(db))) as client:
+            with connect(Source(target=target, db=None if target else file_meant(db))) as client:
                 found = whole_id(key.id, newest_ids(client, kinds), hint)
             if found == key.id:
                 raise
@@ -134,7 +134,7 @@ def _erase(
     if target:
         yield from remote.erase(target, request)
         return
-    path = ledger_path(db)
+    path = file_meant(db)
     wanted = erasure_of(request, getpass.getuser())
     if request.dry_run:
         with reading(path, on_unseen=say_unseen) as connection:

@@ -22,7 +22,7 @@ from audit_svc.terminal.running import (
     Target,
     err,
     error_is_exit_code_1,
-    ledger_path,
+    file_meant,
     refuse_both,
     say,
     say_unseen,
@@ -49,7 +49,7 @@ def place(
 ) -> None:
     """Keep rows from being pruned and erased, those that are recorded later too, until the hold is lifted."""
     refuse_both(db, target)
-    source = Source(target=target, db=None if target else ledger_path(db))
+    source = Source(target=target, db=None if target else file_meant(db))
     is_told = bool(calls.session or calls.turn) and _name_session(source, calls)
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
     held = administration_pb2.HoldFilter(calls=wanted, tool_glob=tool_glob)
@@ -64,7 +64,7 @@ def place(
             with remote.service(target) as (stub, metadata):
                 hold = stub.PlaceHold(request, metadata=metadata).hold
         else:
-            hold = _act_on_file(ledger_path(db), placing_of(request, getpass.getuser()))
+            hold = _act_on_file(file_meant(db), placing_of(request, getpass.getuser()))
         say(f"placed {_told(hold)}", _fields(hold), as_json=as_json)
 
 
@@ -100,7 +100,7 @@ def lift(name: Name, reason: Reason, db: Database = None, target: Target = None,
             with remote.service(target) as (stub, metadata):
                 hold = stub.LiftHold(request, metadata=metadata).hold
         else:
-            hold = _act_on_file(ledger_path(db), lifting_of(request, getpass.getuser()))
+            hold = _act_on_file(file_meant(db), lifting_of(request, getpass.getuser()))
         say(f"lifted {_told(hold)}", _fields(hold), as_json=as_json)
 
 
@@ -118,8 +118,10 @@ def list_(
                 request = administration_pb2.ListHoldsRequest(with_lifted=with_lifted)
                 found = list(stub.ListHolds(request, metadata=metadata).holds)
         else:
-            with reading(ledger_path(db), on_unseen=say_unseen) as connection:
+            with reading(file_meant(db), on_unseen=say_unseen) as connection:
                 found = shared.list_holds(connection, with_lifted=with_lifted)
+        if not found and not as_json:
+            err.print("no hold is in place", style="yellow")
         for hold in found:
             say(_told(hold), _fields(hold), as_json=as_json)
 

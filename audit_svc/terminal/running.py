@@ -20,7 +20,10 @@ Database = Annotated[Path | None, Option("--db", help="The database file; AUDIT_
 AnyDatabase = Annotated[
     str | None, Option("--db", help="The database file, or postgresql://…; AUDIT_DB when not given.")
 ]
-Target = Annotated[str | None, Option("--target", help="A running service, host:port, instead of a file.")]
+Target = Annotated[
+    str | None,
+    Option("--target", help="A running service, host:port; without it the command works on the database file."),
+]
 Json = printing.Json
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
 
@@ -61,6 +64,29 @@ def ledger_path(db: Path | None) -> Path:
     return named
 
 
+_meant = dict[Path, bool]()
+"""The files that commands work on and no option named, and whether that was said."""
+
+
+def file_meant(db: Path | None) -> Path:
+    """As ledger_path(), for a command that works on a service too: which file no option has named is said at the end.
+
+    Where the command fails, too, unless what it says names the file.
+    """
+    path = ledger_path(db)
+    if db is None:
+        _meant.setdefault(path, False)
+    return path
+
+
+def _say_meant(told: str = "") -> None:
+    for path, was_said in _meant.items():
+        _meant[path] = True
+        if not was_said and str(path) not in told:
+            said = f"the ledger is the file {path}; for a running service give --target HOST:PORT"
+            err.print(printable(said), style="dim")
+
+
 def named_database(db: str | None) -> Path | str:
     """The file, or the URL of a PostgreSQL database, that --db names, or else AUDIT_DB. Raises BadParameter."""
     if db is not None:
@@ -98,7 +124,9 @@ def error_is_exit_code_1() -> Iterator[None]:
     """Turns the ledger's errors into Failed: exit code 2 where a served database is missing, or a setting is wrong."""
     try:
         yield
+        _say_meant()
     except (AuditError, TransparencyError) as error:
+        _say_meant(str(error))
         code = 2 if isinstance(error, (DatabaseVanished, WrongSetting)) else 1
         hint = ": `audit-svc serve` makes it" if isinstance(error, NoFile) and _is_served(error.path) else ""
         raise Failed(in_options(str(error)) + hint, code, error) from None

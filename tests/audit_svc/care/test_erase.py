@@ -262,3 +262,33 @@ def test_a_hold_that_nothing_meets_yet_says_so_and_is_placed(database, open_writ
         placed = invoke(program, ["hold", "place", f"case-{number}", *given, *where])
         assert (placed.exit_code, placed.stdout.startswith("placed case-")) == (0, True), (given, placed.stderr)
         assert ("nothing on record meets this yet" in placed.stderr) == (given in to_come), (given, placed.stderr)
+
+
+def test_a_failure_says_which_file_it_is_of_once(database, open_writer):
+    fill(database, 1, open_writer)
+    words = ["erase", "--session", FEW, "--reason", "x"]
+    said = invoke(program, words, {"AUDIT_DB": str(database)}).stderr.splitlines()
+    assert said[0].startswith(f"the ledger is the file {database}; ")
+    assert said[1:] == ["the ledger has no session with this id"]
+    none = database.with_name("none.db")
+    assert invoke(program, words, {"AUDIT_DB": str(none)}).stderr.startswith(f"there is no file {none}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("hold list", "hold place case --all --reason x", "hold lift case --reason x", "prune --before 90d --dry-run"),
+        *("erase --session session-1 --reason x --dry-run", "backup copy.db --dry-run"),
+    ],
+)
+def test_commands_say_which_file_they_work_on_where_no_option_names_it(database, open_writer, line):
+    fill(database, 1, open_writer)
+    said = f"the ledger is the file {database}; for a running service give --target HOST:PORT"
+    assert said in invoke(program, line.split(), {"AUDIT_DB": str(database)}).stderr.splitlines()
+    assert said not in invoke(program, [*line.split(), "--db", str(database)]).stderr
+
+
+def test_no_hold_is_said(database, open_writer):
+    fill(database, 1, open_writer)
+    ran = invoke(program, ["hold", "list", "--db", str(database)])
+    assert (ran.exit_code, ran.stdout, ran.stderr.splitlines()[-1]) == (0, "", "no hold is in place")
