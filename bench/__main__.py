@@ -46,7 +46,7 @@ MEASURES = {
 
 
 def main(
-    short: Annotated[bool, Option("--short", help="Less of everything: about a minute, and noisier.")] = False,
+    short: Annotated[bool, Option("--short", help="Less of everything: a few minutes, and noisier.")] = False,
     only: Annotated[str, Option(help="Which, such as a,d.")] = ",".join(MEASURES),
 ) -> None:
     """Measure the figures that README quotes, each against its baseline in the same run on this machine."""
