@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
@@ -79,6 +80,16 @@ def test_a_whole_id_leads_to_its_row_however_old_it_is(many):
         assert (address, anchor.partition("-")[0]) == (session, kind)
         (row,) = re.findall(rf'<details [^>]*id="{anchor}">.*?</details>', page, re.DOTALL)
         assert id_ in row
+
+
+def test_a_turns_whole_id_that_has_no_time_is_found_among_the_newest(tmp_path):
+    """As agents of others number theirs."""
+    env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
+        turn = str(uuid4())
+        record(service.address, record_request(tool_calls=[audit_row(turn_id=turn)], sessions=[session_row()]))
+        assert leads_to(pages, turn).endswith("#turn-1")
+        assert "No call has this in its arguments" in words(found(pages, str(uuid7())))
 
 
 def test_an_act_of_control_is_told_with_its_proof(many):

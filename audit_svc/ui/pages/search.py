@@ -108,7 +108,7 @@ async def _by_id(asked: Asked, wanted: str) -> list[Found]:
 
 async def _by_part(asked: Asked, wanted: str) -> list[Found]:
     """The rows among the newest whose ids begin or end so."""
-    if not _PART.fullmatch(wanted):
+    if not _PART.fullmatch(wanted) or _time_in(wanted) is not None:  # which was looked for as a whole one
         return []
     newest = list(_chain(await asyncio.gather(*(_listed(asked, kind, LOOKED_THROUGH) for kind in (SESSIONS, *ROWS)))))
     all_rows = dict.fromkeys([*newest, *(turn for row in newest for turn in _turn_of(row))])
