@@ -2,7 +2,7 @@
 
 import pytest
 
-from demo.processes import run_command
+from tests.support.forked import run_command
 
 SERVICES = {
     "audit_svc": ("AUDIT_", "AUDIT_DB"),

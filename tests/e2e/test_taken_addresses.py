@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import run_command
+from tests.support.forked import run_command
 
 SERVICES = {
     "audit_svc": ("AUDIT", {"AUDIT_DB": "state/audit.db"}),

@@ -2,10 +2,14 @@
 
 import pytest
 
-from demo.processes import run_command
 from gateway_svc.settings import GatewaySettings
+from tests.support.forked import run_command
 
-OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
+OLLAMA = {
+    "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
+    "GATEWAY_OLLAMA_MODEL": "m",
+    "GATEWAY_LISTEN": "127.0.0.1:0",
+}
 
 
 @pytest.mark.long

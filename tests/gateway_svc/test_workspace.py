@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 import gateway_svc
-from demo.processes import run_command
 from gateway_svc.errors import SettingsError
 from gateway_svc.settings import GatewaySettings
 from gateway_svc.workspace import check_environment, check_programs, check_state, check_workspace
+from tests.support.forked import run_command
 
-OLLAMA = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m"}
+OLLAMA = {
+    "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
+    "GATEWAY_OLLAMA_MODEL": "m",
+    "GATEWAY_LISTEN": "127.0.0.1:0",
+}
 PACKAGE = Path(gateway_svc.__file__).parent
 
 

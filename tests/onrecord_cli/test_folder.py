@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from demo.processes import run_command
 from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell
 from tests.support.command_line import invoke
+from tests.support.forked import run_command
 
 RUNNING = Running(os.getpid(), "127.0.0.1:1", "127.0.0.1:2")
 HOLDER = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import run_command
+from tests.support.forked import run_command
 
 
 def _text(path: Path) -> None:

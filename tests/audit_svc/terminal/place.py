@@ -13,6 +13,7 @@ from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from demo.processes import REPOSITORY, Service
 from tests.audit_svc.samples import audit_row, record_request
+from tests.support.forked import run_command
 
 NOW_MS = time.time_ns() // 1_000_000
 SESSION = "01900000-0000-7000-8000-00000000cafe"
@@ -36,9 +37,7 @@ class Place:
         return {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "COLUMNS": "240", **ledger}
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*args), cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
-        )
+        return run_command("audit_svc", self.env, *args, folder=self.folder)
 
     def json(self, *args: str) -> list[dict[str, Any]]:
         ran = self.run(*args, "--json")

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -19,12 +18,13 @@ from audit_svc.errors import StoreRefused
 from audit_svc.sqlite.open.at_rest import FoundDatabase
 from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.files import reading
-from demo.processes import REPOSITORY, Service, environment, run_command, start_service
+from demo.processes import Service, start_service
 from tests.audit_svc.aged import make_ledger
 from tests.audit_svc.samples import audit_row, cost_row, record_request, session_row
 from tests.audit_svc.stubs import LedgerStub
+from tests.support.forked import run_command
 
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 NOBODY = 65534
 FOLDED, IN_THE_WAL = 3, 4
@@ -120,32 +120,16 @@ def ledgers(area: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def run(area: Path) -> Iterator[Run]:
+def run(area: Path) -> Run:
     """Runs a command in a process of its own, as a user."""
     home = area / "nobody"
     home.mkdir()
     home.chmod(0o777)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.audit_svc.terminal.auditor"],
-        env=environment({"HOME": str(home), "TMPDIR": str(home)}),
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    asked, told = process.stdin, process.stdout
 
-    def ask(uid: int, *arguments: str) -> dict[str, Any]:
-        asked.write(json.dumps([uid, *arguments]) + "\n")
-        asked.flush()
-        answer: dict[str, Any] = json.loads(told.readline())
-        return answer
+    def ask(uid: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_command("audit_svc", {"HOME": str(home), "TMPDIR": str(home)}, *arguments, uid=uid)
 
-    with process:
-        yield ask
-        asked.close()
+    return ask
 
 
 def place(stack: ExitStack, folder: Path, medium: str) -> tuple[Path, int]:
@@ -205,20 +189,20 @@ def test_a_ledger_that_is_read_stays_as_it_is(ledgers, run, area, way, medium):
             Path(out).chmod(0o777)
             arguments = [argument.format(out=out) for argument in command]
             answer = run(user, *arguments, "--db", str(read_from / "audit.db"))
-            assert answer["exit"] == 0, (command, answer)
+            assert answer.returncode == 0, (command, answer)
             after = names_in(folder) if way == "in use" else state_of(folder)
             assert after == before, command
-            told = answer["stdout"] if command[0] == "check" else answer["stderr"]
+            told = answer.stdout if command[0] == "check" else answer.stderr
             if command[0] not in {"vacuum", "migrate"}:
                 assert said in told, (command, answer)
             if not said and command[0] != "check":
-                assert answer["stderr"] == "", (command, answer)
+                assert answer.stderr == "", (command, answer)
             if command[0] in {"calls", "export"}:
-                assert answer["stdout"].count("\n") == calls, (command, answer)
+                assert answer.stdout.count("\n") == calls, (command, answer)
             if command[0] == "backup":
-                assert json.loads(answer["stdout"])["rows"]["tool_call_log"] == calls, answer
+                assert json.loads(answer.stdout)["rows"]["tool_call_log"] == calls, answer
             if command[0] == "check":
-                wrong = [line for line in answer["stdout"].splitlines() if json.loads(line)["state"] == "wrong"]
+                wrong = [line for line in answer.stdout.splitlines() if json.loads(line)["state"] == "wrong"]
                 assert not wrong, answer
 
 

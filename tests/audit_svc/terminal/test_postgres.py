@@ -7,9 +7,9 @@ import pytest
 from audit_svc.settings import AuditSettings
 from audit_svc.stores.address import replica_address
 from audit_svc.terminal.running import ledger_path, named_database
-from demo.processes import run_command
 from service_kit.settings import describe_settings
 from service_kit.terminal.command import BadParameter
+from tests.support.forked import run_command
 from tests.support.postgres import *  # noqa: F403 - fixtures
 
 PASSWORD = "hunter2hunter2"
