@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies
 
 import httpcore2
 import httpx2
@@ -16,7 +15,7 @@ import httpx2
 from gateway_svc.errors import SettingsError
 from recording.channel.watched import Watched, WrongFile
 from service_kit.bounds import HEAD
-from service_kit.settings import without_secrets
+from service_kit.proxies import why_unusable
 
 Tls = Callable[[], ssl.SSLContext]
 """Gives the context of the next TLS connections: what they trust, and the certificate that they show."""
@@ -57,32 +56,13 @@ def check_trusted() -> None:
 
 
 def check_proxies() -> None:
-    """Looks at the proxies that the environment names for what is beyond this machine. httpx2 would raise at a request.
+    """Looks at the proxies that the environment names for what is beyond this machine.
 
     Raises:
         SettingsError: one cannot be used.
     """
-    proxies = getproxies()
-    for kind in ("http", "https", "all"):
-        if not (value := proxies.get(kind)):
-            continue
-        told = f"{_proxy_variable(kind, value)}: {without_secrets(value)!r}"
-        try:
-            url = httpx2.URL(value if "://" in value else f"http://{value}")
-        except httpx2.InvalidURL:  # whose message may show a part of a password
-            raise SettingsError(f"{told} is no URL: give http://host:port") from None
-        if url.scheme not in ("http", "https"):
-            raise SettingsError(
-                f"{told} is no HTTP proxy, and other kinds are not supported: give http://host:port, or unset it"
-            )
-        if not url.host or " " in url.host or (url.port is not None and not 0 < url.port <= 65535):
-            raise SettingsError(f"{told} names no host and port: give http://host:port")
-
-
-def _proxy_variable(kind: str, value: str) -> str:
-    """The variable that names a proxy, in small or large letters."""
-    names = (name for name, given in os.environ.items() if name.lower() == f"{kind}_proxy" and given == value)
-    return min(names, default=f"{kind.upper()}_PROXY")
+    if reason := why_unusable():
+        raise SettingsError(reason)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from audit_svc.errors import AuditError
+from audit_svc.errors import AuditError, WrongSetting
 from audit_svc.seal.errors import NotSealed
 from audit_svc.seal.outside import hook, http_authority, http_witness
 from audit_svc.seal.outside.http_authority import Authority
@@ -17,11 +17,20 @@ from audit_svc.seal.outside.policy import NamedWitness
 from audit_svc.seal.outside.posting import TIMEOUT_SECONDS
 from audit_svc.seal.reader import SealReader
 from recording.upkeep import attempt
+from service_kit.proxies import why_unusable
 
 log = structlog.get_logger(__name__)
 
 HOOK, TIMESTAMP = "hook", "timestamp"
 """The holders that the command and the time-stamping authority are, in metrics and in the log."""
+
+
+async def _open_client() -> httpx2.AsyncClient:
+    """A client for one round. Raises WrongSetting: the environment names a proxy that cannot be used."""
+    if reason := why_unusable():
+        raise WrongSetting(reason)
+    tls = await asyncio.to_thread(httpx2.create_ssl_context)  # which reads all certificates of the system
+    return httpx2.AsyncClient(verify=tls, timeout=TIMEOUT_SECONDS)
 
 
 class Holders(Collector):
@@ -97,8 +106,13 @@ class Holders(Collector):
         due = [witness for witness in asked if await self._is_behind(witness)]
         if not due:
             return
-        tls = await asyncio.to_thread(httpx2.create_ssl_context)  # which reads all certificates of the system
-        async with httpx2.AsyncClient(verify=tls, timeout=TIMEOUT_SECONDS) as client:
+        try:
+            opened = await _open_client()
+        except WrongSetting as error:
+            for witness in due:
+                self._say(witness.name, str(error))
+            return
+        async with opened as client:
             await asyncio.gather(*(self._ask(client, witness) for witness in due))
 
     async def _is_behind(self, witness: NamedWitness) -> bool:
@@ -139,11 +153,7 @@ class Holders(Collector):
             return
         self._leaves.setdefault(TIMESTAMP, 0)
         try:
-            tls = await asyncio.to_thread(httpx2.create_ssl_context)
-            async with (
-                httpx2.AsyncClient(verify=tls, timeout=TIMEOUT_SECONDS) as client,
-                asyncio.timeout(TIMEOUT_SECONDS),
-            ):
+            async with await _open_client() as client, asyncio.timeout(TIMEOUT_SECONDS):
                 self._leaves[TIMESTAMP] = await http_authority.ask(client, self._authority, self._seal)
         except TimeoutError:
             self._say(TIMESTAMP, f"it takes longer than {TIMEOUT_SECONDS:.0f} s")

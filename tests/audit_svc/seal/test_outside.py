@@ -180,6 +180,14 @@ async def test_a_witness_that_goes_and_comes_back_is_told_and_asked_again(world)
         await until(lambda: world.witness.size == size and not holders.why_troubled())
 
 
+async def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(world, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example:1080")
+    async with told(world) as holders:
+        await until(lambda: "ALL_PROXY: 'socks5://proxy.example:1080' is no HTTP proxy" in holders.why_troubled())
+        monkeypatch.delenv("ALL_PROXY")
+        await until(lambda: world.witness.size == 3 and not holders.why_troubled())
+
+
 async def test_a_command_gets_each_new_checkpoint_once_and_one_at_a_time(world, tmp_path):
     out = tmp_path / "checkpoints"
     program = tmp_path / "hook.py"
