@@ -68,10 +68,14 @@ class Service:
         raise ServiceEnded(self.why())
 
     def why(self) -> str:
-        """What it said last."""
+        """What it said last; of a wrong setting, its sentence alone."""
+        from service_kit.settings import EXIT_WRONG_SETTINGS  # takes long to load, and most services begin
+
         code = self.process.poll()
         ended = "does not begin to listen" if code is None else f"ended with exit code {code}"
-        said = [_sentence(line) for line in self.log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]]
+        lines = self.log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]
+        refused = [line for line in lines if code == EXIT_WRONG_SETTINGS and not line.startswith("{")]
+        said = refused or [_sentence(line) for line in lines]
         return "\n".join([f"the {self.name} {ended}; its log is {self.log}", *(f"  {line}" for line in said)])
 
     def end(self) -> None:

@@ -35,6 +35,18 @@ def slow_home(tmp_path) -> Iterator[Home]:
 
 
 @pytest.mark.long
+def test_a_setting_that_a_service_refuses_is_told_in_its_sentence_alone(home):
+    home.environ |= {"ALL_PROXY": "socks5://proxy.example:1080", "GATEWAY_OLLAMA_URL": "http://model.example"}
+    home.environ |= {"GATEWAY_OLLAMA_MODEL": "m"}
+    ran = home.run("up")
+    assert ran.returncode == 1
+    ended, *said = ran.stderr.splitlines()
+    assert ended.startswith("the gateway ended with exit code 2; its log is ")
+    assert len(said) == 1
+    assert said[0].startswith("  ALL_PROXY: 'socks5://proxy.example:1080' is no HTTP proxy")
+
+
+@pytest.mark.long
 def test_from_nothing_to_a_record_that_can_be_asked(home):
     up = home.terminal("up")
     up.until("ready")
