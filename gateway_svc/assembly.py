@@ -168,6 +168,7 @@ class Gateway:
                 stack.push_async_callback(runner.aclose)
             # Those that the drain time was too short for: their rows must still reach the spool.
             stack.push_async_callback(self.turns.cancel_all)
+            stack.callback(self.conversations.hurry)
             beside = [self._recover(), self.stops.follow(), *([self.retention.run()] if self.retention else [])]
             for task in map(asyncio.create_task, beside):
                 stack.push_async_callback(asyncio.wait, [task])

@@ -172,6 +172,10 @@ class Conversations(Protocol):
         """Why no session can be used now; empty if they can."""
         ...
 
+    def hurry(self) -> None:
+        """The process ends: what does not answer is not waited for as long as a turn that runs waits."""
+        ...
+
     async def aclose(self) -> None:
         """Lets go what the home has open."""
         ...

@@ -15,6 +15,7 @@ from onrecord.common.v1 import common_pb2
 from uuid_utils import uuid7
 
 from demo.postgres import PostgresServer
+from gateway_svc.conversations.postgres import database, lease, store
 from gateway_svc.conversations.postgres.database import Patience
 from gateway_svc.conversations.postgres.store import PostgresConversations
 from gateway_svc.conversations.said import Place
@@ -33,6 +34,7 @@ FROZEN = "UPDATE gateways SET beat_at = beat_at - interval '1 hour' WHERE number
 
 SECONDS_TO_BEAT = 30
 STILL_SECONDS = 20.0
+FOR_EVER_SECONDS = 100_000.0
 
 
 @pytest.fixture
@@ -249,6 +251,24 @@ async def test_a_server_that_stands_still_holds_no_caller_up():
                 await asyncio.sleep(0.1)
         assert (await home.state(session_id, None)).id == session_id
         await home.aclose()
+
+
+async def test_a_gateway_that_ends_waits_no_more_as_a_turn_does_for_a_server_that_stands_still(
+    home, postgres_server, monkeypatch
+):
+    for module in (lease, store):
+        monkeypatch.setattr(module, "TURN", Patience(FOR_EVER_SECONDS, FOR_EVER_SECONDS))
+    monkeypatch.setattr(database, "END_SECONDS", 0.2)
+    here = home()
+    one, other = [await here.open(await made(here)) for _ in range(2)]
+    with standing_still(postgres_server):
+        async with asyncio.timeout(2 * SECONDS_TO_BEAT):
+            closing = asyncio.create_task(one.close())
+            await asyncio.sleep(0.1)
+            here.hurry()
+            await closing
+            await other.close()
+            await here.aclose()
 
 
 @asynccontextmanager

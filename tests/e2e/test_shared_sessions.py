@@ -19,6 +19,7 @@ from demo.script import Call, Script, Step
 from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, kinds, run_turn, text_of
 from tests.support.postgres import *  # noqa: F403 - fixtures
+from tests.support.postgres import standing_still
 
 pytestmark = pytest.mark.postgres
 
@@ -87,6 +88,17 @@ async def test_a_session_whose_gateway_was_killed_in_a_turn_goes_on_at_another_a
     texts = await said(two, session_id)
     assert texts.count("(The turn was interrupted.)") == 2, "the call's result, and the turn's answer"
     assert (pair.workspace / "ran.log").read_text() == "ran\nran\n"
+
+
+@pytest.mark.long
+async def test_a_gateway_ends_in_time_in_a_turn_although_the_server_stands_still(
+    make_pair, postgres_database, postgres_server
+):
+    pair = await make_pair(WORK)
+    service = start(pair, postgres_database, "one", GATEWAY_DRAIN_SECONDS="1")
+    await begin(pair, await pair.gateway(service))
+    with standing_still(postgres_server):
+        assert await asyncio.to_thread(service.terminate) == 0, service.stderr_text()
 
 
 async def test_a_gateway_that_was_paused_cannot_write_over_its_successor(make_pair, postgres_database, postgres_server):

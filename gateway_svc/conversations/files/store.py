@@ -206,6 +206,9 @@ class FileConversations:
     async def trouble(self) -> str:
         return ""  # the gateway looks itself whether its state directory can be written
 
+    def hurry(self) -> None:
+        """A write to a disk ends when it does."""
+
     async def aclose(self) -> None:
         if self._use is not None:
             os.close(self._use)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,6 +44,8 @@ TURN = Patience(20.0, 30.0)
 ONCE = Patience(0.0, 5.0)
 """Of what is done again later."""
 
+END_SECONDS = 3.0
+"""How long a server may say nothing to a gateway that ends. Then it is asked nothing more."""
 _AGAIN_SECONDS = 0.1
 _CONNECTED_SECONDS = 1.0
 """How long a connection of the pool is waited for at once: while none can be had it does not try again by itself."""
@@ -114,6 +116,10 @@ class Database:
         self._is_fit = False
         self._fitting = asyncio.Lock()
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._asking = set[asyncio.Future[Any]]()
+        self._is_hurried = False
+        self._is_silent = False
+        """Whether it has said nothing for END_SECONDS since hurry()."""
         try:
             self._fit()
         except psycopg.Error as error:
@@ -170,7 +176,7 @@ class Database:
                 cursor = await connection.execute(statement, values)
                 return await cursor.fetchall() if cursor.description else [(cursor.rowcount,)]
 
-        return await self.patiently(lambda: _within(patience.answer_seconds, once()), patience.away_seconds)
+        return await self.patiently(lambda: self._within(patience.answer_seconds, once()), patience.away_seconds)
 
     async def patiently(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
         """Returns what work returns, which is done again while the database is away.
@@ -180,10 +186,12 @@ class Database:
         """
         deadline = time.monotonic() + seconds
         while True:
+            if self._is_silent:
+                raise self.unavailable(_no_answer())
             try:
                 return await work()
             except (psycopg.Error, SettingsError, OSError) as error:
-                if not _passes(error) or time.monotonic() > deadline:
+                if not _passes(error) or self._is_hurried or time.monotonic() > deadline:
                     raise self.unavailable(error) from error
             await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -202,11 +210,51 @@ class Database:
             await self._pool.open()
         return self._pool
 
+    def hurry(self) -> None:
+        """The process ends: a server that says nothing, or is away, is waited for no longer than END_SECONDS.
+
+        What was not saved then is as after a kill.
+        """
+        self._is_hurried = True
+        asyncio.get_running_loop().call_later(END_SECONDS, self._end, tuple(self._asking))
+
+    def _end(self, asking: Sequence["asyncio.Future[Any]"]) -> None:
+        for task in asking:
+            if not task.done():
+                self._is_silent = True
+                task.cancel()
+
+    async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+        """Returns what work returns, or leaves it to its end.
+
+        Raises:
+            OSError: it did not return in time.
+        """
+        if self._is_hurried:
+            seconds = min(seconds, END_SECONDS)
+        task = asyncio.ensure_future(work)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        try:
+            await asyncio.wait([task], timeout=seconds)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task], timeout=seconds)
+            raise
+        if task.cancelled():
+            raise _no_answer()
+        if task.done():
+            return task.result()
+        self._is_silent = self._is_hurried
+        task.cancel()
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # else asyncio tells it
+        raise _no_answer()
+
     async def aclose(self) -> None:
         """Closes the connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            await pool.close()
+            await pool.close(_CONNECTED_SECONDS)
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """What an error of the database means to a caller."""
@@ -224,24 +272,8 @@ class Database:
         return text.replace(self._password, "***") if self._password else text
 
 
-async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """Returns what work returns, or leaves it to its end.
-
-    Raises:
-        OSError: it did not return in time.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait([task], timeout=seconds)
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait([task], timeout=seconds)
-        raise
-    if task.done():
-        return task.result()
-    task.cancel()
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # else asyncio tells it
-    raise OSError("it does not answer")
+def _no_answer() -> OSError:
+    return OSError("it does not answer")
 
 
 def _page_key(connection: psycopg.Connection[Any]) -> bytes:

@@ -287,6 +287,9 @@ class PostgresConversations:
             return str(error)
         return self._membership.trouble()
 
+    def hurry(self) -> None:
+        self.database.hurry()
+
     async def aclose(self) -> None:
         await self._calls.aclose()
         await self._requests.aclose()
