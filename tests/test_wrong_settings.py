@@ -1,6 +1,7 @@
 """No setting of either service takes what cannot be meant. A new setting is tried here by itself."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -147,17 +148,19 @@ def on_disk(key: Any) -> Any:
     return next((mark for mark in marks_of(key) if isinstance(mark, st.OnDisk)), key)
 
 
-def cases() -> Iterator[Any]:
+def wrong_values(cls: type[BaseSettings]) -> dict[str, list[str]]:
+    """By variable: what it must refuse. None of a setting whose type this file knows nothing of."""
     table = {on_disk(key): values for key, values in WRONG.items()}
-    for cls in CLASSES:
-        for name, field in cls.model_fields.items():
-            marks = list(marks_of(*field.metadata, field.annotation))
-            known = [mark for mark in marks if getattr(mark, "__hash__", None) and mark in table]
-            if NoDecode in marks:  # a list: an item's policy stands behind its name, blanks around an item are allowed
-                wrong = [v for mark in known if mark is not Literal for v in table[mark] if v == v.strip()] + [","]
-            else:
-                wrong = [value for mark in known for value in table[mark] if value not in get_args(field.annotation)]
-            yield pytest.param(cls, name, wrong, id=variable_of(cls, name))
+    found: dict[str, list[str]] = {}
+    for name, field in cls.model_fields.items():
+        marks = list(marks_of(*field.metadata, field.annotation))
+        known = [mark for mark in marks if getattr(mark, "__hash__", None) and mark in table]
+        if NoDecode in marks:  # a list: an item's policy stands behind its name, blanks around an item are allowed
+            wrong = [v for mark in known if mark is not Literal for v in table[mark] if v == v.strip()] + [","]
+        else:
+            wrong = [value for mark in known for value in table[mark] if value not in get_args(field.annotation)]
+        found[variable_of(cls, name)] = wrong
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -176,20 +179,33 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("cls", "name", "wrong"), list(cases()))
-def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(cls, name, wrong, files, monkeypatch, capsys):
-    """A field of a type that this file knows nothing of has no wrong values, and fails."""
-    assert len(wrong) >= 6, "use a type of service_kit.setting_types, or add the new type's wrong values here"
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls.model_fields])
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(cls, files, monkeypatch, capsys):
+    """Many variables are wrong at once. A value that only the disk can tell to be wrong is tried alone."""
+
+    def refused(wrong: dict[str, str]) -> list[str]:
+        with monkeypatch.context() as patch:
+            for variable, value in wrong.items():
+                patch.setenv(variable, value.replace("{tmp}", str(files)))
+            with pytest.raises(SystemExit) as ended:  # noqa: PT012 - either of the two may refuse it
+                check_disk(load_settings(cls))
+                pytest.fail(f"{wrong} is taken")
+        lines: list[str] = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2, wrong
+        assert not [line for line in lines if PLANTED in line], wrong
+        return lines
+
     for variable, value in RIGHT.items():
         monkeypatch.setenv(variable, value.replace("{tmp}", str(files)))
     check_disk(load_settings(cls))
-    variable = variable_of(cls, name)
-    for value in wrong:
-        monkeypatch.setenv(variable, value.replace("{tmp}", str(files)))
-        with pytest.raises(SystemExit) as ended:  # noqa: PT012 - either of the two may refuse it
-            check_disk(load_settings(cls))
-            pytest.fail(f"{variable}={value!r} is taken")
-        line, *more = capsys.readouterr().err.splitlines()
-        assert (ended.value.code, more) == (2, []), f"{variable}={value!r}"
-        assert line.startswith(f"{variable}: "), line
-        assert PLANTED not in line
+    values = wrong_values(cls)
+    unknown = [variable for variable, wrong in values.items() if len(wrong) < 6]
+    assert not unknown, "use a type of service_kit.setting_types, or add the new type's wrong values here"
+    for number in range(max(map(len, values.values()))):
+        wrong = {variable: of_it[number] for variable, of_it in values.items() if number < len(of_it)}
+        told = Counter(line.split(": ")[0] for line in refused(wrong))
+        assert told.keys() <= wrong.keys(), wrong
+        assert set(told.values()) == {1}, wrong
+        for variable in wrong.keys() - told.keys():
+            [line] = refused({variable: wrong[variable]})
+            assert line.startswith(f"{variable}: "), line
