@@ -1,6 +1,8 @@
 """Ledgers with a past: rows spread over hours that a test can prune."""
 
+import tempfile
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import apsw
@@ -8,10 +10,10 @@ from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.steps import HOUR_MS
-from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.sqlite.open.served import mark_served
 from audit_svc.sqlite.write.writer import Writer
+from tests.audit_svc.empty import write_empty
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
 THIS_HOUR = NOW_MS - NOW_MS % HOUR_MS
@@ -42,10 +44,19 @@ def hour_of_rows(hours: int, calls: int = 10) -> audit_pb2.RecordRequest:
 
 
 def make_ledger(path: Path, hours: int, calls: int = 10) -> None:
-    """A closed database with one session in each of the last hours."""
-    connection = open_for_writing(path)
-    migrate.up(connection, migrate.load_migrations())
-    fill(connection, hours, calls)
+    """A closed database with one session in each of the last hours, written once for all tests of a process."""
+    path.write_bytes(_content(hours, calls))
+    path.chmod(0o600)
+    mark_served(path)
+
+
+@cache
+def _content(hours: int, calls: int) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "audit.db"
+        write_empty(path)
+        fill(open_for_writing(path), hours, calls)
+        return path.read_bytes()
 
 
 def fill(connection: apsw.Connection, hours: int, calls: int = 10) -> None:

@@ -14,12 +14,12 @@ from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.query import fingerprint_of
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import Usage
-from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import encode_token
 from tests.audit_svc import asking
 from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.cost import machine_steps
+from tests.audit_svc.empty import empty_in_memory
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, session_row
 
 Ask = Callable[[apsw.Connection, Any], Message]
@@ -29,8 +29,7 @@ FEW, MANY = 2_000, 20_000
 
 def ledger(rows: int) -> apsw.Connection:
     """Two days of calls by 20 each session."""
-    connection = apsw.Connection(":memory:")
-    migrate.up(connection, migrate.load_migrations())
+    connection = empty_in_memory()
     inserts = Inserts(connection)
     for first in range(0, rows, 2_000):
         numbers = range(first, first + 2_000)

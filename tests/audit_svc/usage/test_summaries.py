@@ -19,13 +19,13 @@ from audit_svc.sql.usage import group_pages, named_usage, session_usage, summari
 from audit_svc.sql.usage.named_recount import named_differences, trait_differences
 from audit_svc.sql.usage.named_usage import is_relabelling, move_relabelled
 from audit_svc.sqlite.care.prune import Prune
-from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.read.database import BLOBS_AT_ONCE, SQLITE
 from audit_svc.sqlite.usage import session_sums
 from audit_svc.sqlite.usage.session_sums import session_differences
 from audit_svc.sqlite.write.inserts import Inserts
 from service_kit.paging import InvalidPage
 from tests.audit_svc.asking import summarize_usage
+from tests.audit_svc.empty import empty_in_memory
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, session_row
 from tests.audit_svc.usage import counted
 from tests.audit_svc.usage.counted import (
@@ -43,8 +43,7 @@ from tests.audit_svc.usage.counted import (
 @pytest.fixture(scope="module")
 def empty() -> Iterator[apsw.Connection]:
     """A ledger without rows."""
-    connection = apsw.Connection(":memory:")
-    migrate.up(connection, migrate.load_migrations())
+    connection = empty_in_memory()
     yield connection
     connection.close()
 
