@@ -2,8 +2,10 @@
 
 import gc
 import os
+import re
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,14 @@ os.environ.setdefault("AUDIT_SEAL_SECONDS", "0")
 # No test measures time: the machine may be busy with other tests.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy-machine")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A module whose mark leaves out all its tests is not even imported."""
+    if collection_path.suffix != ".py" or not collection_path.is_file():
+        return None
+    marks = re.search(r"^pytestmark = \[?pytest\.mark\.(\w+)", collection_path.read_text(), re.MULTILINE)
+    return True if marks and f"not {marks[1]}" in config.option.markexpr.split(" and ") else None
 
 
 @pytest.hookimpl(wrapper=True)
