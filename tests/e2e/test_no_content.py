@@ -26,14 +26,9 @@ def content_of(path: Path) -> bytes:
     return b""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("engine", "api"),
-    [
-        ("ollama", "chat"),
-        pytest.param("openai", "chat", marks=pytest.mark.long),
-        pytest.param("openai", "responses", marks=pytest.mark.long),
-        pytest.param("anthropic", "chat", marks=pytest.mark.long),
-    ],
+    ("engine", "api"), [("ollama", "chat"), ("openai", "chat"), ("openai", "responses"), ("anthropic", "chat")]
 )
 async def test_a_sentinel_in_every_place_of_content_is_not_on_the_record(make_pair, engine, api):
     """Each tool handles the sentinel; the spool is looked at while the audit service is down, and all else after."""

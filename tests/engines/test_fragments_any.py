@@ -86,6 +86,7 @@ def test_only_an_object_that_was_encoded_twice_is_decoded_once_more(held, text, 
         assert call.arguments == kept
 
 
+@pytest.mark.long
 @given(OBJECTS, st.lists(st.integers(1, 5), min_size=1), st.booleans())
 def test_an_object_in_pieces_is_whole_at_its_end_alone(held, sizes, ascii_only):
     """So its pieces are one call, though each names another."""

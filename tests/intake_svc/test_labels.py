@@ -66,7 +66,8 @@ def test_by_the_resource_and_by_a_span_that_makes_no_row(quick):
     assert not list(house.state.glob("spool/dead-letters/*.jsonl")), "a row was refused"
 
 
-@pytest.mark.parametrize("is_kept", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("is_kept", [False, True])
 def test_by_a_hook_that_runs_in_a_repository(quick, tmp_path, monkeypatch, is_kept):
     house, door = quick
     work = tmp_path / "work"

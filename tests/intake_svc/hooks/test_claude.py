@@ -131,6 +131,7 @@ def test_a_failure_has_its_exit_code_and_no_word_of_the_error(quick):
     assert CANARY not in json.dumps(row, default=str)
 
 
+@pytest.mark.long
 def test_a_call_that_nobody_ended_is_interrupted_when_its_session_ends(quick):
     house, door = quick
     tell(door, before("s-open"), {"session_id": "s-open", "hook_event_name": "SessionEnd", "reason": CANARY})

@@ -92,6 +92,7 @@ def test_the_hook_imports_neither_grpc_nor_protobuf_nor_what_the_services_need()
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_over_a_unix_socket_that_this_user_alone_can_reach_also_after_a_kill(tmp_path):
     with open_house(tmp_path) as house:
         path = tmp_path / "run" / "hooks.sock"

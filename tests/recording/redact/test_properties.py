@@ -118,6 +118,7 @@ def test_a_secret_of_this_process_is_not_shown_whatever_touches_it(secret, befor
             assert not [piece for piece in pieces_of(secret, shown) if piece not in around]
 
 
+@pytest.mark.long
 @MANY
 @given(text=AROUND, limit=LIMIT)
 def test_what_is_shown_fits_and_can_be_written(text, limit):
