@@ -18,8 +18,12 @@ ONLY_CLAUDE = """
 import asyncio, os, re, signal, sys
 from gateway_svc.server import serve
 from gateway_svc.settings import GatewaySettings
+async def end():
+    while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
 async def main():
-    asyncio.get_running_loop().call_later(1.0, os.kill, os.getpid(), signal.SIGTERM)
+    ending = asyncio.create_task(end())
     await serve(GatewaySettings())
 asyncio.run(main())
 others = "channel|calls|compact_json|controls|framing|key_file|locks|log$|replacing|show|upkeep"
