@@ -112,7 +112,7 @@ def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -
             sys.stdout.write(json_line({"kind": rows.kind_of(record)} | to_dict(record)))
     else:
         _print(listing, found[: listing.limit], rows.errors_table, times)
-    _say_where_more(listing, are_more=len(found) > listing.limit)
+    _say_if_more(are_more=len(found) > listing.limit)
 
 
 def failures_of(
@@ -295,13 +295,13 @@ def _list(
     """Prints what listed() finds, and says whether there is more."""
     found = listed(source, rpc, request, field, listing.limit, asked)
     _print(listing, found, table, times)
-    _say_where_more(listing, are_more=bool(request.page_token))
+    _say_if_more(are_more=bool(request.page_token))
     return found
 
 
-def _say_where_more(listing: Listing, *, are_more: bool) -> None:
+def _say_if_more(*, are_more: bool) -> None:
     if are_more:
-        err.print(f"more than these {listing.limit} match: --limit shows more", style="dim")
+        err.print("there are more: --limit shows them", style="dim")
 
 
 def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Table], times: Times) -> None:

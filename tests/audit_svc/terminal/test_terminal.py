@@ -178,11 +178,11 @@ def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(p
 def test_a_list_that_ends_at_its_limit_says_so(place: Place):
     for command in ("calls", "requests", "sessions", "errors", "controls", "usage"):
         found = len(place.json(command))
-        assert "more than these" not in place.run(command, "--limit", str(found)).stderr, command
+        assert "there are more" not in place.run(command, "--limit", str(found)).stderr, command
         assert found > 1 or command not in ("calls", "errors", "controls", "usage"), command
         for form in ((), ("--json",)) if found > 1 else ():  # other tests record more, where they came before
             told = place.run(command, "--limit", "1", *form).stderr
-            assert "more than these 1 match: --limit shows more" in told, command
+            assert "there are more: --limit shows them" in told, command
 
 
 @pytest.mark.parametrize("where", ["service", "file"])
