@@ -49,9 +49,12 @@ def test_a_command_takes_json_and_says_so_of_what_is_wrong(program: Program, wor
     assert any("--json" in action.option_strings for action in parser._actions), "it has no --json"
     told = invoke(program, [*words, "--json", "--no-such-option"])
     assert (told.exit_code, told.stdout) == (2, "")
-    error = json.loads(told.stderr)["error"]
-    assert error["exit_code"] == 2
+    (line,) = told.stderr.splitlines()
+    assert line.isprintable()
+    error = json.loads(line)["error"]
+    assert (error["code"], error["exit_code"]) == ("INVALID_ARGUMENT", 2)
     assert isinstance(error["message"], str)
+    assert invoke(program, [*words, "--no-such-option"]).stderr.startswith("usage: ")
 
 
 def test_what_is_left_out_is_there():

@@ -1,6 +1,5 @@
 """Where results are JSON, so is what a program says on stderr: in each command that has --json, of all programs."""
 
-import argparse
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,27 +10,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from audit_svc.errors import NotFound
 from service_kit.terminal.failures import Failed, asks_for_json, tell
-from service_kit.terminal.parameters import Parameters
 from service_kit.terminal.printing import Printer, put_stderr_in_json
-from service_kit.terminal.program import Command, Group, Program
 from tests.service_kit.test_command_line import PROGRAMS
 from tests.support.command_line import Result, invoke
-
-
-def with_json(program: Program) -> Iterator[tuple[Program, list[str]]]:
-    """The commands that take --json, each by the words that name it."""
-
-    def below(words: list[str], group: Group) -> Iterator[tuple[list[str], Command]]:
-        for name, each in group.commands.items():
-            yield from below([*words, name], each) if isinstance(each, Group) else [([*words, name], each)]
-        if group.alone:
-            yield words, group.alone
-
-    for words, command in below([], program.root):
-        parser = argparse.ArgumentParser()
-        Parameters(command.load(), parser, command.given)
-        if "--json" in parser.format_usage():
-            yield program, words
 
 
 def error_of(result: Result) -> dict[str, object]:
@@ -48,16 +29,6 @@ def error_of(result: Result) -> dict[str, object]:
 def text_again() -> Iterator[None]:
     yield
     put_stderr_in_json(False)
-
-
-def test_a_wrong_option_is_told_as_json_by_each_command_of_each_program():
-    found = [each for program in PROGRAMS for each in with_json(program)]
-    assert {program.name for program, _ in found} == {program.name for program in PROGRAMS}
-    assert len(found) > 40
-    for program, words in found:
-        error = error_of(invoke(program, [*words, "--json", "--no-such-option"]))
-        assert (error["code"], error["exit_code"]) == ("INVALID_ARGUMENT", 2), words
-        assert invoke(program, [*words, "--no-such-option"]).stderr.startswith("usage: "), words
 
 
 @pytest.mark.parametrize(
