@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import run_command
 from gateway_svc.errors import SettingsError
 from gateway_svc.http_client import check_proxies, check_trusted
 from tests.support.certificates import Authority
+from tests.support.forked import run_command
 
 
 @pytest.mark.parametrize(

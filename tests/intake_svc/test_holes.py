@@ -5,11 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.processes import run_command
 from intake_svc.dialects import SequenceNumber
 from intake_svc.numbers import numbers_of
 from tests.intake_svc.conftest import wait_for
 from tests.intake_svc.exports import post_json
+from tests.support.forked import run_command
 
 STREAM = "claude event.sequence"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.processes import run_command
 from recording.channel.watched import WrongFile
 from service_kit.access.roles import Callers, Role, load_callers, make_token
+from tests.support.forked import run_command
 
 HASH = "0" * 64
 EXPIRED = "expires = 2020-01-31T00:00:00Z"
