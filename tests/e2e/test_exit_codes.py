@@ -29,7 +29,8 @@ def test_what_is_not_there(tmp_path, module):
     file = tmp_path / "file"
     file.touch()
     wrong = {f"{prefix}TOKENS_FILE": str(tmp_path / "missing"), state: str(file / "state")}
-    ended = run_command(module, {"HOME": str(tmp_path), "GATEWAY_CLAUDE_COMMAND": "claude"} | wrong, "serve")
+    meant = {"HOME": str(tmp_path), "GATEWAY_CLAUDE_COMMAND": "claude", f"{prefix}LISTEN": "127.0.0.1:0"}
+    ended = run_command(module, meant | wrong, "serve")
     assert ended.returncode == 2, ended.stderr
     for variable in wrong:
         assert f"{variable}: {tmp_path}" in ended.stderr
