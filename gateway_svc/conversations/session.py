@@ -1,7 +1,7 @@
 """What a session is, apart from what is said in it."""
 
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from google.protobuf.json_format import MessageToDict
@@ -50,8 +50,8 @@ class SessionState:
         return {
             **{name: getattr(self, name) for name in self.__slots__},
             "settings": settings_to_json(self.settings),
-            "totals": asdict(self.totals),
-            "shadow_totals": asdict(self.shadow_totals),
+            "totals": self.totals.to_json(),
+            "shadow_totals": self.shadow_totals.to_json(),
         }
 
     def copy(self) -> Self:

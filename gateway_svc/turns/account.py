@@ -35,6 +35,10 @@ class Totals:
         """The totals that were kept; older ones count steps and have a cost."""
         return cls(**{_OLDER_NAMES.get(name, name): saturated(count) for name, count in value.items()})
 
+    def to_json(self) -> dict[str, int]:
+        """The totals as they are kept, which is done twice a step: asdict() takes three times as long."""
+        return {name: getattr(self, name) for name in _COUNTERS}
+
     @classmethod
     def of(cls, cost: audit_pb2.CostRow) -> Self:
         """Those of one model request."""

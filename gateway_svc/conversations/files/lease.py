@@ -1,7 +1,6 @@
 """A session that is held: its files, open for one turn."""
 
 import asyncio
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -88,7 +87,7 @@ class FileLease:
     def note_sums(self) -> None:
         state = self.state
         revision, updated_ms = state.revision + 1, now_ms()
-        sums = {"revision": revision, "updated_at_ms": updated_ms, "totals": asdict(state.totals)}
+        sums = {"revision": revision, "updated_at_ms": updated_ms, "totals": state.totals.to_json()}
         with storing():
             self._transcript.append(SUMS, encode(sums))
         state.revision, state.updated_at_ms = revision, updated_ms

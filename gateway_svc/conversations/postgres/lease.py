@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from onrecord.common.v1 import common_pb2
@@ -101,7 +100,7 @@ class PostgresLease:
         self._check()
         self.state.revision, self.state.updated_at_ms = self.state.revision + 1, now_ms()
         sums = {"revision": self.state.revision, "updated_at_ms": self.state.updated_at_ms}
-        self._sums = self._cipher.encrypt(SUMS, 0, encode({**sums, "totals": asdict(self.state.totals)}))
+        self._sums = self._cipher.encrypt(SUMS, 0, encode({**sums, "totals": self.state.totals.to_json()}))
         self._send()
 
     async def kept(self) -> None:
