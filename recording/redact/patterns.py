@@ -4,9 +4,9 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 
+from recording.lazy import lazy
 from recording.redact.randomness import random_after_word
 from recording.redact.shape import is_mixed
 from recording.redact.spans import Span, marker
@@ -67,7 +67,7 @@ class Table:
         self._begun = {index for index, pattern in enumerate(patterns.values()) if pattern.begins}
         self._each = [_Each(name, pattern, self._begin) for name, pattern in patterns.items()]
 
-    @cached_property
+    @lazy
     def _all(self) -> re.Pattern[str]:
         others = [pattern.regex for pattern in self.patterns.values() if not pattern.begins]
         return re.compile(f"{self._begin}(?:{'|'.join(others)})", re.ASCII)
@@ -136,12 +136,12 @@ class _Each:
         self.check = _check(pattern)
         """What its secret must look like."""
 
-    @cached_property
+    @lazy
     def somewhere(self) -> re.Pattern[str]:
         begins, regex = self._pattern.begins, self._pattern.regex
         return re.compile(_any_of(begins) if begins else f"{self._begin}(?:{regex})", re.ASCII)
 
-    @cached_property
+    @lazy
     def here(self) -> re.Pattern[str]:
         return re.compile(self._pattern.regex, re.ASCII)
 
