@@ -311,6 +311,7 @@ class Agent:
                         result = denied(refusal)
                     else:
                         running.runs = True
+                        turn.account.begin_tool_call(intent.id)
                         result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
                 cancelled = False
             except CallStopped as stopped:

@@ -149,6 +149,8 @@ class TurnAccount:
         self._session_totals = session_totals
         self._save = save
         self._warned_of_price = False
+        self._begun = set[str]()
+        """The ids of tool calls that are counted and have not ended."""
 
     def add_step(self, cost: audit_pb2.CostRow, error_type: str = "") -> None:
         """Counts one model request; error_type is the name of the class of the error that ended it."""
@@ -170,13 +172,24 @@ class TurnAccount:
                 f"so that {', '.join(budget.name for budget in self.budgets)} may cost more than its budget",
             )
 
+    def begin_tool_call(self, row_id: str) -> None:
+        """Counts a tool call whose intent is on the record, and so has a row even if this process ends before it."""
+        self._begun.add(row_id)
+        self._count_tool_call()
+
     def add_tool_call(self, row: audit_pb2.AuditRow) -> None:
-        """Counts one tool call."""
+        """A tool call has ended: it is counted if it was not when it began, such as one that was refused."""
+        if row.id in self._begun:
+            self._begun.discard(row.id)
+        else:
+            self._count_tool_call()
+        if self.observer:
+            self.observer.tool_call_finished(row)
+
+    def _count_tool_call(self) -> None:
         self.totals.tool_calls += 1
         if self._session_totals:
             self._session_totals.tool_calls += 1
-        if self.observer:
-            self.observer.tool_call_finished(row)
         if self._save:
             self._save()
 

@@ -219,7 +219,7 @@ async def test_a_tool_call_that_the_gateway_did_not_survive_is_an_interrupted_ro
     [row] = await pair.rows(1)
     assert row.outcome == common_pb2.OUTCOME_INTERRUPTED
     assert row.error.startswith("interrupted")
-    await pair.until("SELECT status FROM sessions", [("failed",)])
+    await pair.until("SELECT status, tool_calls, requests FROM sessions", [("failed", 1, 1)])
     assert row.args_summary == f'{{"command":"{command}"}}'
 
 

@@ -137,6 +137,7 @@ class Calls:
             opened.stop = stop
         if self._audit:
             opened.refusal = self._audit.intend(opened.intent)
+            self._turn.account.begin_tool_call(opened.intent.id)
         self._turn.events.put(tool_call_started(opened.intent))
 
     async def hold(self, call: ToolCall) -> str | None:
