@@ -18,10 +18,11 @@ from audit_svc.sql.care import prune
 from audit_svc.sqlite.care.check import check
 from audit_svc.sqlite.care.prune import Prune, count, prune_file
 from audit_svc.sqlite.care.vacuum import space, vacuum
+from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing, transaction
 from audit_svc.sqlite.open.lock import FileLock
 from audit_svc.sqlite.usage.recount import rebuild_rollups
-from tests.audit_svc.aged import THIS_HOUR, ago, hour_of_rows, make_ledger
+from tests.audit_svc.aged import THIS_HOUR, ago, fill, hour_of_rows, make_ledger
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 
 TOO_OLD = audit_pb2.REJECTION_CODE_TOO_OLD
@@ -229,7 +230,9 @@ def test_a_file_from_before_gives_its_space_back_after_one_vacuum(database):
     old.execute("CREATE TABLE made_without_auto_vacuum (x)")
     old.execute("DROP TABLE made_without_auto_vacuum")
     old.close()
-    make_ledger(database, hours=20, calls=500)
+    connection = open_for_writing(database)
+    migrate.up(connection, migrate.load_migrations())
+    fill(connection, hours=20, calls=500)
     before = database.stat().st_size
     list(prune_file(database, ago(10), "ada"))
     assert database.stat().st_size >= before
