@@ -117,6 +117,7 @@ def chat(turn: Turn, pair: PairOptions) -> None:
 def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
     """Sets the address that turn is for: of the pair that runs, or of one that is started for as long as this lasts."""
     if turn.target:
+        _refuse_what_starts(pair)
         yield
         return
     folder = state_folder()
@@ -140,10 +141,14 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
                 running = _begun(folder)
     if not running.gateway:
         raise Failed("what runs there has no gateway: end it, and say `onrecord up` with a model")
-    if pair.workspace or pair.gemma:
-        raise BadParameter("is for services that this command starts, and they run already", "--workspace and --gemma")
+    _refuse_what_starts(pair)
     client.nothing_runs, turn.target = "", running.gateway
     yield
+
+
+def _refuse_what_starts(pair: PairOptions) -> None:
+    if pair.workspace or pair.gemma:
+        raise BadParameter("is for services that this command starts, and they run already", "--workspace and --gemma")
 
 
 def _begun(folder: Path) -> Running:

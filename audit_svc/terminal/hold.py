@@ -28,7 +28,7 @@ from audit_svc.terminal.running import (
     say_unseen,
 )
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.command import Argument, BadParameter, Filter, Option
 from service_kit.times import show_time
 
 Name = Annotated[str, Argument(help="The hold's name.")]
@@ -41,7 +41,7 @@ def place(
     calls: Calls,
     times: Times,
     label: Labels = None,
-    tool_glob: Annotated[str, Option("--tool-glob", help="Only tools whose names match, with * and ?.")] = "",
+    tool_glob: Annotated[str, Filter("--tool-glob", help="Only tools whose names match, with * and ?.")] = "",
     everything: Annotated[bool, Option("--all", help="Hold everything.")] = False,
     db: Database = None,
     target: Target = None,

@@ -10,7 +10,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json, refuse_both
-from service_kit.terminal.command import Argument, BadParameter, Option, Options
+from service_kit.terminal.command import Argument, BadParameter, Filter, Option, Options
 from service_kit.terminal.printing import Wide
 from service_kit.times import parse_time
 
@@ -33,16 +33,16 @@ SessionId = Annotated[
 ]
 Session = Annotated[
     str,
-    Option(help="Only this session: its id, the first or last characters of it, or @last.", known=f"{_KNOWN}:sessions"),
+    Filter(help="Only this session: its id, the first or last characters of it, or @last.", known=f"{_KNOWN}:sessions"),
 ]
-Turn = Annotated[str, Option(help="Only this turn; quick beside its session.")]
-Engine = Annotated[str, Option(help="Only this engine.", known=f"{_KNOWN}:engines")]
-Model = Annotated[str, Option(help="Only this model.", known=f"{_KNOWN}:models")]
-Tool = Annotated[str, Option(help="Only this tool.", known=f"{_KNOWN}:tools")]
+Turn = Annotated[str, Filter(help="Only this turn; quick beside its session.")]
+Engine = Annotated[str, Filter(help="Only this engine.", known=f"{_KNOWN}:engines")]
+Model = Annotated[str, Filter(help="Only this model.", known=f"{_KNOWN}:models")]
+Tool = Annotated[str, Filter(help="Only this tool.", known=f"{_KNOWN}:tools")]
 Outcomes = Annotated[
     list[str] | None, Option("--outcome", help="Only this outcome; may be repeated.", known=f"{_KNOWN}:outcomes")
 ]
-ToolOfSome = Annotated[str, Option("--tool", help="Only sessions that called this tool.", known=f"{_KNOWN}:tools")]
+ToolOfSome = Annotated[str, Filter("--tool", help="Only sessions that called this tool.", known=f"{_KNOWN}:tools")]
 OutcomesOfSome = Annotated[
     list[str] | None,
     Option("--outcome", help="Only sessions in which some call ended so; may be repeated.", known=f"{_KNOWN}:outcomes"),
@@ -50,15 +50,15 @@ OutcomesOfSome = Annotated[
 RecordedBy = Annotated[
     str | None, Option(help="Only what this caller recorded; empty: what callers without a name did.")
 ]
-Principal = Annotated[str, Option(help="Only what this caller's turns did.")]
-Agent = Annotated[str, Option(help="Only what this agent did.")]
-DecidedBy = Annotated[str, Option(help="Only calls on which this person answered.")]
-Rule = Annotated[str, Option(help="Only calls on which this rule decided.")]
+Principal = Annotated[str, Filter(help="Only what this caller's turns did.")]
+Agent = Annotated[str, Filter(help="Only what this agent did.")]
+DecidedBy = Annotated[str, Filter(help="Only calls on which this person answered.")]
+Rule = Annotated[str, Filter(help="Only calls on which this rule decided.")]
 Labels = Annotated[list[str] | None, Option("--label", help="Only sessions with key=value; may be repeated.")]
-Contains = Annotated[str, Option(help="Only calls whose summary of the arguments contains this text.")]
+Contains = Annotated[str, Filter(help="Only calls whose summary of the arguments contains this text.")]
 Suspect = Annotated[bool, Option("--clock-suspect", help="Only calls whose time a clock contradicts.")]
-Since = Annotated[str, Option(help="Only from then on: 30m, 24h, 7d, 2026-11-24 or 2026-11-24T09:00 (UTC).")]
-Until = Annotated[str, Option(help="Only before then.")]
+Since = Annotated[str, Filter(help="Only from then on: 30m, 24h, 7d, 2026-11-24 or 2026-11-24T09:00 (UTC).")]
+Until = Annotated[str, Filter(help="Only before then.")]
 Limit = Annotated[int, Option(min=1, help="How many at most.")]
 
 

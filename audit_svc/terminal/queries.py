@@ -51,7 +51,7 @@ from audit_svc.terminal.running import Json, err, out, progress
 from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
 from service_kit.printable import printable
-from service_kit.terminal.command import BadParameter, Option
+from service_kit.terminal.command import BadParameter, Filter, Option
 from service_kit.terminal.hints import meant
 from service_kit.terminal.printing import Table, Text, Wide
 from service_kit.times import show_time
@@ -223,6 +223,8 @@ def usage(
 ) -> None:
     """Count tool calls, model requests, tokens and money in groups."""
     names = [name.strip() for name in by.split(",") if name.strip()]
+    if not names:
+        raise BadParameter("is empty: name a group, or leave it out", param_hint="--by")
     group_by = [name if name in DIMENSIONS or name.startswith(LABEL) else LABEL + name for name in names]
     try:
         check_groups(group_by)
@@ -246,7 +248,7 @@ def controls(
     listing: Listing,
     source: Source,
     kind: Annotated[list[str] | None, Option(help="Only stop, resume or rules_loaded; may be repeated.")] = None,
-    principal: Annotated[str, Option(help="Only acts of this caller.")] = "",
+    principal: Annotated[str, Filter(help="Only acts of this caller.")] = "",
     recorded_by: RecordedBy = None,
 ) -> None:
     """List stops, resumes and rules that came into force, the newest first."""
@@ -261,8 +263,8 @@ def queries(
     times: Times,
     listing: Listing,
     source: Source,
-    caller: Annotated[str, Option(help="Only this caller's.")] = "",
-    method: Annotated[str, Option(help="Only this RPC's, such as ListToolCalls.")] = "",
+    caller: Annotated[str, Filter(help="Only this caller's.")] = "",
+    method: Annotated[str, Filter(help="Only this RPC's, such as ListToolCalls.")] = "",
 ) -> None:
     """List who asked the ledger what, the newest first."""
     from onrecord.audit.v1 import administration_pb2  # no other of these commands needs it

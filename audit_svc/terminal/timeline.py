@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import audit_pb2, questions_pb2
+from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.last_turn import LastTurn
 from audit_svc.terminal.plain import money, time_text
@@ -57,8 +58,13 @@ class Timeline:
         yield Text(
             f"{turns}{counted(session.tool_calls, 'tool call')} · "
             f"{counted(usage.requests, 'model request')} · "
-            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}"
+            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}{self._not_counted()}"
         )
+
+    def _not_counted(self) -> str:
+        """A session's sums are told when a turn begins and ends."""
+        is_running = self._session.status == common_pb2.SESSION_STATUS_RUNNING
+        return " · the last turn is not counted yet" if is_running and self._session.revision else ""
 
     def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:
         """The next entries, each turn below its name."""

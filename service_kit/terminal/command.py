@@ -29,6 +29,12 @@ class Option:
         self.min, self.max = min, max
 
 
+class Filter(Option):
+    """An option that says what is asked for. An empty value is refused, since without one everything is asked for: a
+    shell's variable that is not set would become that.
+    """
+
+
 class Argument(Option):
     """What is given by its place. A list takes all that are left."""
 

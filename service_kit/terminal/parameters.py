@@ -7,7 +7,7 @@ from enum import Enum
 from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from service_kit.terminal.command import Argument, Option, Options
+from service_kit.terminal.command import Argument, Filter, Option, Options
 
 Function = Callable[..., None]
 
@@ -32,6 +32,7 @@ class Parameters:
         self._names: list[str] = []
         self._groups: dict[str, tuple[type[Options], list[str]]] = {}
         self._valued: set[str] = set()
+        self._filters: set[str] = set()
         self.known: dict[str, str] = {}
         """Functions that list values, by argparse's names of the parameters."""
         hints = get_type_hints(function, include_extras=True)
@@ -49,7 +50,12 @@ class Parameters:
 
     def parse(self, words: Sequence[str], also: "Parameters | None" = None) -> dict[str, Any]:
         """What was typed, by the parameters' names. also: others of the same parser, whose values are in it too."""
-        return vars(self._parser.parse_args([*_joined(iter(words), self._valued | (also._valued if also else set()))]))
+        joined = [*_joined(iter(words), self._valued | (also._valued if also else set()))]
+        for word in joined[: joined.index("--")] if "--" in joined else joined:
+            name, sign, value = word.partition("=")
+            if sign and not value and name in self._filters:
+                self._parser.error(f"argument {name}: is empty: leave it out for everything, or give a value")
+        return vars(self._parser.parse_args(joined))
 
     def call(self, typed: Mapping[str, Any]) -> None:
         """Calls the command with what was typed."""
@@ -94,6 +100,8 @@ class Parameters:
             self._shown.add_argument(*names, action=action, default=default, **told)
             return
         self._valued.update(names)
+        if isinstance(option, Filter):
+            self._filters.update(names)
         if variable := option.envvar and os.environ.get(option.envvar, ""):
             default, is_required = variable, False
         if is_list:

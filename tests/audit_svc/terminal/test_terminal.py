@@ -175,6 +175,28 @@ def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(p
     assert [row["id"] for row in place.json("requests", "--session", "broken", "--errors")] == ["m-1"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("calls", "--session", ""),
+        ("calls", "--session="),
+        ("calls", "--contains", ""),
+        ("usage", "--tool", ""),
+        ("usage", "--by", ""),
+        ("export", "--kind", "calls", "--session", "", "--output", "all.jsonl"),
+        ("sessions", "--since", ""),
+        ("tail", "--session", ""),
+    ],
+    ids=" ".join,
+)
+def test_what_is_asked_for_by_nothing_is_not_everything(place: Place, words: tuple[str, ...]):
+    """As by a shell's variable that is not set."""
+    ran = place.run(*words)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "is empty" in ran.stderr
+    assert not (place.folder / "all.jsonl").exists()
+
+
 def test_a_list_that_ends_at_its_limit_says_so(place: Place):
     for command in ("calls", "requests", "sessions", "errors", "controls", "usage"):
         found = len(place.json(command))
