@@ -66,7 +66,8 @@ def stop(
         counts = ("ended_turns", "ended_tool_calls", "still_running")  # also where one is 0
         print_fields({**set_fields(answer), **{name: getattr(answer, name) for name in counts}})
     else:
-        ended = f"ended: {counted(answer.ended_turns, 'turn')}, {counted(answer.ended_tool_calls, 'tool call')}"
+        calls = counted(answer.ended_tool_calls, "tool call")
+        ended = f"ended: {counted(answer.ended_turns, 'turn')}, and {calls} of turns that go on"
         out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
     if not (answer.ended_turns or answer.ended_tool_calls or answer.still_running):
         err.print(
