@@ -2,6 +2,7 @@
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from audit_svc.ui.texts import EXCERPT, marked
 from demo.processes import start_service
 from recording.ids import uuid7
 from service_kit.terminal.ids import SHORT
-from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
+from tests.audit_svc.samples import audit_row, cost_row, record_request, session_row
 from tests.ui.conftest import HOSTILE, Browser, Pages, record, showing
 from tests.ui.test_pages import words
 
@@ -44,18 +45,19 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """Pages of a ledger whose ids are as services make them, with more newer rows than a part is looked for among."""
     folder = tmp_path_factory.mktemp("many")
     env = {"AUDIT_DB": str(folder / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    now_ms = time.time_ns() // 1_000_000  # as the ids say
     session, turn, long_session = (str(uuid7()) for _ in range(3))
-    own = {"session_id": session, "turn_id": turn, "created_at_ms": NOW_MS}
+    own = {"session_id": session, "turn_id": turn, "created_at_ms": now_ms}
     first = audit_row(**own, id=str(uuid7()), args_summary="the first of all")
     request = cost_row(**own, id=str(uuid7()))
     act = audit_pb2.ControlRow(id=str(uuid7()), kind=audit_pb2.CONTROL_KIND_STOP, principal="ops",
-                               scope="engine=ollama", reason="a drill", at_ms=NOW_MS, stop_id="stop-1")  # fmt: skip
+                               scope="engine=ollama", reason="a drill", at_ms=now_ms, stop_id="stop-1")  # fmt: skip
     rest = [
-        audit_row(session_id=long_session, turn_id="t-long", created_at_ms=NOW_MS + number, args_summary="one of many")
+        audit_row(session_id=long_session, turn_id="t-long", created_at_ms=now_ms + number, args_summary="one of many")
         for number in range(1, 1102)
     ]
     titled = session_row(id="s-titled", labels={"title": "the drill", "team": "red"})
-    sessions = [titled, session_row(id=session, created_at_ms=NOW_MS), session_row(id=long_session)]
+    sessions = [titled, session_row(id=session, created_at_ms=now_ms), session_row(id=long_session)]
     with start_service("audit_svc", env, "serve") as service, showing(folder, service.address) as pages:
         record(
             service.address,
