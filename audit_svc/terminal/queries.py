@@ -277,7 +277,7 @@ def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[qu
     """What who recorded the session did to agents while it went on, the oldest first."""
     wanted = questions_pb2.ControlFilter(
         created_from_ms=record.session.created_at_ms,
-        created_before_ms=record.session.updated_at_ms + 1,
+        created_before_ms=max(record.session.created_at_ms, record.session.updated_at_ms) + 1,
         recorded_by=record.receipt.recorded_by,
     )
     request = questions_pb2.ListControlsRequest(filter=wanted)

@@ -135,6 +135,12 @@ def test_a_session_of_many_pages_is_told_whole_with_each_turn_named_once(place: 
     assert [entry["tool_call"]["id"] for entry in found[1:]] == [f"long-{n:04}" for n in range(2500)]
 
 
+def test_a_session_that_ended_before_it_began_by_its_producers_clock_is_told(place: Place):
+    place.record(sessions=[session_row(id="set-back", created_at_ms=NOW_MS, updated_at_ms=NOW_MS - 5_000)])
+    ran = place.run("show", "set-back")
+    assert (ran.returncode, "session set-back" in ran.stdout) == (0, True), ran.stderr
+
+
 def test_usage_is_grouped_by_labels_and_words(place: Place):
     rows = place.json("usage", "--by", "user,tool", "--since", "1h")
     groups = {tuple(row["values"]): row for row in rows}
