@@ -173,5 +173,5 @@ async def test_where_no_other_folder_can_be_made_health_says_so_until_one_can(tm
     while record.trouble():
         await asyncio.sleep(0.01)
     assert record.spool is not first
-    assert record.spool.unread_records() == 2
+    assert record.spool.depth == 2, "the sender may just have read them, and nobody has acked them"
     await record.aclose()
