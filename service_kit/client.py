@@ -13,9 +13,6 @@ from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.failures import Failed
 
 if TYPE_CHECKING:
-    import socket
-    from types import ModuleType
-
     import grpc
 
     from recording.channel.tls import ClientFiles
@@ -53,7 +50,6 @@ class ClientAccess(NamedTuple):
         return token_metadata(watch_token(self.token_file).current())
 
 
-_LOOK_SECONDS = 2.0
 _USUAL = re.compile(r"[A-Za-z0-9]+([.-][A-Za-z0-9]+)*:[1-9][0-9]{0,4}")
 _VARIABLES = ("AUDIT_LISTEN", "GATEWAY_LISTEN", "INTAKE_LISTEN")
 """Those that name a service where no option does."""
@@ -135,42 +131,6 @@ def refuse_wrong_target(target: str, option: str = "--target") -> None:
         check_target(target)
     except ValueError as error:
         raise BadParameter(f"{target!r} is no address: it {error}", hint) from None
-
-
-def why_away(target: str, service: str, details: str) -> str:
-    """What to do about a call that was answered UNAVAILABLE, in brackets; empty where the server itself said so.
-
-    service: what should run at target, with its article. details: what gRPC says.
-    """
-    if "WRONG_VERSION_NUMBER" in details:
-        return " (plain text is spoken there: leave out --ca)"
-    host, _, port = target.rpartition(":")
-    if not (host and port.isdecimal()):
-        return ""
-    import socket
-    import ssl
-
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _LOOK_SECONDS) as connection:
-            if current_access().files is None and _speaks_tls(ssl, connection):
-                return " (TLS is spoken there: give --ca, or set ONRECORD_CA)"
-    except (OSError, OverflowError):
-        return f" (is {service} running at {target}?{f' {how_to_start}' if how_to_start else ''})"
-    return ""
-
-
-def _speaks_tls(ssl: "ModuleType", connection: "socket.socket") -> bool:
-    """Whether who has accepted a connection answers the first message of TLS with one. Nobody is trusted for it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    try:
-        context.wrap_socket(connection).close()
-    except ssl.SSLError as error:
-        return error.reason not in ("WRONG_VERSION_NUMBER", None)
-    except OSError:
-        return False
-    return True
 
 
 def current_access() -> ClientAccess:

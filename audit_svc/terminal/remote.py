@@ -16,6 +16,7 @@ from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.watched import WrongFile
 from service_kit.client import current_access
 from service_kit.printable import printable
+from service_kit.unanswered import LEDGER, why_unanswered
 
 
 class Refused(AuditError):
@@ -53,7 +54,8 @@ def service(
             yield administration_pb2_grpc.AdministrationServiceStub(channel), tuple(metadata)
         except grpc.RpcError as error:
             kind = NotThere if error.code() is grpc.StatusCode.NOT_FOUND else Refused
-            raise kind(f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
+            why = why_unanswered(target, LEDGER, error)
+            raise kind(why or f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 
 
 def prune(target: str, request: administration_pb2.PruneRequest) -> Iterator[administration_pb2.PruneResponse]:

@@ -100,23 +100,40 @@ def named_database(db: str | None) -> Path | str:
 
 
 _OPTIONS = {
-    "filter.args_contain": "--contains",
-    "filter.labels": "--label",
-    "filter.created_from_ms": "--since",
-    "filter.created_before_ms": "--until",
+    "agent_name": "--agent",
+    "args_contain": "--contains",
     "created_before_ms": "--until",
     "created_from_ms": "--since",
     "group_by": "--by",
+    "labels": "--label",
+    "labels.labels": "--label",
+    "name": "NAME",
+    "outcomes": "--outcome",
+    "row.id": "ROW",
     "session.id": "SESSION",
+    "session_id": "--session",
+    "statuses": "--status",
+    "tool_name": "--tool",
+    "turn_id": "--turn",
+    "updated_before_ms": "--until",
+    "updated_from_ms": "--since",
 }
-"""The fields of requests that a service may refuse, by what is typed."""
+"""The fields of requests that a service may refuse, by what is typed, where that is not the same word."""
+_FIELD = re.compile(
+    r"filter\.(?:calls\.)?(\w+)(?:\.\w+)?|\b((?:created|updated)_(?:from|before)_ms|group_by|labels\.labels|(?:row|session)\.id)\b"
+    r"|^(name|reason)(?= (?:is|has) )"
+)
 
 
 def in_options(message: str) -> str:
     """What a service says of a field, said of the option that it was typed as."""
-    for field, option in _OPTIONS.items():
-        message = message.replace(field, option)
-    return message
+    if "_token is not one that this service gave" in message:  # which nobody types
+        return "the service does not know where the list goes on, as after a restore: give the command again"
+    return _FIELD.sub(lambda found: _option(found[1] or found[2] or found[3]), message)
+
+
+def _option(field: str) -> str:
+    return _OPTIONS.get(field) or f"--{field.removesuffix('s').replace('_', '-')}"
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2_grpc
 
 from audit_svc.terminal.running import EXIT_FAILED, in_options
-from service_kit.client import open_blocking_channel, why_away
+from service_kit.client import open_blocking_channel
 from service_kit.terminal.failures import Failed
+from service_kit.unanswered import LEDGER, told
 
 if TYPE_CHECKING:
     from recording.channel.token import Metadata
@@ -49,7 +50,5 @@ def answers_are_exit_code_1(target: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        details = error.details() or ""
-        is_away = error.code() is grpc.StatusCode.UNAVAILABLE
-        hint = why_away(target, "an audit service", details) if is_away else ""
-        raise Failed(f"{error.code().name}: {in_options(details)}{hint}", EXIT_FAILED, error) from None
+        said = told(target, LEDGER, error, in_options(error.details() or ""))
+        raise Failed(said, EXIT_FAILED, error) from None

@@ -17,6 +17,7 @@ from audit_svc.terminal.timeline import call_line
 from service_kit.printable import printable
 from service_kit.terminal.command import Option
 from service_kit.terminal.printing import counted
+from service_kit.unanswered import LEDGER, told
 
 _FIRST_BACKOFF_SECONDS = 0.2
 _MAX_BACKOFF_SECONDS = 10.0
@@ -64,9 +65,7 @@ def _follow(target: str, request: questions_pb2.TailToolCallsRequest, *, reconne
             if not reconnect or not request.resume_token or error.code() not in _PASSING:
                 raise
             if not failures:
-                err.print(
-                    f"{error.code().name}: {printable(error.details() or '')}: waiting for the service", style="yellow"
-                )
+                err.print(f"{printable(told(target, LEDGER, error))}; waiting for the service", style="yellow")
         ceiling = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** min(failures, 30))
         time.sleep(random.uniform(0, ceiling))  # noqa: S311 - only spreads retries
         failures += 1

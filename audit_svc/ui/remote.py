@@ -10,8 +10,9 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from service_kit.client import current_access, open_channel, why_away
+from service_kit.client import current_access, open_channel
 from service_kit.health import DETAIL_KEY
+from service_kit.unanswered import Peer, why_unanswered
 
 NOT_SEALED = "NOT_SEALED"
 SECONDS = 10.0
@@ -21,10 +22,10 @@ SECONDS = 10.0
 class NotAnswered(Exception):
     """A service did not do what a page asked for."""
 
-    def __init__(self, service: str, code: grpc.StatusCode, details: str, reason: str = "", hint: str = "") -> None:
-        """service: with its article. details: its own sentence. reason: its ErrorReason. hint: what to do."""
+    def __init__(self, service: str, code: grpc.StatusCode, details: str, reason: str = "") -> None:
+        """service: with its article. details: its own sentence, or why there was none. reason: its ErrorReason."""
         super().__init__(f"{service}: {code.name}")
-        self.service, self.code, self.details, self.reason, self.hint = service, code, details, reason, hint
+        self.service, self.code, self.details, self.reason = service, code, details, reason
 
     @property
     def is_passing(self) -> bool:
@@ -40,13 +41,13 @@ class NotAnswered(Exception):
 class Remote:
     """The services at one address. Made within the event loop."""
 
-    def __init__(self, name: str, target: str, stubs: Sequence[type[Any]]) -> None:
+    def __init__(self, name: str, peer: Peer, target: str, stubs: Sequence[type[Any]]) -> None:
         """name: what runs there, with its article. target: "host:port". stubs: of its gRPC services.
 
         Raises:
             Exit: a file of the access options cannot be used.
         """
-        self.name, self.target = name, target
+        self.name, self.peer, self.target = name, peer, target
         self._channel, _ = open_channel(target)
         self._access = current_access()
         self._stubs = [stub(self._channel) for stub in stubs]
@@ -81,6 +82,5 @@ class Remote:
         status = rpc_status.from_call(error)  # type: ignore[arg-type] # which has what a call has
         info = error_details_pb2.ErrorInfo()
         reason = info.reason if status and any(detail.Unpack(info) for detail in status.details) else ""
-        is_away = code is grpc.StatusCode.UNAVAILABLE and not reason
-        hint = await asyncio.to_thread(why_away, self.target, self.name, details) if is_away else ""
-        return NotAnswered(self.name, code, details, reason, hint)
+        why = await asyncio.to_thread(why_unanswered, self.target, self.peer, error)
+        return NotAnswered(self.name, code, why or details, reason)

@@ -11,8 +11,10 @@ from audit_svc.ui.app import build
 from audit_svc.ui.guard import Guard, csrf_of
 from audit_svc.ui.remote import Remote
 from service_kit.http_server import serve_http
+from service_kit.unanswered import GATEWAY, LEDGER
 
 MOST_CONNECTIONS = 200
+_OF_LEDGER = [questions_pb2_grpc.QuestionServiceStub, proof_pb2_grpc.ProofServiceStub]
 _OF_GATEWAY = [approvals_pb2_grpc.ApprovalServiceStub, control_pb2_grpc.ControlServiceStub]
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -38,9 +40,10 @@ async def serve(
     Raises:
         SystemExit, Exit: listen cannot be had, or a file of the access options cannot be used; the log says why.
     """
-    remotes = [Remote("the ledger", ledger, [questions_pb2_grpc.QuestionServiceStub, proof_pb2_grpc.ProofServiceStub])]
+    remotes = [Remote("the ledger", LEDGER, ledger, _OF_LEDGER)]
     if gateway:
-        remotes.append(Remote("the gateway", gateway, _OF_GATEWAY))
+        peer = GATEWAY._replace(named_by="--gateway or GATEWAY_LISTEN")
+        remotes.append(Remote("the gateway", peer, gateway, _OF_GATEWAY))
     guard = Guard(build(remotes[0], remotes[1] if gateway else None, csrf_of(token)), token)
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

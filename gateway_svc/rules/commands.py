@@ -14,6 +14,7 @@ from service_kit.terminal.command import Argument, Exit, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Json, Printer, Table, counted, print_fields
 from service_kit.times import parse_time
+from service_kit.unanswered import LEDGER, told
 
 if TYPE_CHECKING:  # who asks for help need not load the library of conditions
     from gateway_svc.rules.recorded import Trial
@@ -87,7 +88,8 @@ def try_on_record(
     try:
         asyncio.run(_read_record(trial, target, parse_time(since, time.time_ns() // 1_000_000)))
     except grpc.aio.AioRpcError as error:
-        raise Failed(f"{error.code().name}: {error.details() or ''}", EXIT_FAILED, error) from None
+        peer = LEDGER._replace(named_by="--target or GATEWAY_AUDIT_TARGET")
+        raise Failed(told(target, peer, error), EXIT_FAILED, error) from None
     _print_json(trial) if as_json else _show(trial)
 
 

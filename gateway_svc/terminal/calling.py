@@ -13,13 +13,14 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from recording.channel.token import Metadata
-from service_kit.client import open_channel, why_away
+from service_kit.client import open_channel
 from service_kit.printable import json_text, printable
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Exit, Option
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
+from service_kit.unanswered import GATEWAY, told
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ SETTINGS = {
 _TYPED = {field: f"--{option}" for option, field in SETTINGS.items()} | {
     **{name: f"--{name}" for name in ("principal", "agent", "tool", "reason")},
     "input": "PROMPT",
+    "label": "--label",
     "session_id": "SESSION",
     "stop_id": "ID",
     "tool_call_id": "ID",
@@ -98,7 +100,8 @@ def in_options(error: grpc.aio.AioRpcError) -> str:
     for field in fields:
         path = _PATH.fullmatch(field)
         if path and path[2] in _TYPED and details.startswith(field):
-            return _TYPED[path[2]] + details.removeprefix(field)
+            part = f"'s {path[4]}" if path[4] in ("key", "value") else ""
+            return f"{_TYPED[path[2]]}{part}{details.removeprefix(field)}"
     return details
 
 
@@ -122,10 +125,7 @@ def call_gateway(
     try:
         return asyncio.run(connected())
     except grpc.aio.AioRpcError as error:
-        details = error.details() or ""
-        is_away = error.code() == grpc.StatusCode.UNAVAILABLE
-        hint = why_away(target, "a gateway", details) if is_away else ""
-        raise Failed(f"{error.code().name}: {in_options(error)}{hint}", EXIT_FAILED, error) from None
+        raise Failed(told(target, GATEWAY, error, in_options(error)), EXIT_FAILED, error) from None
     except KeyboardInterrupt:
         raise Exit(EXIT_CANCELLED) from None
 

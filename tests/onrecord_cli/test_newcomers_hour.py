@@ -71,7 +71,9 @@ AFTERWARDS = [
     # a session that is not there, and a service that is not
     Mistake("onrecord show 1234abcd", 1, "NOT_FOUND: the ledger has no session with this id"),
     Mistake(
-        "onrecord calls --target 127.0.0.1:9", 1, "is an audit service running at 127.0.0.1:9? `onrecord up` starts it"
+        "onrecord calls --target 127.0.0.1:9",
+        1,
+        "nobody listens on 127.0.0.1:9: is an audit service running there? `onrecord up` starts it",
     ),
 ]
 """Ten of the sixteen: the services run, and a session is recorded."""

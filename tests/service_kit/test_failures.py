@@ -54,7 +54,7 @@ def test_a_service_that_is_away_is_told_with_its_code():
     for program, words in ((PROGRAMS[0], ["calls"]), (PROGRAMS[1], ["engines"])):
         error = error_of(invoke(program, [*words, "--json", "--target", "127.0.0.1:9"]))
         assert error["code"] == "UNAVAILABLE"
-        assert "running at 127.0.0.1:9?" in str(error["message"])
+        assert "nobody listens on 127.0.0.1:9: " in str(error["message"])
         assert error["exit_code"] == 1
 
 

@@ -1,6 +1,5 @@
 """Real handshakes: who gets in, who is kept out, and what changes while the server runs."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from recording.channel.certificates import certificate_name
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.watched import WrongFile
 from service_kit.access.tls import ServerFiles, server_credentials
-from service_kit.client import why_away
 from service_kit.server import bind, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority, Pair
@@ -140,20 +138,3 @@ def test_a_probe_finds_the_name_that_a_certificate_is_for(ca):
     assert certificate_name(ca.server(host="audit.example").certificate) == "audit.example"
     with pytest.raises(WrongFile, match="names no host"):
         certificate_name(ca.issue("bare", x509.UniformResourceIdentifier("spiffe://a/b")).certificate)
-
-
-async def test_that_tls_is_spoken_there_is_told_to_who_calls_in_plain_text(serve: Serve, ca: Authority):
-    address = await serve(files_of(ca.issue("localhost")))
-    told = await asyncio.to_thread(why_away, address, "a service", "Socket closed")
-    assert told == " (TLS is spoken there: give --ca, or set ONRECORD_CA)"
-
-
-async def test_that_nothing_runs_there_is_said_where_nothing_connects_and_nowhere_else():
-    server = build_server([sample_interceptor()])
-    address = bind(server, "localhost:0", None)
-    await server.start()
-    assert await asyncio.to_thread(why_away, address, "a service", "it is full") == ""
-    assert "leave out --ca" in why_away(address, "a service", "Ssl handshake failed: WRONG_VERSION_NUMBER")
-    await server.stop(None)
-    assert await asyncio.to_thread(why_away, address, "a service", "") == f" (is a service running at {address}?)"
-    assert why_away("unix:/nowhere", "a service", "") == ""

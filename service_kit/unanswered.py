@@ -1,0 +1,137 @@
+"""Why a service has not answered a call, in words for people, where gRPC has only its own."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service_kit import client
+from service_kit.printable import printable
+
+if TYPE_CHECKING:
+    import socket
+    from types import ModuleType
+
+    import grpc
+
+_LOOK_SECONDS = 2.0
+_DETAILS = "grpc-status-details-bin"
+"""What only services send: their own errors have an ErrorInfo in it (service_kit.errors)."""
+
+_NO_GRPC = ("http1.x server", "Failed parsing HTTP/2")
+"""What gRPC says of a web server, and of anything else."""
+
+
+class Peer(NamedTuple):
+    """What should run at an address."""
+
+    name: str
+    """With its article."""
+    named_by: str
+    """How a person names another address of it."""
+    service: str
+    """A gRPC service that only it has."""
+
+
+LEDGER = Peer("an audit service", "--target or AUDIT_LISTEN", "onrecord.audit.v1.QuestionService")
+GATEWAY = Peer("a gateway", "--target or GATEWAY_LISTEN", "onrecord.gateway.v1.GatewayService")
+DOOR = Peer("a door", "--target or INTAKE_LISTEN", "opentelemetry.proto.collector.trace.v1.TraceService")
+_KNOWN = (LEDGER, GATEWAY, DOOR)
+
+
+def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError") -> str:
+    """A sentence on what is the matter with target, where peer should run; empty where the answer says it.
+
+    error: of a call to target. May connect to it, so that it takes up to some seconds.
+    """
+    import grpc
+
+    call: Any = error
+    code, details = call.code(), call.details() or ""
+    if any(key == _DETAILS for key, _ in call.trailing_metadata() or ()):
+        return ""
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return _another(target, peer)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"{target} has not answered in time: it may be busy, try again"
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return ""
+    if any(words in details for words in _NO_GRPC):
+        return _wrong(target, peer, ": what answers there speaks no gRPC")
+    if "WRONG_VERSION_NUMBER" in details:
+        return f"plain text is spoken at {target}: leave out --ca, and ONRECORD_CA"
+    return _away(target, peer)
+
+
+def told(target: str, peer: Peer, error: "grpc.RpcError", details: str | None = None) -> str:
+    """What a command says of a call that failed: why there was no answer, or the status with what the service says.
+
+    details: in the place of the service's words.
+    """
+    call: Any = error
+    said = call.details() or "" if details is None else details
+    return why_unanswered(target, peer, error) or f"{call.code().name}: {said}"
+
+
+def _another(target: str, peer: Peer) -> str:
+    """Of a service that does not know the call."""
+    there = next((each for each in _KNOWN if _serves(target, each)), None)
+    if there == peer:
+        return f"{peer.name} answers at {target}, and does not know this question: its version is another"
+    answers = f": {there.name} answers there" if there else ""
+    return _wrong(target, peer, answers)
+
+
+def _wrong(target: str, peer: Peer, why: str) -> str:
+    return f"{target} is not the address of {peer.name}{why}; {peer.named_by} names another address"
+
+
+def _serves(target: str, peer: Peer) -> bool:
+    """Whether peer runs at target: its health tells of the services that it has."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    channel, _ = client.open_blocking_channel(target)
+    with channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            stub.Check(health_pb2.HealthCheckRequest(service=peer.service), timeout=_LOOK_SECONDS)
+        except grpc.RpcError:
+            return False
+    return True
+
+
+def _away(target: str, peer: Peer) -> str:
+    """Why nobody at target takes a call; empty where a connection says nothing against it."""
+    host, _, port = target.rpartition(":")
+    if not (host and port.isdecimal()):
+        return ""
+    import socket
+    import ssl
+
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _LOOK_SECONDS) as connection:
+            if client.current_access().files is None and _speaks_tls(ssl, connection):
+                return f"TLS is spoken at {target}: give --ca, or set ONRECORD_CA"
+            return ""
+    except ConnectionRefusedError:
+        why = f"nobody listens on {target}"
+    except socket.gaierror:
+        why = f"the name {printable(host)} leads to no address"
+    except TimeoutError:
+        why = f"{target} takes no connection"
+    except (OSError, OverflowError) as error:
+        why = f"{target} cannot be reached" + (f" ({error.strerror})" if isinstance(error, OSError) else "")
+    start = f"{client.how_to_start}; " if client.how_to_start else ""
+    return f"{why}: is {peer.name} running there? {start}{peer.named_by} names another address"
+
+
+def _speaks_tls(ssl: "ModuleType", connection: "socket.socket") -> bool:
+    """Whether who has accepted a connection answers the first message of TLS with one. Nobody is trusted for it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.wrap_socket(connection).close()
+    except ssl.SSLError as error:
+        return error.reason not in ("WRONG_VERSION_NUMBER", None)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""What is said where nobody has answered a call: what is the matter at the address, and not what gRPC calls it."""
+
+import asyncio
+import http.server
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from grpc_health.v1 import health_pb2_grpc
+
+from recording.channel.options import DIRECT
+from recording.channel.tls import ClientFiles, channel_credentials
+from service_kit.access.tls import ServerFiles, server_credentials
+from service_kit.health import Health
+from service_kit.server import bind, build_server
+from service_kit.unanswered import GATEWAY, LEDGER, told
+from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
+from tests.support.certificates import Authority
+
+Serve = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    servers = []
+
+    async def start(services: Sequence[str] | None = None, files: ServerFiles | None = None) -> str:
+        """The address of a server, whose health tells of services; without any it has no health."""
+        server = build_server([sample_interceptor()])
+        add_sample(server)
+        if services is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(Health(services), server)
+        address = bind(server, "localhost:0", server_credentials(files) if files else None)
+        await server.start()
+        servers.append(server)
+        return address
+
+    yield start
+    for server in servers:
+        await server.stop(None)
+
+
+def ask(target: str, files: ClientFiles | None = None, method: str = f"/{NAME}/Nothing", value: str = "") -> str:
+    """What is told of a call that fails."""
+    options = [*DIRECT, ("grpc.use_local_subchannel_pool", 1)]
+    channel = (
+        grpc.secure_channel(target, channel_credentials(files)(), options)
+        if files
+        else grpc.insecure_channel(target, options)
+    )
+    with channel:
+        call: Any = channel.unary_unary(method, StringValue.SerializeToString, StringValue.FromString)
+        with pytest.raises(grpc.RpcError) as failed:
+            call(StringValue(value=value), timeout=30)
+        return told(target, LEDGER, failed.value)
+
+
+def test_that_nobody_listens_is_said_with_what_names_the_address():
+    said = ask("127.0.0.1:1")
+    assert said == (
+        "nobody listens on 127.0.0.1:1: is an audit service running there? "
+        "--target or AUDIT_LISTEN names another address"
+    )
+
+
+def test_a_name_that_is_none_is_told():
+    assert ask("nowhere.invalid:50052").startswith("the name nowhere.invalid leads to no address: ")
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        ([GATEWAY.service], "is not the address of an audit service: a gateway answers there; --target or "),
+        ([NAME], "is not the address of an audit service; --target or AUDIT_LISTEN"),
+        (None, "is not the address of an audit service; --target or AUDIT_LISTEN"),
+        ([LEDGER.service], "and does not know this question: its version is another"),
+    ],
+    ids=["gateway", "another", "no health", "another version"],
+)
+async def test_who_answers_at_the_address_of_another_service_is_told(serve, services, said):
+    assert said in await asyncio.to_thread(ask, await serve(services))
+
+
+async def test_what_a_service_says_itself_is_told_with_its_status(serve):
+    address = await serve([LEDGER.service])
+    said = await asyncio.to_thread(ask, address, None, f"/{NAME}/Repeat", "unwanted")
+    assert said == "FAILED_PRECONDITION: this is not wanted here"
+
+
+async def test_tls_and_plain_text_are_told(serve, tmp_path):
+    ca = Authority(tmp_path)
+    pair = ca.issue("localhost")
+    address = await serve(files=ServerFiles(pair.certificate, pair.key))
+    said = await asyncio.to_thread(ask, address)
+    assert said == f"TLS is spoken at {address}: give --ca, or set ONRECORD_CA"
+    address = await serve()
+    said = await asyncio.to_thread(ask, address, ClientFiles(ca.path))
+    assert said == f"plain text is spoken at {address}: leave out --ca, and ONRECORD_CA"
+
+
+def test_that_a_web_server_answers_is_told():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            said = ask(f"127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            serving.join()
+    assert "is not the address of an audit service: what answers there speaks no gRPC; " in said
