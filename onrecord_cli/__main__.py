@@ -10,7 +10,7 @@ import gateway_svc.__main__
 import intake_svc.__main__
 from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, find, ledger_file, short, state_folder
 from service_kit import client
-from service_kit.terminal import failures
+from service_kit.terminal import elsewhere, failures
 from service_kit.terminal.printing import Printer
 from service_kit.terminal.program import Command, Group, Program
 
@@ -59,6 +59,7 @@ program = Program(
         },
     ),
     Command("service_kit.client:client_options", ""),
+    (audit_svc.__main__.program, gateway_svc.__main__.program, intake_svc.__main__.program),
 )
 
 
@@ -97,9 +98,13 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
             )
     if not os.environ.get("AUDIT_DB"):  # which `onrecord up` does not look at
         failures.own_names["`audit-svc serve`"] = "`onrecord up`"
+    ours = {} if os.environ.get("AUDIT_DB") else {"--db": places["AUDIT_DB"]}
     for name, value in places.items():
         if value and not os.environ.get(name):
             os.environ[name] = value
+    for service, variable in (("audit-svc", "AUDIT_LISTEN"), ("gateway-svc", "GATEWAY_LISTEN")):
+        target = os.environ.get(variable)
+        elsewhere.places[service] = ({"--target": target} if target else {}) | (ours if service == "audit-svc" else {})
     client.how_to_start = "`onrecord up` starts it"
     for service, commands in (("audit-svc", _LEDGER), ("gateway-svc", _GATEWAY)):
         for name in program.root.commands.keys() & commands.keys():

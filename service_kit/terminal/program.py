@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from service_kit.terminal.command import BadParameter, Exit, echo
+from service_kit.terminal.elsewhere import who_does
 from service_kit.terminal.failures import Failed, asks_for_json, tell
 from service_kit.terminal.hints import meant
 from service_kit.terminal.later import loaded_later
@@ -64,6 +65,8 @@ class Program(NamedTuple):
     name: str
     root: Group
     options: Command | None = None
+    others: "Sequence[Program]" = ()
+    """Programs that are named where they have a command that this one does not have."""
 
     def main(self, words: Sequence[str] | None = None) -> NoReturn:
         """Runs the command line, words or that of the process. Where stdout cannot be written, a sentence says so.
@@ -127,7 +130,7 @@ class Program(NamedTuple):
                 parser.print_help(sys.stderr)
                 raise Exit(EXIT_USAGE)
             parser.parse_args(words if words[0].startswith("-") else [])
-            hint = meant(words[0], group.commands) or self._named_so(words[0])
+            hint = meant(words[0], group.commands) or self._named_so(words[0]) or who_does(words[0], self.others)
             parser.error(f"there is no command {words[0]!r}{hint}")
         elif isinstance(chosen, Group):
             path = f"{path} {words[0]}"

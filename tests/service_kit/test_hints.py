@@ -6,6 +6,7 @@ import audit_svc.__main__
 import gateway_svc.__main__
 import intake_svc.__main__
 import onrecord_cli.__main__
+from service_kit.terminal import elsewhere
 from service_kit.terminal.hints import meant
 from service_kit.terminal.program import Program
 from tests.support.command_line import invoke
@@ -25,13 +26,22 @@ ONRECORD = onrecord_cli.__main__.program
         (AUDIT, "calls --before 1h", "--before 1h: is --until meant?"),
         (ONRECORD, "stop --all --reason x", "--all: is --everything meant?"),
         (AUDIT, "export --out x", "--out x: is --output meant?"),
+        (AUDIT, "usage --group-by tool", "--group-by tool: is --by meant?"),
+        (ONRECORD, "calls --user ada", "--user ada: is --principal meant?"),
+        (ONRECORD, "sessions --person ada", "--person ada: is --principal meant?"),
+        (AUDIT, "errors --last 5", "--last 5: is --since or --limit meant?"),
+        # a typo of another word, and a beginning
+        (AUDIT, "usage --frm 1h", "--frm 1h: is --since meant?"),
+        (AUDIT, "export --form csv", "--form csv: is --format meant?"),
+        (AUDIT, "calls --lim 5", "--lim 5: is --limit meant?"),
         # an option of other commands
         (ONRECORD, "tail --since 1h", "--since 1h: `onrecord sessions`, `onrecord calls` and 6 more take it"),
         (ONRECORD, "--since 1h calls", "--since: `onrecord sessions`, `onrecord calls` and 6 more take it"),
         (AUDIT, "usage --all", "--all: `audit-svc hold place` takes it"),
         (GATEWAY, "run --timeout 4 x", "--timeout x: `gateway-svc health` takes it"),
         # letters in common are no reason
-        (ONRECORD, "sessions --person ada", "--person ada"),
+        (AUDIT, "calls --form csv", "--form csv"),
+        (AUDIT, "calls --re x", "--re x"),
         (ONRECORD, "show --sinse 1h", "--sinse"),
         (AUDIT, "calls --cost 1", "--cost 1"),
         (INTAKE, "setup claude --everywhere", "--everywhere"),
@@ -50,7 +60,14 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes
     [
         (ONRECORD, "runn hi", "'runn': is run meant?"),
         (GATEWAY, "delete", "'delete': is `gateway-svc sessions delete` meant?"),
-        (AUDIT, "list", "'list': is `audit-svc hold list` meant?"),
+        (AUDIT, "place", "'place': is `audit-svc hold place` meant?"),
+        (ONRECORD, "ls", "'ls': is sessions meant?"),
+        (ONRECORD, "serve", "'serve': is up meant?"),
+        # of another program
+        (ONRECORD, "erase", "'erase': `audit-svc erase` does it"),
+        (ONRECORD, "hold", "'hold': `audit-svc hold place|lift|list` does it"),
+        (ONRECORD, "rules", "'rules': `gateway-svc rules check|test|try` does it"),
+        (ONRECORD, "token", "'token': `audit-svc token` or `gateway-svc token` or `intake-svc token` does it"),
         (ONRECORD, "stats", "'stats'"),
     ],
 )
@@ -58,6 +75,15 @@ def test_an_unknown_command_is_named_with_the_one_that_is_meant(program: Program
     ran = invoke(program, line.split())
     assert ran.exit_code == 2
     assert ran.stderr.splitlines()[-1].partition("there is no command ")[2] == said
+
+
+def test_what_another_program_does_is_named_with_the_options_that_point_it_here(monkeypatch):
+    monkeypatch.setitem(elsewhere.places, "audit-svc", {"--target": "127.0.0.1:7", "--db": "/x/audit.db"})
+    for line, said in (
+        ("hold", "`audit-svc hold place|lift|list --target 127.0.0.1:7` does it"),
+        ("vacuum", "`audit-svc vacuum --db /x/audit.db` does it"),
+    ):
+        assert said in invoke(ONRECORD, [line]).stderr
 
 
 @pytest.mark.parametrize(
