@@ -9,9 +9,10 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import NotFound
-from audit_svc.terminal.options import Requests, Source
-from audit_svc.terminal.running import error_is_exit_code_1, ledger_path, progress, refuse_both
+from audit_svc.terminal.options import Requests, Source, Times
+from audit_svc.terminal.running import err, error_is_exit_code_1, ledger_path, progress, refuse_both
 from service_kit.terminal.ids import is_whole, whole_id
+from service_kit.times import show_time
 
 PAGE = 1000
 PAGE_SECONDS = 30.0
@@ -112,6 +113,13 @@ def refuse_unknown(client: Client, asked: Requests) -> None:
     """For where nothing was found. Raises NotFound if that is since there is no such session, or no such turn."""
     if unknown := what_is_unknown(client, asked):
         raise unknown
+
+
+def say_nothing_matches(times: Times) -> None:
+    """Says on stderr that nothing was found, and within which times."""
+    bounds = zip(("since", "before"), times.fields().values(), strict=True)
+    within = "".join(f" {word} {show_time(ms)}" for word, ms in bounds if ms is not None)
+    err.print(f"nothing matches{within}", style="yellow")
 
 
 def what_is_unknown(client: Client, asked: Requests) -> NotFound | None:

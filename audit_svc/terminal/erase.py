@@ -30,7 +30,7 @@ from audit_svc.terminal.running import (
 )
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Option
-from service_kit.terminal.ids import SHORT, is_whole, whole_id
+from service_kit.terminal.ids import LAST, SHORT, is_whole, whole_id
 from service_kit.terminal.printing import counted
 
 LEFT_IN_WAL = (
@@ -48,7 +48,8 @@ def erase(
         ),
     ] = "",
     session: Annotated[
-        str, Option(help="All rows of this session: its id, or 8 characters of its beginning or end.")
+        str,
+        Option(help=f"All rows of this session: its id, 8 characters of its beginning or end, or {LAST}."),
     ] = "",
     label: Annotated[
         list[str] | None, Option("--label", help="All rows of sessions with key=value; may be repeated.")
@@ -103,7 +104,7 @@ def _name_whole(request: administration_pb2.EraseRequest, target: str | None, db
     its id: no text is erased for another's.
 
     Raises:
-        BadParameter: it fits several.
+        BadParameter: it fits several, or it is @last and names no session.
         Failed: it fits nothing, or is too short for what cannot be undone.
     """
     key, hint, kinds = (request.row, "ROW", ROWS) if request.HasField("row") else (request.session, "--session", _OWN)
@@ -117,7 +118,9 @@ def _name_whole(request: administration_pb2.EraseRequest, target: str | None, db
             for _ in _erase(asked, target, db):
                 pass
         except (NotFound, remote.NotThere):
-            if len(key.id) < SHORT or key.id.startswith("@"):
+            if key.id == LAST and key is request.row:
+                raise BadParameter(f"{LAST} is a session: --session {LAST} erases all rows of it", hint) from None
+            if key.id != LAST and len(key.id) < SHORT:
                 err.print(f"of an id, erasing needs {SHORT} characters of its beginning or its end", style="yellow")
                 raise
             with connect(Source(target=target, db=None if target else file_meant(db))) as client:

@@ -15,7 +15,15 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
-from audit_svc.terminal.client import PAGE, PAGE_SECONDS, Client, connect, named_session, refuse_unknown
+from audit_svc.terminal.client import (
+    PAGE,
+    PAGE_SECONDS,
+    Client,
+    connect,
+    named_session,
+    refuse_unknown,
+    say_nothing_matches,
+)
 from audit_svc.terminal.options import Calls, Contains, Labels, Source, Times, label_values
 from audit_svc.terminal.plain import flat_fields, json_line, to_dict, to_flat_dict
 from audit_svc.terminal.running import Force, progress, refuse_existing
@@ -157,6 +165,7 @@ def export(
             told = stack.enter_context(_progress(output, kind))
             if not _copy(_parts(client, asked, request), sink, told):
                 refuse_unknown(client, calls)
+                say_nothing_matches(times)
     except OSError as error:
         if output is None:
             raise

@@ -21,6 +21,7 @@ from audit_svc.terminal.client import (
     listed,
     named_session,
     refuse_unknown,
+    say_nothing_matches,
 )
 from audit_svc.terminal.options import (
     Agent,
@@ -54,7 +55,6 @@ from service_kit.printable import printable
 from service_kit.terminal.command import BadParameter, Filter, Option
 from service_kit.terminal.hints import meant
 from service_kit.terminal.printing import Table, Text, Wide
-from service_kit.times import show_time
 
 MAX_SESSIONS = 10_000
 """Failed sessions that are looked through for those that failed last."""
@@ -312,9 +312,7 @@ def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Tabl
     elif found:
         out.print(table(found), wide=listing.wide)
     else:
-        bounds = zip(("since", "before"), times.fields().values(), strict=True)
-        within = "".join(f" {word} {show_time(ms)}" for word, ms in bounds if ms is not None)
-        err.print(f"nothing matches{within}", style="yellow")
+        say_nothing_matches(times)
 
 
 def _print_lines(lines: Iterable[Text], *, wide: bool) -> None:

@@ -36,8 +36,15 @@ def is_whole(text: str) -> bool:
 
 
 def fitting(text: str, ids: Iterable[str]) -> list[str]:
-    """Those of ids that begin or end with text, each once and in their order."""
-    return [each for each in dict.fromkeys(ids) if each.startswith(text) or each.endswith(text)]
+    """Those of ids that begin or end with text, each once and in their order; UUIDs also in capitals (RFC 9562, 4)."""
+    small = text.lower()
+    return [
+        each
+        for each in dict.fromkeys(ids)
+        if each.startswith(text)
+        or each.endswith(text)
+        or (_UUID.fullmatch(each) and (each.startswith(small) or each.endswith(small)))
+    ]
 
 
 def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:

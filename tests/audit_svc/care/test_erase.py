@@ -170,7 +170,7 @@ def test_the_end_of_an_id_stands_for_it(database, open_writer, by, part):
     [
         (FEW[:13], 2, "fits 2: "),
         ("000000fe"[-7:], 1, "erasing needs 8 characters"),
-        ("@last", 1, "erasing needs 8 characters"),
+        ("@lst", 1, "erasing needs 8 characters"),
         ("0123456789", 1, "with this id"),
     ],
 )
@@ -179,6 +179,52 @@ def test_what_may_be_several_is_not_erased(database, open_writer, by, part, code
     ran = invoke(program, ["erase", *by, part, "--reason", "x", "--db", str(database)])
     assert (ran.exit_code, said in ran.stderr) == (code, True), ran.stderr
     assert erased_ids(database) == []
+
+
+def test_the_newest_session_is_erased_by_its_word_and_no_row_is(database, open_writer):
+    fill_alike(database, open_writer)
+    where = ["@last", "--reason", "x", "--db", str(database)]
+    ran = invoke(program, ["erase", *where])
+    assert (ran.exit_code, "ROW: @last is a session: --session @last" in ran.stderr) == (2, True)
+    assert erased_ids(database) == []
+    (newest,) = invoke(program, ["sessions", "--limit", "1", "--db", str(database)]).stdout.splitlines()[1:]
+    ran = invoke(program, ["erase", "--session", *where])
+    (erased,) = erased_ids(database)
+    assert (ran.exit_code, f"@last is {erased}" in ran.stderr, erased in newest) == (0, True, True)
+
+
+def test_an_id_in_capitals_is_the_one_that_it_is(database, open_writer):
+    fill_alike(database, open_writer)
+    for by in ([], ["--session"]):
+        ran = invoke(program, ["erase", *by, FEW.upper(), "--reason", "x", "--dry-run", "--db", str(database)])
+        assert ran.stdout.startswith("would erase the texts of 1 tool call"), ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["", "--reason", "x"], "NAME: is empty"),
+        (["n" * 200, "--reason", "x"], "NAME: is longer than 128 characters"),
+        (["case", "--reason", " "], "--reason: is empty: say why"),
+    ],
+)
+def test_a_hold_that_cannot_be_is_refused_before_anything_is_said_of_the_record(database, open_writer, given, said):
+    fill(database, 1, open_writer)
+    placed = invoke(program, ["hold", "place", *given, "--tool", "deploy", "--db", str(database)])
+    assert (placed.exit_code, said in placed.stderr, "nothing on record" in placed.stderr) == (2, True, False)
+    assert invoke(program, ["hold", "lift", *given, "--db", str(database)]).exit_code == 2
+
+
+def test_a_hold_is_told_as_one_types_it(database, open_writer):
+    fill(database, 1, open_writer)
+    where = ("--db", str(database))
+    given = "--tool bash --outcome failed --agent codex --label name=x --since 2026-01-01 --tool-glob b*"
+    assert invoke(program, ["hold", "place", "case", "--reason", "x", *given.split(), *where]).exit_code == 0
+    (_, line) = invoke(program, ["hold", "list", *where]).stdout.splitlines()
+    for typed in given.replace("2026-01-01", "2026-01-01T00:00:00Z").split(" --"):
+        assert f"--{typed.removeprefix('--')}" in line
+    invoke(program, ["hold", "place", "all", "--all", "--reason", "x", *where])
+    assert "everything" in invoke(program, ["hold", "list", *where]).stdout
 
 
 def test_a_whole_id_is_never_taken_for_a_part_of_another(database, open_writer, monkeypatch):
@@ -212,10 +258,12 @@ def test_the_commands_of_holds_place_list_and_lift_one_in_a_file(database, open_
     nothing = invoke(program, ["hold", "place", "case", "--reason", "x", *where])
     assert (nothing.exit_code, "--all" in nothing.stderr) == (2, True)
     placed = invoke(program, ["hold", "place", "case", "--session", "session-1", "--reason", "x", *where])
-    assert placed.stdout.startswith('placed case: {"calls": {"session_id": "session-1"}}, placed ')
+    assert placed.stdout.startswith("placed case: --session session-1, placed ")
     refused = invoke(program, ["erase", "--session", "session-1", "--reason", "x", *where])
     assert (refused.exit_code, "the legal hold 'case' holds" in refused.stderr) == (1, True)
-    assert invoke(program, ["hold", "list", *where]).stdout.startswith("case: ")
+    names, line = invoke(program, ["hold", "list", *where]).stdout.splitlines()
+    assert names.split() == ["name", "held", "placed", "by", "reason"]
+    assert line.split()[:3] == ["case", "--session", "session-1"]
     assert invoke(program, ["hold", "lift", "case", "--reason", "settled", *where]).exit_code == 0
     assert invoke(program, ["hold", "list", *where]).stdout == ""
     assert '"lift_reason": "settled"' in invoke(program, ["hold", "list", "--lifted", "--json", *where]).stdout
@@ -226,12 +274,12 @@ def test_a_hold_takes_a_part_of_an_id_and_says_where_nothing_is_on_record(databa
     fill_alike(database, open_writer)
     where = ("--reason", "x", "--db", str(database))
     placed = invoke(program, ["hold", "place", "case", "--session", FEW[-8:], *where])
-    assert (placed.exit_code, f'"session_id": "{FEW}"' in placed.stdout) == (0, True)
+    assert (placed.exit_code, f"--session {FEW}," in placed.stdout) == (0, True)
     assert "on record" not in placed.stderr
     several = invoke(program, ["hold", "place", "other", "--session", FEW[:13], *where])
     assert (several.exit_code, "fits 2: " in several.stderr) == (2, True)
     whole = invoke(program, ["hold", "place", "old", "--session", MANY[-12:], *where])
-    assert f'"session_id": "{MANY[-12:]}"' in whole.stdout
+    assert f"--session {MANY[-12:]}," in whole.stdout
     to_come = invoke(program, ["hold", "place", "later", "--session", "nope", *where])
     assert (to_come.exit_code, "no session nope is on record yet" in to_come.stderr) == (0, True)
 

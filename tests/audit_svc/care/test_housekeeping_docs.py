@@ -64,7 +64,7 @@ def test_the_examples_of_the_manual_do_what_it_says(tmp_path, monkeypatch):
     assert blocks["Check"].count("rollups") == 2
     assert "wrong" not in blocks["Check"]
     assert "removed 0 tool calls" in blocks["Prune and retention"]
-    assert [line.split()[0] for line in blocks["Legal hold"].splitlines()] == ["placed", "case", "lifted"]
+    assert [line.split()[0] for line in blocks["Legal hold"].splitlines()] == ["placed", "name", "case", "lifted"]
     assert blocks["Erase"].startswith("would erase the texts of ")
     lost = found(database)
     database.write_bytes(b"lost")
