@@ -49,6 +49,15 @@ class TurnPrinter:
             finally:
                 ticking.cancel()
 
+    def waiting(self, session_id: str, *, is_busy: bool) -> None:
+        """Says what a turn waits for that has not begun. is_busy: whether another turn of its session runs."""
+        why = (
+            f"another turn of session {session_id} runs"
+            if is_busy
+            else "the gateway begins it later, as when all of its places are taken"
+        )
+        err.print(printable(f"waiting: {why}; ^C gives it up"), style="yellow")
+
     def cancelling(self) -> None:
         """Says that ^C was heard, and what runs."""
         self._end_text()

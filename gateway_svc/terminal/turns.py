@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import grpc
+from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.terminal.calling import (
@@ -33,6 +34,8 @@ from service_kit.terminal.ids import LAST
 TITLE = "title"
 """The label that a session's title is."""
 STDIN = "-"
+WAIT_SECONDS = 2.0
+"""After so long without its begin, a turn is told to wait."""
 _LEAVE = ("/exit", "/quit")
 _COMMAND = re.compile(r"/[a-z]+")
 _KEYS = "^C cancels a turn, ^D or /exit ends"
@@ -164,13 +167,30 @@ def run_turn(
             wanted = pb.CancelTurnRequest(turn_id=accepted.turn_id)
             await stub.CancelTurn(wanted, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
 
+        async def say_what_it_waits_for() -> None:
+            await asyncio.sleep(WAIT_SECONDS)
+            status: common_pb2.SessionStatus.ValueType = common_pb2.SESSION_STATUS_UNSPECIFIED
+            with suppress(grpc.aio.AioRpcError):
+                asked = pb.GetSessionRequest(session_id=accepted.session_id)
+                answer = await stub.GetSession(asked, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
+                status = answer.session.status
+            printer.waiting(accepted.session_id, is_busy=status == common_pb2.SESSION_STATUS_RUNNING)
+
+        waiting: asyncio.Task[None] | None = None
         async with _interrupts(lambda: cancel() if accepted.turn_id else None, printer):
-            with printer.status():
-                async for event in stub.RunTurn(request, metadata=metadata):
-                    if event.HasField("turn_accepted"):
-                        accepted.CopyFrom(event.turn_accepted)
-                    (show or printer.show)(event)
-                    reason = event.turn_finished.stop_reason
+            try:
+                with printer.status():
+                    async for event in stub.RunTurn(request, metadata=metadata):
+                        if event.HasField("turn_accepted"):
+                            accepted.CopyFrom(event.turn_accepted)
+                            waiting = waiting or asyncio.create_task(say_what_it_waits_for())
+                        elif waiting and not event.HasField("heartbeat"):
+                            waiting.cancel()
+                        (show or printer.show)(event)
+                        reason = event.turn_finished.stop_reason
+            finally:
+                if waiting:
+                    waiting.cancel()
         return reason, accepted.session_id
 
     return call_gateway(target, stream)

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
-from demo.processes import run_command
+from demo.processes import environment, run_command
 from demo.script import Call, Script, Step
 
 
@@ -107,12 +109,33 @@ async def test_what_a_gateway_refuses_of_a_field_is_said_of_the_option(make_pair
         (("change", session_id, *("--shadow", "openai") * 5), "--shadow: a session has at most 4 shadows"),
         (("stop", "--tool", "t" * 300, "--reason", "x"), "--tool has more than"),
         (("stop", "--tool", "t", "--reason", " "), "--reason is empty: say why"),
+        (("stop", "--label", "=v", "--reason", "x"), "--label's key is empty: name what is stopped"),
     ):
         ran = await command(address, *words)
         assert ran.returncode == 1
         assert said in ran.stderr.splitlines()[-1]
     ran = await command(address, "change", session_id, "--without", "max-cost", "--without", "label")
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.long
+async def test_a_turn_that_waits_for_its_session_says_so(make_pair):
+    call = Call(name="bash", arguments={"command": "until [ -e go ]; do sleep 0.02; done"})
+    pair = await make_pair(Script(steps=(Step(tool_calls=(call,)), Step(text="done"))))
+    pair.start_audit()
+    address = pair.start_gateway().address
+    first = asyncio.create_task(command(address, "run", "go"))
+    while '"running"' not in (await command(address, "sessions", "--json")).stdout:
+        assert not first.done()
+    words = [sys.executable, "-m", "gateway_svc", "run", "again", "--continue", "--target", address]
+    with subprocess.Popen(words, stdout=-1, stderr=-1, text=True, env=environment({})) as second:  # noqa: ASYNC220
+        assert second.stdout
+        assert second.stderr
+        said = await asyncio.to_thread(second.stderr.readline)
+        (pair.workspace / "go").touch()
+        assert said.startswith("waiting: another turn of session ")
+        assert await asyncio.to_thread(second.stdout.read) == "done\n"
+    assert (await first).returncode == 0
 
 
 @pytest.mark.long
@@ -125,6 +148,8 @@ async def test_a_failed_call_is_one_sentence(make_pair):
     assert ran.stderr.startswith("FAILED_PRECONDITION: engine 'nine' is not configured")
     ran = await command("127.0.0.1:1", "engines")
     assert ran.returncode == 1
-    assert "is a gateway running at 127.0.0.1:1?" in ran.stderr
+    assert "nobody listens on 127.0.0.1:1: is a gateway running there?" in ran.stderr
+    ran = await command(pair.audit_address, "engines")
+    assert "is not the address of a gateway: an audit service answers there; --target or GATEWAY_LISTEN" in ran.stderr
     assert (await command("127.0.0.1:1", "health")).returncode == 1
     assert (await command(address, "run", "go", "--label", "nonsense")).returncode == 2
