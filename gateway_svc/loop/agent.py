@@ -305,7 +305,8 @@ class Agent:
                     if asks and (refused := await ask(self._answers, self._logger, turn, intent, ruling.decision)):
                         result = refused
                     elif ruling.told:
-                        result = denied(f"the rule {ruling.decision.rule} does not allow the call", told=ruling.told)
+                        error = ruling.error or f"the rule {ruling.decision.rule} does not allow the call"
+                        result = denied(error, told=ruling.told)
                     elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
                         decide(intent, NOT_RECORDED)
                         result = denied(refusal)

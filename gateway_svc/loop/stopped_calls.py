@@ -10,7 +10,7 @@ from gateway_svc.stopping.stop import ended
 from gateway_svc.tools.toolbox import denied
 from recording.calls import ToolResult
 from recording.rows import decide
-from service_kit.producing.stop import decision, told
+from service_kit.producing.stop import decision, told, why_denied
 
 
 def stopped_call(stop: control_pb2.Stop, intent: audit_pb2.AuditRow, *, ran: bool) -> ToolResult:
@@ -18,4 +18,4 @@ def stopped_call(stop: control_pb2.Stop, intent: audit_pb2.AuditRow, *, ran: boo
     if ran:
         return ToolResult(told(stop), common_pb2.OUTCOME_CANCELLED, ended(stop))
     decide(intent, replace(decision(stop), waited_ms=intent.decision.waited_ms))
-    return denied(f"the stop {stop.id} does not allow the call", told=told(stop))
+    return denied(why_denied(stop), told=told(stop))

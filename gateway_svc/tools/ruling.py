@@ -24,6 +24,8 @@ class Ruling:
     """What the record says of it; of `ask`, until somebody has answered."""
     told: str = ""
     """What the model is told of a call that a rule denied; empty for others: run() knows what their policies deny."""
+    error: str = ""
+    """What the record says of a call that a stop denied; empty for others."""
 
 
 class Matched(Protocol):

@@ -19,7 +19,7 @@ from gateway_svc.tools.arguments import ArgumentsError, json_schema, parse_argum
 from gateway_svc.tools.output import shorten
 from gateway_svc.tools.ruling import BY_POLICY, UNCONFINED, ArgumentRules, Policy, Ruling, rule_on_arguments
 from recording.calls import Scope, ToolCall, ToolResult
-from service_kit.producing.stop import decision, told
+from service_kit.producing.stop import decision, told, why_denied
 
 MAX_REMEMBERED = 10_000
 """How many names of remote tools are remembered."""
@@ -157,7 +157,7 @@ class Toolbox:
     def stopped_by(self, stops: StoppableTurn, call: ToolCall) -> Ruling | None:
         """What is decided on a call whose tool is stopped, before any rule is asked; None if it is not."""
         stop = stops.stop_of(call.name)
-        return None if stop is None else Ruling("deny", decision(stop), told(stop))
+        return None if stop is None else Ruling("deny", decision(stop), told(stop), why_denied(stop))
 
     def rule_on(self, call: ToolCall, scope: Scope, labels: Mapping[str, str]) -> Ruling:
         """What is decided on a call of a session with these labels before it runs."""

@@ -63,6 +63,12 @@ def decision(stop: pb.Stop) -> Decision:
     return Decision(source, verdict, rule=f"{RULE}{stop.id}", reason=stop.reason)
 
 
+def why_denied(stop: pb.Stop) -> str:
+    """The error of a call that a stop refused: what is stopped, by whom, and what lifts it. Its decision says why."""
+    by = stop.principal or "an administrator"
+    return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): `gateway-svc resume {stop.id}` lifts it"
+
+
 def told(stop: pb.Stop) -> str:
     """What a model is told of a call that a stop refused."""
     what = "tool" if stop.scope.HasField("tool") else "agent"

@@ -30,6 +30,7 @@ from recording.calls import AGENT_OWN, NOT_RECORDED, UNDECIDED, UNKNOWN_TOOL, De
 from service_kit.bounds import PROGRAM_CALLS
 from service_kit.producing.stop import decision as stop_decision
 from service_kit.producing.stop import told as stop_told
+from service_kit.producing.stop import why_denied
 from service_kit.time_slice import TimeSlice
 
 MAX_NAME_CHARACTERS = 128
@@ -246,9 +247,7 @@ class Calls:
         if opened.running is None or opened.running.runs:
             return replace(CANCELLED, error=ended_by(stop))
         opened.stop = opened.stop or stop
-        return ToolResult(
-            CANCELLED.text, common_pb2.OUTCOME_DENIED, f"the stop {opened.stop.id} does not allow the call"
-        )
+        return ToolResult(CANCELLED.text, common_pb2.OUTCOME_DENIED, why_denied(opened.stop))
 
 
 def _refused_by(opened: _Open) -> Decision:
