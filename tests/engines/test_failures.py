@@ -69,6 +69,8 @@ def refusing(status: int, **more: object) -> Script:
         (408, EngineUnavailable, 3),
         (409, EngineUnavailable, 3),
         (422, EngineRejected, 1),
+        (424, EngineUnavailable, 3),
+        (498, EngineUnavailable, 3),
         (429, EngineRateLimited, 3),
         (500, EngineUnavailable, 3),
         (503, EngineUnavailable, 3),
@@ -151,6 +153,8 @@ def test_retry_after_is_read_in_every_form():
     assert retry_after_s({"retry-after": "3"}) == 3
     assert retry_after_s({"retry-after": "3", "retry-after-ms": "250"}) == 0.25
     assert retry_after_s({"retry-after": "-3"}) == 0
+    assert retry_after_s({"retry-after": "2m59.5s"}) == 179.5
+    assert retry_after_s({"retry-after": "370ms"}) == 0.37
     assert retry_after_s({"retry-after": in_a_minute}) == pytest.approx(60, abs=2)
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     for nonsense in ("", "soon", "nan", "inf"):

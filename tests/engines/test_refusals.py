@@ -13,15 +13,22 @@ from hypothesis import strategies as st
 from gateway_svc.engines.anthropic.messages import AnthropicEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.failures import error_class, error_in_body
+from gateway_svc.engines.wire.failures import class_within, error_class, error_in, error_in_body
 from gateway_svc.engines.wire.patience import Patience
-from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded
+from gateway_svc.errors import (
+    CallNotParsed,
+    ContentRefused,
+    ContextExceeded,
+    EngineBrokeOff,
+    EngineError,
+    GatewayError,
+)
 from gateway_svc.loop.refusals import ContextSizes
 from gateway_svc.messages import AssistantMessage, ToolDefinition, ToolMessage, UserMessage
 from recording.calls import ToolCall
 from tests.engines import stranger
 from tests.engines.asking import READ
-from tests.engines.stranger import Reply, Request, Stranger, refusal
+from tests.engines.stranger import FILES, Reply, Request, Stranger, load_case, refusal
 from tests.engines.test_strangers import DONE, QUICK, RESPONSE_DONE, play
 
 S = "SENTINEL"
@@ -124,7 +131,9 @@ REFUSED_CONTENT: dict[str, tuple[int, Any]] = {
     "Anthropic": (400, told("Output blocked by content filtering policy")),
     "DeepSeek": (400, told("Content Exists Risk")),
     "Alibaba": (400, told("<400> InternalError.Algo.DataInspectionFailed: Input data may contain inappropriate")),
+    "Alibaba's code": (400, told("Output data may be inappropriate.", code="data_inspection_failed")),
     "Zhipu": (400, told("系统检测到输入或生成内容可能包含不安全或敏感内容", code="1301")),
+    "Z.ai": (400, told("System detected potentially unsafe or sensitive content in input.", code="1301")),
     "OpenRouter": (403, told("input flagged", metadata={"reasons": ["violence"]})),
     "Gemini": (400, [told("Request contains prohibited content (PROHIBITED_CONTENT)")]),
     "xAI": (403, {"error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"}),
@@ -154,6 +163,36 @@ SLIPS: dict[str, tuple[int, Any]] = {
 def test_a_call_that_a_server_could_not_parse_is_the_model_s_slip(name: str):
     status, body = SLIPS[name]
     assert error_class(status, error_in_body(body_of(body), "")) is CallNotParsed
+
+
+WITHIN: dict[str, tuple[type[EngineError], Any]] = {
+    "LM Studio": (ContextExceeded, told("Trying to keep the first 5000 tokens … context length of only 4096 tokens")),
+    "a code in capitals": (ContextExceeded, told("Too much", code="CONTEXT_LENGTH_EXCEEDED")),
+    "Venice": (ContextExceeded, {"error_type": "context_length_exceeded", "error_message": "no"}),
+    "MiniMax": (ContextExceeded, {"base_resp": {"status_code": 2013, "status_msg": "context window exceeds limit"}}),
+    "Ollama": (ContextExceeded, {"error": "input length exceeds the context length"}),
+    "Alibaba": (ContentRefused, told("Output data may be inappropriate.", code="data_inspection_failed")),
+    "Ollama's parser": (CallNotParsed, {"error": "error parsing tool call: raw='{'"}),
+    "vLLM": (EngineBrokeOff, told("EngineCore encountered an issue. See stack trace (above).")),
+}
+"""Errors in a stream that began with status 200. None has a status of its own."""
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_a_refusal_within_a_stream_is_known_by_its_words(name: str):
+    kind, body = WITHIN[name]
+    reported = error_in(body)
+    assert reported is not None
+    assert class_within(reported) is kind
+
+
+async def test_a_turn_goes_on_shorter_when_its_length_is_refused_within_a_stream(tmp_path: Path):
+    refused = Reply(f"event: error\ndata: {json.dumps(WITHIN['LM Studio'][1])}\n\n".encode())
+    call, done = load_case(FILES / "37-context-refused.txt").replies
+    played = await play(tmp_path, "37-context-refused.txt", [call, refused, done], check="leak")
+    assert [turn for turn in played.turns if isinstance(turn, GatewayError)] == []
+    assert len(played.server.requests) == len(played.turns) + 2, "for the call, and for the refusal"
+    assert [cost.error for cost in played.costs if cost.error] == ["context_exceeded"]
 
 
 # What one server demands and another refuses is learned from its refusal, and remembered.

@@ -13,6 +13,7 @@ from gateway_svc.errors import (
     CallNotParsed,
     ContentRefused,
     ContextExceeded,
+    EngineBrokeOff,
     EngineError,
     EngineProtocolError,
     EngineRateLimited,
@@ -22,8 +23,9 @@ from gateway_svc.errors import (
 )
 
 MAX_QUOTED_CHARACTERS = 500
-_PASSING_4XX = (408, 409, 425, 429)
-"""Request timeout, conflict, too early, too many requests."""
+_PASSING_4XX = (408, 409, 424, 425, 429, 498)
+"""Request timeout, conflict, a model that failed (Bedrock, text-generation-inference), too early, too many requests, no
+capacity (Groq)."""
 _STATUSES = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
@@ -58,25 +60,27 @@ _CONTENT = re.compile(
     r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|(input|content) flagged|"
     r"flagged as potentially|"
     r"content exists risk|data_?inspection_?failed|prohibited[_ ]content|usage (guidelines|polic)|high risk|"
-    r"by (a )?guardrail|不安全或敏感",
+    r"by (a )?guardrail|unsafe or sensitive content|不安全或敏感",
     re.IGNORECASE,
 )
-"""Also in the words of xAI, DeepSeek, Alibaba, Moonshot, Bedrock, Mistral and Zhipu."""
+"""Also in the words and codes of xAI, DeepSeek, Alibaba, Moonshot, Bedrock, Mistral and Zhipu."""
 _CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation", "moderation_error")
 _NOT_PARSED = re.compile(
     r"(error parsing|failed to parse|failed to call|could not parse|error in extracting).{0,20}(tool|function)|"
     r"invalid tool call generated|generated output that could not be parsed",
     re.IGNORECASE,
 )
-_TELLING = ("title", "message", "msg", "error_msg", "detail", "reason", "description", "error", "errors", "messages")
+_SAYING = ("message", "detail", "msg", "error_msg", "error_message")
+"""Fields of an error that has no other."""
+_TELLING = ("title", *_SAYING, "status_msg", "reason", "description", "error", "errors", "messages")
 """The fields of an error that say in words what went wrong."""
 _ANSWERING = frozenset(("choices", "delta", "response", "item", "content", "output"))
 """Fields of an answer's pieces."""
-_SAYING = frozenset(("message", "detail", "msg", "error_msg"))
-"""Fields of an error that has no other."""
+_CODES = ("code", "error_code", "type", "error_type", "status", "status_code", "statusCode", "http_status", "http_code")
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 _AMOUNT = r"(\d{1,9}(?:\.\d{1,18})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
-_WAIT = re.compile(rf"(?:again|retry|back|wait)[^0-9]{{0,20}}?((?:{_AMOUNT},? ?)+)", re.IGNORECASE)
+_DURATION = re.compile(rf"(?:{_AMOUNT},? ?)+", re.IGNORECASE)
+_WAIT = re.compile(rf"(?:again|retry|back|wait)[^0-9]{{0,20}}?({_DURATION.pattern})", re.IGNORECASE)
 """A wait in words, such as `try again in 7m12.5s`."""
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 LOADING_SECONDS = 60.0
@@ -89,6 +93,7 @@ class ReportedError:
 
     text: str = ""
     code: str = ""
+    """A name for the failure. Numbers are none."""
     status: int | None = None
     """The HTTP status in an error within a stream."""
     after_s: float | None = None
@@ -103,7 +108,7 @@ def error_in(payload: object) -> ReportedError | None:
     """The error in a JSON value; None if it is not an error.
 
     Knows the forms of Ollama, OpenAI (also within an event `error` or `response.failed`), Anthropic, OpenRouter (also
-    within a choice), vLLM, and Google, whose body is a list.
+    within a choice), vLLM, MiniMax (within an answer), and Google, whose body is a list.
     """
     if isinstance(payload, list):
         return next(filter(None, map(error_in, payload)), None)
@@ -119,6 +124,9 @@ def error_in(payload: object) -> ReportedError | None:
         error = groq.get("error")
     if not error and _is_bare_error(payload):
         error = payload
+    base = payload.get("base_resp")
+    if not error and isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
+        error = base
     choices = payload.get("choices")
     if not error and isinstance(choices, list):
         parts = [choice for choice in choices if isinstance(choice, dict)]
@@ -131,7 +139,7 @@ def _is_bare_error(payload: Mapping[str, Any]) -> bool:
     """Whether a piece of JSON says nothing but what went wrong: FastAPI, Bedrock, Cloudflare, older llama.cpp."""
     if not _ANSWERING.isdisjoint(payload):
         return False
-    said = any(payload[name] and isinstance(payload[name], str) for name in _SAYING.intersection(payload))
+    said = any(payload[name] and isinstance(payload[name], str) for name in _SAYING if name in payload)
     return said or bool(payload.get("errors")) or isinstance(payload.get("detail"), list)
 
 
@@ -154,9 +162,9 @@ def _reported(error: object, payload: Mapping[str, Any]) -> ReportedError:
     text = "; ".join(dict.fromkeys(filter(None, (*_sentences(error), *_sentences(beside)))))
     code, status, after_s = "", payload.get("status"), None
     if isinstance(error, Mapping):
-        codes = [error.get(name) for name in ("code", "type", "status", "status_code", "statusCode", "http_status")]
-        named = [value for value in codes if isinstance(value, str)]
-        code = next(iter(named), "")
+        codes = [error.get(name) for name in _CODES]
+        named = [value.lower() for value in codes if isinstance(value, str)]
+        code = next((value for value in named if value not in ("", "none", "error") and not value.isdigit()), "")
         statuses = [status, *codes, *(int(value) for value in named if value.isdigit() and len(value) == 3)]
         statuses += [_STATUSES[value] for value in named if value in _STATUSES]
         status = next((value for value in statuses if _is_status(value)), None)
@@ -164,7 +172,7 @@ def _reported(error: object, payload: Mapping[str, Any]) -> ReportedError:
     if after_s is None:
         after_s = _wait_in(payload)
     if after_s is None and (wait := _WAIT.search(text)):
-        after_s = sum(_seconds(*amount) for amount in re.findall(_AMOUNT, wait[1], re.IGNORECASE))
+        after_s = _duration(wait[1])
     return ReportedError(text, code, status if _is_status(status) else None, after_s)
 
 
@@ -218,6 +226,10 @@ def _wait_in(error: Mapping[str, Any]) -> float | None:
     return None
 
 
+def _duration(words: str) -> float:
+    return sum(_seconds(*amount) for amount in re.findall(_AMOUNT, words, re.IGNORECASE))
+
+
 def _seconds(number: str, unit: str) -> float:
     unit = unit.lower()
     if unit.startswith(("ms", "mil")):
@@ -238,9 +250,10 @@ def error_class(status: int, reported: ReportedError) -> type[EngineError]:
     # Below 300: in a stream that had begun.
     if (status < 300 or status in _NOT_PARSED_STATUSES) and reported.code == "tool_use_failed":
         return CallNotParsed
-    if status in _TOO_LONG_STATUSES and (reported.code == "context_length_exceeded" or _TOO_LONG.search(reported.text)):
+    said = f"{reported.code} {reported.text}"
+    if status in _TOO_LONG_STATUSES and _TOO_LONG.search(said):
         return ContextExceeded
-    if status in (400, 403, 422) and (reported.code in _CONTENT_CODES or _CONTENT.search(reported.text)):
+    if status in (400, 403, 422) and (reported.code in _CONTENT_CODES or _CONTENT.search(said)):
         return ContentRefused
     if status == 429:
         return EngineRateLimited
@@ -254,6 +267,14 @@ def error_class(status: int, reported: ReportedError) -> type[EngineError]:
     return EngineRejected if status >= 300 else EngineProtocolError
 
 
+def class_within(reported: ReportedError) -> type[EngineError]:
+    """The class of error for an error in the stream of an answer that began with status 200."""
+    kind = error_class(reported.status or 400, reported)
+    if reported.status is None:  # only the words may tell that it is more than a fault of the moment
+        return kind if issubclass(kind, ContextExceeded | ContentRefused | CallNotParsed) else EngineBrokeOff
+    return EngineBrokeOff if kind is EngineUnavailable and reported.status >= 500 else kind
+
+
 def is_passing(status: int, reported: ReportedError) -> bool:
     """Whether a retry can help."""
     kind = error_class(status, reported)
@@ -265,7 +286,10 @@ def is_passing(status: int, reported: ReportedError) -> bool:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds to wait according to the headers retry-after-ms and retry-after (RFC 9110, 10.2.3)."""
+    """The seconds to wait according to the headers retry-after-ms and retry-after (RFC 9110, 10.2.3).
+
+    Some servers tell a duration, such as `2m59.56s`.
+    """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit
@@ -273,8 +297,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
+    words = headers.get("retry-after", "")
+    if _DURATION.fullmatch(words.strip()):
+        return _duration(words)
     try:
-        when = parsedate_to_datetime(headers.get("retry-after", ""))
+        when = parsedate_to_datetime(words)
     except (ValueError, OverflowError, TypeError, IndexError):  # what email.utils makes of absurd years and zones
         return None
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

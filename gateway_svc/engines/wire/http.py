@@ -18,6 +18,7 @@ from gateway_svc.engines.wire.answer import Answer, BadEnd
 from gateway_svc.engines.wire.clients import IDLE_SECONDS, Clients
 from gateway_svc.engines.wire.failures import (
     ReportedError,
+    class_within,
     error_class,
     error_in,
     error_in_body,
@@ -286,16 +287,12 @@ class ModelServerClient:
 
     def _broken_off(self, model: str, reported: ReportedError) -> Exception:
         """The error in the stream of an answer that began with status 200."""
-        if reported.status is None:
-            return EngineBrokeOff(self._engine, model, f"broke off its answer {self._words(reported)}")
-        kind = error_class(reported.status, reported)
-        kind = EngineBrokeOff if kind is EngineUnavailable and reported.status >= 500 else kind
-        error = kind(self._engine, model, f"broke off its answer with status {reported.status} {self._words(reported)}")
-        return (
-            TransientFailure(error, reported.after_s, is_loading=reported.is_loading(reported.status))
-            if is_passing(reported.status, reported)
-            else error
-        )
+        kind, status = class_within(reported), reported.status
+        told = "" if status is None else f"with status {status} "
+        error = kind(self._engine, model, f"broke off its answer {told}{self._words(reported)}")
+        if not is_passing(status or 400, reported):
+            return error
+        return TransientFailure(error, reported.after_s, is_loading=reported.is_loading(status or 400))
 
     def _words(self, reported: ReportedError) -> str:
         text = reported.text
