@@ -89,12 +89,86 @@ def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
             ],
             id="arguments as an object",
         ),
+        pytest.param(
+            [
+                fragment(A, index=0, call_id="1", name="read"),
+                fragment(B, index=1, call_id="2", name="read"),
+                fragment(A, index=2, call_id="1", name="read"),
+                fragment(B, index=3, call_id="2", name="read"),
+            ],
+            id="new-api: all calls once more, at other indexes",
+        ),
     ],
 )
 def test_two_calls_come_out_as_two(fragments):
     calls = assemble(*fragments)
     assert [call[:2] for call in calls] == [call[:2] for call in BOTH]
     assert [json.loads(call[2]) for call in calls] == [json.loads(call[2]) for call in BOTH]
+
+
+HEAD = fragment("", index=0, call_id="1", name="read")
+SPACED = '{ "path" : "a" }'
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        pytest.param([HEAD, *(fragment(A[:end], index=0) for end in (4, 9, 14))], id="Qianfan: all so far in each"),
+        pytest.param(
+            [HEAD, *(fragment(A[:end], index=0, call_id="1", name="read") for end in (4, 9, 14, 14))],
+            id="all so far in each, with id and name",
+        ),
+        pytest.param([HEAD, fragment(A[:6], index=0), fragment(A[6:], index=0), fragment(A, index=0)], id="all again"),
+        pytest.param([HEAD, fragment(A, index=0), fragment(A, index=0, call_id="1")], id="all again with its id"),
+        pytest.param([HEAD, fragment(A, index=0), fragment(A, index=0, name="read")], id="all again with its name"),
+        pytest.param(
+            [HEAD, fragment(A, index=0), fragment(SPACED, index=0, call_id="1", name="read")],
+            id="all again in other spacing",
+        ),
+        pytest.param(
+            [
+                HEAD,
+                fragment(A, index=0, call_id="1"),
+                fragment("", index=1, call_id="1", name="read"),
+                fragment(A, index=1, call_id="1"),
+                fragment(A, index=2, call_id="1", name="read"),
+            ],
+            id="LocalAI: one call at three indexes",
+        ),
+        pytest.param(
+            [HEAD, fragment(A[:6], index=0), fragment(A, index=1, call_id="1", name="read")],
+            id="a part of a call, and the whole of it at another index",
+        ),
+        pytest.param([HEAD, fragment(A, index=1, call_id="1")], id="name and arguments at two indexes"),
+        pytest.param([{"index": 0, "id": "1", "name": "read", "arguments": A}], id="no function around it"),
+    ],
+)
+def test_one_call_comes_out_as_one(fragments):
+    ((given, name, arguments),) = assemble(*fragments)
+    assert (given, name, json.loads(arguments)) == ("1", "read", json.loads(A))
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_in_turn_are_told_apart_by_their_ids(index):
+    heads = [fragment("", index=index, call_id=given, name=name) for given, name in (("1", "read"), ("2", "bash"))]
+    pieces = [("1", A[:5]), ("2", B[:5]), ("1", A[5:]), ("2", B[5:])]
+    told = [fragment(piece, index=index, call_id=given) for given, piece in pieces]
+    assert assemble(*heads, *told) == [("1", "read", A), ("2", "bash", B)]
+
+
+def test_an_object_in_an_object_is_no_repetition():
+    """Its second piece begins with its first."""
+    nested = fragment('{"a":', index=0, call_id="1", name="read"), fragment('{"a":1}}', index=0)
+    assert assemble(*nested) == [("1", "read", '{"a":{"a":1}}')]
+
+
+def test_two_calls_with_one_id_are_two_if_their_arguments_differ():
+    first, second = fragment(A, index=0, call_id="1", name="read"), fragment(B, index=1, call_id="1", name="read")
+    assert assemble(first, second, fragment("{}", index=2, call_id="1", name="now")) == [
+        ("1", "read", A),
+        ("1", "read", B),
+        ("1", "now", "{}"),
+    ]
 
 
 @pytest.mark.parametrize("index", [0, None])

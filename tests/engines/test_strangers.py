@@ -172,6 +172,8 @@ async def test_a_failed_answer_is_an_error_with_its_reason(tmp_path, name, kind,
         ("51-responses-call-only-added.sse", "done", [("read", "SUCCEEDED")], 2),
         ("53-responses-message-at-the-end.sse", "the answer", [], 1),
         ("54-responses-cut-call.sse", "done", [("bash", "INVALID_CALL")], 2),
+        ("100-one-call-at-three-indexes.sse", "done", [("bash", "SUCCEEDED")], 2),
+        ("101-arguments-so-far.sse", "done", [("read", "SUCCEEDED")], 2),
     ],
 )
 async def test_an_answer_is_taken_for_what_it_says(tmp_path, name, text, rows, requests):

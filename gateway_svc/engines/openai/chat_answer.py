@@ -32,7 +32,11 @@ _FINISHES: dict[str, Finish] = {
     "end_turn": "stop",  # proxies before Anthropic's models
     "tool_use": "stop",
     "max_tokens": "length",
+    "refusal": "content_filter",
     "safety": "content_filter",  # proxies before Gemini
+    "end": "stop",  # proxies before Ollama and LM Studio
+    "sensitive": "content_filter",  # Z.ai
+    "model_context_window_exceeded": "length",
 }
 """Finish reasons that count as good ends. Any other is a failure that names the reason."""
 NO_REASON = (
@@ -77,18 +81,18 @@ class ChatAnswer(Answer):
             self._tokens.take(groq.get("usage"))
 
     def result(self, model: str) -> StepResult:
-        asked = self._calls.calls()
+        asked = self._calls.told()
         if self._finish in _CALLING and not asked:
             raise BadEnd("ended its answer to call tools, and called none")
         finish = _FINISHES[self._finish]
-        calls = build_calls((given, self._names.to_own(name), arguments) for given, name, arguments in asked)
+        calls = build_calls((call.id, self._names.to_own(call.name), call.arguments or "{}") for call in asked)
         said, thought = "".join(self._text), self._thinking.text()
         answered = bool(said or thought or calls)
         usage = self._tokens.usage(answered=answered)
         if not answered and not usage.output_tokens and finish == "stop":
             raise BadEnd("ended its answer without having said anything")
         self._kept |= {name: parts.whole() for name, parts in self._kept_parts.items()}
-        kept = {"message": self._kept, "tool_calls": [self._kept_of_calls.get(at, {}) for at in range(len(calls))]}
+        kept = {"message": self._kept, "tool_calls": [self._kept_of_calls.get(call.number, {}) for call in asked]}
         extras = (encode(kept).decode(),) if self._kept or self._kept_of_calls else ()
         message = AssistantMessage(said, thought, calls, Native(self._origin, model, extras))
         return StepResult(message, usage, self._model or model, finish)
@@ -120,7 +124,7 @@ class ChatAnswer(Answer):
         EVENT_FRAGMENTS.check(len(fragments))
         for fragment in map(fields, fragments):
             self._take_call(fragment)
-        if delta.get("function_call"):  # the former name of tool_calls
+        if delta.get("function_call") and not told:  # the former name of tool_calls; some send both
             self._take_call({"index": 0, "function": delta["function_call"]})
         piece = clean(self._content(delta.get("content")) or text(delta.get("refusal")))
         if last and len(self._text) > 1 and piece == "".join(self._text):
@@ -133,8 +137,8 @@ class ChatAnswer(Answer):
         """Takes a whole message: from a server that does not stream, or a repetition at the end of a stream."""
         if not message:
             return ""
-        streamed, called = "".join(self._text), bool(self._calls.calls())
-        left_out = {"tool_calls", "function_call"} if called else set()
+        streamed = "".join(self._text)
+        left_out = {"tool_calls", "function_call"} if self._calls else set()
         left_out |= set(REASONING_FIELDS) if self._thinking else set()
         whole = clean(self._content(message.get("content")) or text(message.get("refusal")))
         rest = {name: value for name, value in message.items() if name not in {*left_out, "content", "refusal"}}
@@ -163,15 +167,18 @@ class ChatAnswer(Answer):
                 self._kept[name] = value
 
     def _content(self, content: object) -> str:
-        """The text of a message. Mistral's reasoning models send it in parts, with the reasoning among them."""
+        """The text of a message. Mistral and Databricks send it in parts, with the reasoning among them."""
         if not isinstance(content, list):
             return _part_text(content) if isinstance(content, dict) else text(content)
         said = []
         for part in map(fields, content):
-            thoughts = part.get("thinking")
+            thoughts = part.get("thinking") or part.get("summary")
             for thought in [{"text": thoughts}] if isinstance(thoughts, str) else items(thoughts):
                 self._thinking.append(text(fields(thought).get("text")))
-            said.append(text(part.get("text")))
+            if "reasoning" in label(part.get("type")):
+                self._thinking.append(text(part.get("text")))
+            else:
+                said.append(text(part.get("text")) or text(part.get("refusal")))
         return "".join(said)
 
 

@@ -5,16 +5,22 @@ Servers that speak OpenAI's format break it in these ways, each of them seen:
 - the index 0 for every call, where only a new id begins a new call (vLLM's older parsers, SGLang);
 - id and name again in every fragment (SGLang), or an empty id in all but the first (vLLM);
 - another id in every fragment of one call;
-- the name once more at the end, or the whole call once more;
+- the name once more at the end, or the whole call once more, also at another index (LocalAI, new-api);
+- all arguments so far in each fragment (DeepSeek behind Qianfan), or all of them once more at the end;
+- calls in turn, told apart by their ids alone;
 - whole calls without ids, all with the index 0;
 - a name in pieces;
-- arguments as an object instead of text, indexes and ids as text or number.
+- arguments as an object instead of text, indexes and ids as text or number, name and arguments beside `function`.
 
 At an index that already has a call, or without an index, another call begins only with arguments, and only if the call
 before it is complete or has another name: a call that nobody asked for would run a tool.
 """
 
+import json
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 
 from gateway_svc.engines.wire.encoding import encode, parse_arguments
 from gateway_svc.engines.wire.fields import Fields, fields, maybe_count, text
@@ -33,10 +39,17 @@ class _Call:
     in_string: bool = False
     escape: str = ""
     """A backslash at their end that escapes what comes next."""
+    last: str = ""
+    """The latest piece that is not blank."""
+    grows: bool = True
+    """Whether each piece has begun with the one before it."""
 
     def write(self, piece: str) -> None:
         """Adds to the arguments."""
         self.arguments.append(piece)
+        if stripped := piece.strip():
+            self.grows &= stripped.startswith(self.last)
+            self.last = stripped
         text = self.escape + piece
         self.escape = "\\" if (len(text) - len(text.rstrip("\\"))) % 2 else ""
         parts = text.removesuffix(self.escape).replace("\\\\", "").replace('\\"', "").split('"')
@@ -47,10 +60,24 @@ class _Call:
     def clear(self) -> None:
         """Takes the arguments back."""
         self.arguments, self.depth, self.in_string, self.escape = [], 0, False, ""
+        self.last, self.grows = "", True
 
     def written(self) -> str:
         self.arguments = ["".join(self.arguments)]
         return self.arguments[0].strip()
+
+    def told(self) -> str:
+        """The arguments without what was sent again: all so far in each piece, or all once more at the end."""
+        written, last = self.written(), self.last
+        if last == written or not self.last_is_object() or parse_arguments(written) is not None:
+            return written
+        held = parse_arguments(last)
+        again = held is not None and (self.grows or held == parse_arguments(written.removesuffix(last)))
+        return last if again else written
+
+    def last_is_object(self) -> bool:
+        """Whether the latest piece may be all of them."""
+        return self.last.startswith("{") and self.last.endswith("}")
 
     def ends_as_whole(self) -> bool:
         """Whether they may be whole, without reading them again: no string and no bracket is open."""
@@ -60,6 +87,34 @@ class _Call:
         return last.rstrip().endswith("}")
 
 
+@dataclass
+class Told:
+    """A call of an answer."""
+
+    number: int
+    """As CallAssembler.add() gave it."""
+    id: str
+    name: str
+    arguments: str
+
+    def takes(self, later: "Told") -> bool:
+        """Takes a later call with the same id if it is this one, told again; False if it is another."""
+        if self.name and later.name and self.name != later.name:
+            return False
+        if self._held and later._held and self._held != later._held:
+            return False
+        if later._held and not self._held:
+            self.arguments, self._held = later.arguments, later._held
+        self.name = self.name or later.name
+        return True
+
+    @cached_property
+    def _held(self) -> str:
+        """What the arguments say, however they are written; empty if that is nothing, or they are not whole."""
+        held = parse_arguments(self.arguments)
+        return json.dumps(held, sort_keys=True) if held else ""
+
+
 class CallAssembler:
     """Takes the fragments of one answer in the order in which they come."""
 
@@ -67,6 +122,11 @@ class CallAssembler:
         self._tally = tally
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there is any call."""
+        return any(call.name or call.arguments for call in self._calls)
 
     def add(self, fragment: Fields) -> int:
         """Takes one element of delta.tool_calls; returns the number of its call.
@@ -74,7 +134,7 @@ class CallAssembler:
         Raises ValueError if it is not one, Exceeded.
         """
         self._tally.add(FRAGMENTS)
-        function = fields(fragment.get("function"))
+        function = fields(fragment.get("function")) or fragment
         given, name, index = text(fragment.get("id")), text(function.get("name")), maybe_count(fragment.get("index"))
         written = function.get("arguments")
         arguments = encode(written).decode() if isinstance(written, dict | list) else text(written)
@@ -94,6 +154,8 @@ class CallAssembler:
         if arguments.lstrip().startswith("{") and call.written() == "{}":
             call.clear()  # some proxies begin with an empty object, and then send the true one
         call.id, call.name = call.id or given, call.name or name
+        if call.id:
+            self._by_id.setdefault(call.id, call)
         call.write(arguments)
         return self._calls.index(call)
 
@@ -101,16 +163,27 @@ class CallAssembler:
         """The id, name and arguments of each call. One that has only a name gets `{}`: some models write nothing for a
         tool without parameters, which is valid if the answer is known to be complete.
         """
-        told = [call for call in self._calls if call.name or call.written()]
-        return [(call.id, call.name, call.written() or "{}") for call in told]
+        return [(told.id, told.name, told.arguments or "{}") for told in self.told()]
+
+    def told(self) -> list[Told]:
+        """Each call once, though a server may have told it at several places with one id."""
+        by_id: dict[str, list[Told]] = defaultdict(list)
+        for number, call in enumerate(self._calls):
+            told = Told(number, call.id, call.name, call.told())
+            alike = by_id[call.id or f"without an id: {number}"]
+            if (told.name or told.arguments) and not any(earlier.takes(told) for earlier in alike):
+                alike.append(told)
+        return sorted(chain.from_iterable(by_id.values()), key=lambda told: told.number)
 
     def _call_at(self, index: int | None, given: str, name: str) -> _Call | None:
         """The open call at a fragment's index; None if there is none."""
         latest = self._calls[-1] if self._calls else None
-        if index is None:
-            return latest
-        if index in self._by_index:
-            return self._by_index[index]
+        here = latest if index is None else self._by_index.get(index)
+        elsewhere = not name if here is None else here.id not in ("", given)
+        if elsewhere and (named := self._by_id.get(given)) and not self._is_whole(named):
+            return named
+        if index is None or here is not None:
+            return here
         if name or (given and (latest is None or latest.id)):
             return None  # a new index begins a call
         if latest is not None:
@@ -128,6 +201,8 @@ class CallAssembler:
     def _following(self, call: _Call, index: int | None, given: str, name: str) -> _Call:
         """The call that arguments belong to, at another call's index."""
         head = (given, name) if name and _differs(call, given, name) else call.announced
+        if given and given == call.id and not name:
+            head = None
         if head is None and given and given != call.id and self._is_whole(call):
             head = given, name or call.name
         if head is None and name and not given and self._is_whole(call):
@@ -138,17 +213,16 @@ class CallAssembler:
 
     def _repeats(self, call: _Call, index: int | None, given: str, name: str, arguments: str) -> bool:
         """Whether a fragment repeats a whole call."""
-        if not name or given != call.id or not (given or index is not None):
+        if not name or given not in ("", call.id) or not (call.id or index is not None):
             return False
-        return self._is_whole(call) and arguments.strip() == call.written()
+        return self._is_whole(call) and parse_arguments(arguments) == parse_arguments(call.told())
 
     def _is_whole(self, call: _Call) -> bool:
         """Whether the arguments so far are complete. Each check reads them again, so that is bounded."""
-        if not call.ends_as_whole():
+        if not (call.ends_as_whole() or (call.grows and call.last_is_object())):
             return False
-        written = call.written()
-        self._tally.add(REREAD, len(written))
-        return parse_arguments(written) is not None
+        self._tally.add(REREAD, len(call.written()))
+        return parse_arguments(call.told()) is not None
 
 
 def _is_piece_of_name(call: _Call, given: str, name: str) -> bool:
