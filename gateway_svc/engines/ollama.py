@@ -143,6 +143,8 @@ class _Answer(Answer):
         told = message.get("tool_calls")
         for call in map(_call, [told] if isinstance(told, dict) else items(told)):
             self.tally.add(CALLS)
+            if call[0] and call in self._calls:  # told again at the end
+                continue
             self.tally.add(ARGUMENTS, len(call[2]))
             self._calls.append(call)
         self._model = label(chunk.get("model")) or self._model
@@ -173,7 +175,7 @@ def _call(call: object) -> tuple[str, str, str]:
     function = fields(fields(call).get("function")) or fields(call)
     arguments = function.get("arguments")
     written = arguments if isinstance(arguments, str) else encode({} if arguments is None else arguments).decode()
-    return text(fields(call).get("id")), text(function.get("name")), text(written)
+    return text(fields(call).get("id")), text(function.get("name")), written or "{}"
 
 
 def _build(settings: OllamaSettings) -> OllamaEngine:

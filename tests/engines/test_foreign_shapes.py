@@ -122,6 +122,35 @@ CHAT: dict[str, tuple[bytes, object]] = {
         "hi",
     ),
     "an answer that names tools of nobody": (sse(HI, TOOLS), "called none"),
+    "Groq's null for no arguments": (sse(*calls(call("null")), TOOLS), [("read", "{}")]),
+    "a call under its former name too": (
+        sse(chat({"tool_calls": [call(CALL[0][1])], "function_call": fragment("read", CALL[0][1])["function"]}), TOOLS),
+        CALL,
+    ),
+    "a call without its function, beside a text": (
+        sse(HI, chat({"tool_calls": [{"name": "read", "arguments": {"path": "a"}}]}), STOP),
+        CALL,
+    ),
+    "a refusal as a part": (sse(chat({"content": [{"type": "refusal", "refusal": "hi"}]}), STOP), "hi"),
+    "Databricks' reasoning as a part": (
+        sse(
+            chat({"content": [{"type": "reasoning", "summary": [{"text": "hm"}]}, {"type": "text", "text": "hi"}]}),
+            STOP,
+        ),
+        "hi",
+    ),
+    "reasoning as a part with a text": (sse(chat({"content": [{"type": "reasoning", "text": "hm"}]}), HI, STOP), "hi"),
+    "an end of Ollama's": (sse(HI, chat(finish="end")), "hi"),
+    "lines wrapped once more, comments too": (
+        response(
+            "data: : OPENROUTER PROCESSING, PLEASE WAIT\n\n"
+            + "".join(f"data: data: {p}\n\n" for p in (json.dumps(HI), json.dumps(STOP), "[DONE]"))
+        ),
+        "hi",
+    ),
+    "an error of Venice's": (sse({"error_type": "server_error", "error_message": "boom"}), "500 and says: boom"),
+    "an error of MiniMax's": (sse({"choices": None, "base_resp": {"status_code": 1002, "status_msg": "boom"}}), "boom"),
+    "no error of MiniMax's": (sse(HI, STOP | {"base_resp": {"status_code": 0, "status_msg": "boom"}}), "hi"),
 }
 OLLAMA: dict[str, tuple[bytes, object]] = {
     "an end in capitals": (ndjson({"message": {"content": "hi"}}, {**LAST, "done_reason": "STOP"}), "hi"),
@@ -146,6 +175,14 @@ OLLAMA: dict[str, tuple[bytes, object]] = {
     "one array over lines": (
         response(f"[{json.dumps({'message': {'content': 'hi'}})},\n{json.dumps(LAST)}]", "application/json"),
         "hi",
+    ),
+    "no arguments": (ndjson({"message": {"tool_calls": [call("")]}}, LAST), [("read", "{}")]),
+    "a call again in the last line": (
+        ndjson(
+            {"message": {"tool_calls": [call({"path": "a"})]}},
+            {"message": {"tool_calls": [call({"path": "a"})]}, **LAST},
+        ),
+        CALL,
     ),
     "counts and no reason": (ndjson({"message": {"content": "hi"}}, {"done": True, "eval_count": 5}), "hi"),
     "a reason and not done": (ndjson({"message": {"content": "hi"}}, {"done_reason": "stop", "eval_count": 5}), "hi"),

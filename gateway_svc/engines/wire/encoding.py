@@ -91,7 +91,7 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
 
     If an id is missing, or an earlier call of the same answer has it, a new one is generated, since results refer to
     it. All servers accept nine letters and digits (see gateway_svc.engines.wire.history). Arguments that a server has
-    encoded twice are taken for the object that they hold. Raises Exceeded.
+    encoded twice are taken for the object that they hold, and null, which Groq sends, for none. Raises Exceeded.
     """
     built: list[ToolCall] = []
     taken: set[str] = set()
@@ -105,12 +105,14 @@ def build_calls(calls: Iterable[tuple[str, str, str]]) -> tuple[ToolCall, ...]:
 
 def decoded_once(arguments: str) -> str:
     """What a string of JSON holds, if that is an object. No tool takes anything else, so it is what the model meant."""
-    if not arguments.lstrip().startswith('"'):
+    if not arguments.lstrip().startswith(('"', "null")):
         return arguments
     try:
         held = json.loads(arguments)
     except ValueError:
         return arguments
+    if held is None:
+        return "{}"
     return held if isinstance(held, str) and parse_arguments(held) is not None else arguments
 
 

@@ -135,7 +135,9 @@ class EventDecoder:
         payloads: list[bytes] = []
         for line in self._lines.lines(data):
             if line.startswith(b"data:"):
-                said = line[6:] if line.startswith(b"data: ") else line[5:]
+                said = line[5:].removeprefix(b" ")
+                if said.startswith((b"data:", b":")):  # of a proxy that wraps lines once more, comments too
+                    said = said[5:].removeprefix(b" ") if said.startswith(b"data:") else b""
                 if self._data and self._data[-1].endswith(b"}") and said.startswith((b"{", b"[DONE]")):
                     self._end(payloads)
                 self._data.append(said)
