@@ -16,6 +16,7 @@ from audit_svc.ledger.steps import HOUR_MS
 from audit_svc.terminal.client import ROWS, SESSIONS, Ids
 from audit_svc.ui.asked import Asked, WrongAddress
 from audit_svc.ui.pages import session
+from audit_svc.ui.pages.sessions import labels_of
 from audit_svc.ui.remote import NotAnswered
 from audit_svc.ui.texts import link
 from recording.controls import has_control
@@ -137,8 +138,7 @@ async def _calls(asked: Asked, wanted: str, page: str) -> tuple[list[questions_p
 async def _labelled(asked: Asked, wanted: str, page: str) -> tuple[list[questions_pb2.SessionRecord], bool]:
     if page or has_control(wanted):
         return [], False
-    key, _, value = _label(wanted).partition("=")
-    by_label = questions_pb2.SessionFilter(labels={key.strip(): value.strip()})
+    by_label = questions_pb2.SessionFilter(labels=labels_of([_label(wanted)]))
     request = questions_pb2.ListSessionRecordsRequest(filter=by_label, page_size=SESSIONS_SHOWN)
     response: questions_pb2.ListSessionRecordsResponse = await asked.ledger.ask("ListSessionRecords", request)
     return list(response.sessions), bool(response.next_page_token)
