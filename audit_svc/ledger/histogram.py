@@ -18,6 +18,8 @@ from struct import Struct
 LANE_BITS = 40
 MAX_DURATION_MS = 2**36 - 1
 """The longest duration, 2.2 years; longer ones count as this."""
+NO_BUCKET = -1
+"""Of a call without a duration."""
 
 _EXACT_BITS = 5
 _MAX_SHIFT = MAX_DURATION_MS.bit_length() - _EXACT_BITS
@@ -58,8 +60,8 @@ def count(durations_ms: Iterable[int]) -> int:
 
 
 def of_buckets(buckets: Iterable[int], counts: Iterable[int]) -> int:
-    """The histogram with these counts in these buckets."""
-    return sum(map(operator.mul, map(_ONES.__getitem__, buckets), counts))
+    """The histogram with these counts in these buckets. Those in NO_BUCKET are passed over."""
+    return sum(_ONES[number] * times for number, times in zip(buckets, counts, strict=True) if number != NO_BUCKET)
 
 
 def bucket_sql(duration_ms: str, shift: int = 0, last: int = _MAX_SHIFT) -> str:

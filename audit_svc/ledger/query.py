@@ -11,7 +11,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.errors import InvalidRequest
 from audit_svc.ledger.columns import enum_names
 from audit_svc.ledger.groups import check_groups
-from audit_svc.ledger.tables import CONTROL_KINDS, DECISION_SOURCES, SOURCES, VERDICTS
+from audit_svc.ledger.tables import CONTROL_KINDS, DECISION_SOURCES, OUTCOMES, SOURCES, VERDICTS
 from service_kit.paging import Position, decode_token, encode_token, page_size
 
 MAX_LABELS = 32
@@ -19,7 +19,6 @@ MAX_IDS = 1000
 MAX_TEXT = 4096
 """The longest text to search for, in characters: as long as the longest summary of arguments."""
 
-OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
 STATUSES = enum_names("SESSION_STATUS_", common_pb2.SessionStatus.items())
 
 _EQUAL = (

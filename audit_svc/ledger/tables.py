@@ -6,11 +6,15 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.columns import UNKNOWN, Choice, Column, Digest, Flag, Number, Text, Time, enum_names
+from recording import calls
 
 SOURCES = enum_names("SOURCE_", common_pb2.Source.items())
 VERDICTS = enum_names("VERDICT_", common_pb2.Verdict.items())
 DECISION_SOURCES = enum_names("DECISION_SOURCE_", common_pb2.DecisionSource.items())
 CONTROL_KINDS = enum_names("CONTROL_KIND_", audit_pb2.ControlKind.items())
+OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
+WITHOUT_DURATION = tuple(str(OUTCOMES[number]) for number in sorted(calls.WITHOUT_DURATION))
+"""The outcomes whose calls are in no histogram of durations."""
 
 
 def _unset(name: str, limit: int, field: str = "") -> Text:
@@ -41,7 +45,7 @@ TOOL_CALL_COLUMNS: tuple[Column, ...] = (
     Flag("result_truncated"),
     Number("result_bytes", optional=True),
     Time("created_at", field="created_at_ms"),
-    Choice("outcome", names=enum_names("OUTCOME_", common_pb2.Outcome.items())),
+    Choice("outcome", names=OUTCOMES),
     Text("model", limit=256),
     Text("provider_call_id", limit=256),
     Text("turn_id", limit=128),

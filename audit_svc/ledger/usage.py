@@ -8,7 +8,7 @@ from typing import Any
 from audit_svc.ledger import histogram
 from audit_svc.ledger.columns import Column
 from audit_svc.ledger.steps import HOUR_MS
-from audit_svc.ledger.tables import COST_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.tables import COST_COLUMNS, TOOL_CALL_COLUMNS, WITHOUT_DURATION
 from audit_svc.ledger.valid_rows import ValidRows
 
 MAX_SUMMED = 2**36 - 1
@@ -63,7 +63,7 @@ def count_calls(rows: ValidRows) -> Sums:
             sum(status >= 400 for status in chosen(statuses) if status),
             sum(chosen(sizes)),
             sum(took),
-            histogram.count(took),
+            0 if key[-1] in WITHOUT_DURATION else histogram.count(took),
         ]
     return sums
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from recording.calls import UNKNOWN_TOOL
+from recording.calls import UNKNOWN_TOOL, known_duration_ms
 
 if TYPE_CHECKING:
     from gateway_svc.stopping.stops import Stops
@@ -118,7 +118,9 @@ class TurnMetrics:
         key = row.tool_name, row.outcome
         series = self._tool_calls.get(key) or self._of_tool(key)
         series[0].inc()
-        series[1].observe(row.duration_ms / 1000)
+        took_ms = known_duration_ms(row.outcome, row.duration_ms)
+        if took_ms is not None:
+            series[1].observe(took_ms / 1000)
 
     def _of_engine(self, engine: str) -> "_EngineSeries":
         """Cached, since looking up a series by its labels takes longer than counting."""

@@ -89,6 +89,18 @@ def test_tools_of_a_server_have_one_label_and_invented_names_none():
     assert seen.value("onrecord_tool_calls_total", tool="files.*") == 3
 
 
+def test_a_call_that_did_not_run_adds_no_time():
+    registry = new_registry()
+    metrics = TurnMetrics(registry, {"read"})
+    for outcome, took_ms in [("SUCCEEDED", 0), ("DENIED", 60_000), ("INTERRUPTED", 0), ("CANCELLED", 0), ("FAILED", 5)]:
+        number = common_pb2.Outcome.Value(f"OUTCOME_{outcome}")
+        metrics.count_tool_call(audit_pb2.AuditRow(tool_name="read", outcome=number, duration_ms=took_ms))
+    seen = Scrape(generate_latest(registry).decode())
+    assert seen.value("onrecord_tool_calls_total", tool="read") == 5
+    assert seen.value("onrecord_tool_call_seconds_count", tool="read") == 2
+    assert seen.value("onrecord_tool_call_seconds_sum", tool="read") == 0.005
+
+
 def test_cost_is_counted_in_dollars():
     registry = new_registry()
     metrics = TurnMetrics(registry, {"read"})

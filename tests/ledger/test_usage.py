@@ -9,8 +9,9 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.groups import group_name
-from audit_svc.ledger.query import OUTCOMES
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
+from audit_svc.ledger.tables import OUTCOMES
+from recording.calls import WITHOUT_DURATION
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, session_row
 from tests.ledger.asking import all_pages, record
 
@@ -33,7 +34,7 @@ CALLS = [
         engine=CHANCE.choice(["ollama", "openai"]),
         model=CHANCE.choice(["", "small", "large"]),
         tool_name=CHANCE.choice(["read", "bash"]),
-        outcome=CHANCE.choice([1, 2, 8]),
+        outcome=CHANCE.choice([1, 2, 4, 6, 8]),
         exit_code=CHANCE.choice([None, 0, 2]),
         http_status=CHANCE.choice([None, 200, 400]),
         error=CHANCE.choice([None, "broken"]),
@@ -137,7 +138,8 @@ def counted(group_by: list[str], filters: dict[str, Any]) -> tuple[dict[Group, C
                 http_errors=row.http_status >= 400,
                 result_bytes=row.result_bytes,
             )
-            durations.setdefault(key, []).append(row.duration_ms)
+            if row.outcome not in WITHOUT_DURATION:
+                durations.setdefault(key, []).append(row.duration_ms)
         else:
             names = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
             count.update(
@@ -148,6 +150,32 @@ def counted(group_by: list[str], filters: dict[str, Any]) -> tuple[dict[Group, C
                 unpriced_requests=not row.HasField("cost_micros"),
             )
     return counts, durations
+
+
+async def test_what_did_not_run_and_what_nobody_saw_end_is_in_no_percentile(ledger):
+    """Else a tool whose gateways are killed, or whose calls are refused, seems to be quick."""
+    took = {"SUCCEEDED": 100, "INTERRUPTED": 0, "DENIED": 600_000, "INVALID_CALL": 0, "DRY_RUN": 0}
+    calls = [
+        audit_row(
+            session_id="s1",
+            principal="ada",
+            outcome=common_pb2.Outcome.Value(f"OUTCOME_{outcome}"),
+            duration_ms=took_ms,
+            created_at_ms=NOON + place * HOUR_MS,
+        )
+        for outcome, took_ms in took.items()
+        for place in range(-4, 0)
+    ]
+    await record(ledger, tool_calls=calls, sessions=[session_row(id="s1", labels={"user": "ada"})])
+    for group_by in ([], ["tool"], ["hour"], ["session"], ["principal"], ["label:user"], ["tool", "session"]):
+        for filters in ({}, {"args_contain": "ls"}, {"created_from_ms": NOON - 3 * HOUR_MS - 1}):
+            request = question(questions_pb2.SummarizeUsageRequest, group_by=group_by, **filters)
+            for row in await all_pages(ledger.summarize_usage, request):
+                assert row.tool_calls in (5, 15, 20), (group_by, filters)
+                assert row.duration_p50_ms == row.duration_p99_ms == pytest.approx(100, rel=1 / 32), (group_by, filters)
+    request = question(questions_pb2.SummarizeUsageRequest, group_by=["outcome"])
+    found = {row.values[0]: row.HasField("duration_p95_ms") for row in await all_pages(ledger.summarize_usage, request)}
+    assert found == {outcome.lower(): outcome == "SUCCEEDED" for outcome in took}
 
 
 @pytest.mark.long

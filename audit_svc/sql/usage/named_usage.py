@@ -25,6 +25,7 @@ from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.usage.kept_sums import KeptSums, rows_of
+from audit_svc.sql.usage.rollups import HAS_NO_DURATION
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table, usage_tables
 from service_kit.bounds import saturated
 
@@ -69,7 +70,7 @@ _VALUES = {
         "CASE WHEN coalesce(r.exit_code, 0) = 0 THEN 0 ELSE 1 END",
         "CASE WHEN coalesce(r.http_status, 0) < 400 THEN 0 ELSE 1 END",
         f"coalesce({_capped('result_bytes')}, 0)",
-        "r.duration_ms",
+        f"CASE WHEN r.{HAS_NO_DURATION} THEN NULL ELSE r.duration_ms END",
     ),
     "model_requests": (
         *(f"coalesce(r.{name}, '')" if name != "mcp_server" else "''" for name in WHO),
@@ -80,7 +81,7 @@ _VALUES = {
         "CASE WHEN r.cost_micros IS NULL THEN 1 ELSE 0 END",
     ),
 }
-"""By Kind.summed: what a row has under the names of WHO, what it adds, and of a call its duration."""
+"""By Kind.summed: what a row has under the names of WHO, what it adds, and of a call its duration or null."""
 _WHERE = ("r.created_at", "r.session_id", "r.recorded_by")
 
 
@@ -316,7 +317,8 @@ def _counted(
     for key, alike in rows.items():
         columns = list(zip(*alike, strict=True))
         took = columns.pop() if kind.rows.durations else ()
-        yield key, Change([sum(column) for column in columns], histogram.count(took))
+        known = [one for one in took if one is not None]
+        yield key, Change([sum(column) for column in columns], histogram.count(known))
 
 
 def _by_session(kind: Kind) -> str:

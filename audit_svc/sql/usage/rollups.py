@@ -5,7 +5,8 @@ in milliseconds since 1970:
 
     tool_call_usage_hourly, ... by begins_at, engine, model, tool_name, outcome ('' for null):
         calls, errors (error is set), nonzero_exits, http_errors (statuses from 400), result_bytes,
-        duration_ms (the sum), durations (the histogram: see audit_svc.ledger.histogram)
+        duration_ms (the sum), durations (the histogram, without calls of WITHOUT_DURATION: see
+        audit_svc.ledger.histogram)
     request_usage_hourly, ... by begins_at, engine, model:
         requests, errors, input_tokens, output_tokens, cached_input_tokens, reasoning_tokens,
         cost_micros (what is known), unpriced_requests
@@ -18,7 +19,10 @@ in it and shorter ones at its ends.
 from dataclasses import dataclass
 
 from audit_svc.ledger.steps import STEPS, Step
+from audit_svc.ledger.tables import WITHOUT_DURATION
 
+HAS_NO_DURATION = "outcome IN ({})".format(", ".join(f"'{name}'" for name in WITHOUT_DURATION))
+"""Of a call, as a condition of SQL."""
 CALL_KEY = ("begins_at", "engine", "model", "tool_name", "outcome")
 CALL_SUMS = ("calls", "errors", "nonzero_exits", "http_errors", "result_bytes", "duration_ms", "durations")
 REQUEST_KEY = ("begins_at", "engine", "model")

@@ -16,7 +16,7 @@ from audit_svc.ledger.usage import MAX_SUMMED
 from audit_svc.sql.database import Dialect
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition, Statement
-from audit_svc.sql.usage.rollups import CALL_SUMS, REQUEST_SUMS, Rollup
+from audit_svc.sql.usage.rollups import CALL_SUMS, HAS_NO_DURATION, REQUEST_SUMS, Rollup
 
 CALLS = CALL_SUMS[:-2]
 REQUESTS = ("requests", "request_errors", *REQUEST_SUMS[2:])
@@ -175,7 +175,7 @@ def _of_texts(buckets: str, counts: str) -> int:
     return histogram.of_buckets(map(int, buckets.split(",")), map(int, counts.split(",")))
 
 
-_BUCKET = histogram.bucket_sql("r.duration_ms")
+_BUCKET = f"CASE WHEN r.{HAS_NO_DURATION} THEN {histogram.NO_BUCKET} ELSE {histogram.bucket_sql('r.duration_ms')} END"
 
 _CALL_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "r.tool_name", "outcome": "coalesce(r.outcome, '')"}
 _REQUEST_COLUMNS = {"engine": "r.engine", "model": "r.model", "tool": "''", "outcome": "''"}

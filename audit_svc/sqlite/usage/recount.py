@@ -5,7 +5,7 @@ Migrations that add rollups fill them with the same statements.
 
 from audit_svc.ledger.steps import STEPS
 from audit_svc.ledger.usage import MAX_SUMMED
-from audit_svc.sql.usage.rollups import REQUEST_SUMS, ROLLUPS
+from audit_svc.sql.usage.rollups import HAS_NO_DURATION, REQUEST_SUMS, ROLLUPS
 from audit_svc.sqlite.open.connection import Connection, transaction
 
 
@@ -48,6 +48,7 @@ def fill_script(schema: str) -> str:
     fills, drops = [], []
     for step in STEPS:
         texts = {"schema": schema, "name": step.name, "ms": step.ms, "made_of": step.made_of}
+        texts["has_no_duration"] = HAS_NO_DURATION
         # Counted once from the rows, then from what was counted for a finer step, which is less.
         count = _COUNT_ON if step.made_of else _COUNT_ROWS
         fills += [sql.format(**texts) for sql in (count, _FILL_CALLS, _FILL_REQUESTS)]
@@ -82,11 +83,12 @@ FROM temp.usage_counted_{made_of}
 GROUP BY 1, 2, 3, 4, 5, 6"""
 
 # A histogram is how many bytes a count has, then its buckets' counts in hexadecimal, each followed by the empty ones
-# down to the next.
+# down to the next; empty, x'01', of calls without a duration.
 _FILL_CALLS = """
 INSERT INTO {schema}.tool_call_usage_{name}
 SELECT begins_at, engine, model, tool_name, outcome, sum(calls), sum(errors), sum(nonzero_exits), sum(http_errors),
-    sum(result_bytes), sum(duration_ms), unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC))
+    sum(result_bytes), sum(duration_ms), CASE WHEN {has_no_duration} THEN x'01'
+    ELSE unhex(format('%02x', width) || group_concat(lanes, '' ORDER BY bucket DESC)) END
 FROM (
     SELECT *, format('%0*x', 2 * width, calls) || hex(zeroblob(width * (bucket - 1 - lag(bucket, 1, -1) OVER (
         PARTITION BY begins_at, engine, model, tool_name, outcome ORDER BY bucket

@@ -16,6 +16,7 @@ from audit_svc.ledger.tables import TOOL_CALL_COLUMNS
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.migrate import load_migrations
 from audit_svc.sqlite.text.text_index import index_rows
+from audit_svc.sqlite.usage import recount
 from audit_svc.sqlite.usage.session_sums import sum_sessions
 from tests.audit_svc.asking import list_sessions, list_tool_calls, summarize_usage
 from tests.audit_svc.samples import question
@@ -144,6 +145,20 @@ def answers(connection: apsw.Connection) -> list[Message]:
         *(list_tool_calls(connection, question(questions_pb2.ListToolCallsRequest, **filters)) for filters in lists),
         list_sessions(connection, question(questions_pb2.ListSessionRecordsRequest, labels={"user": "u7"})),
     ]
+
+
+def test_migration_0024_takes_calls_without_a_duration_out_of_the_histograms(empty):
+    migrations = load_migrations()
+    migrate.up(empty, [migration for migration in migrations if migration.version <= 7])
+    fill(empty, 400)
+    migrate.up(empty, [migration for migration in migrations if migration.version <= 9])
+    empty.execute("UPDATE tool_call_log SET outcome = iif(duration_ms % 2, 'succeeded', 'interrupted')")
+    migrate.up(empty, [migration for migration in migrations if migration.version <= 23])  # 0010 makes the rollups
+    empty.execute("UPDATE session_usage_summed SET tool_calls = 400, model_requests = 134")
+    assert recount.rollup_differences(empty)["tool_call_usage_daily"] > 0
+    migrate.up(empty, migrations)
+    assert set(recount.rollup_differences(empty).values()) == {0}
+    assert empty.execute("SELECT tool_calls, model_requests FROM session_usage_summed").fetchall() == [(0, 0)]
 
 
 @pytest.mark.long

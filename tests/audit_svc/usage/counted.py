@@ -10,6 +10,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger import histogram
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED
+from recording.calls import WITHOUT_DURATION
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question
 
 MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS
@@ -31,7 +32,7 @@ SESSIONS = {
 }
 ENGINES, MODELS, TOOLS = ["ollama", "openai"], ["", "small", "large"], ["read", "bash", "webfetch"]
 SOURCES = {0: "", 1: "own_loop"}
-OUTCOMES = {1: "succeeded", 2: "failed", 8: "dry_run"}
+OUTCOMES = {1: "succeeded", 2: "failed", 6: "interrupted", 8: "dry_run"}
 WHO = ["principal", "agent", "source", "mcp_server"]
 KEYS = ["session", "engine", "model", "tool", "outcome", "hour", "day", "label:user", "label:team", *WHO]
 NAMED = ["label:user", "label:team", *WHO]
@@ -152,7 +153,8 @@ def expected(
             group.nonzero_exits += row.exit_code != 0
             group.http_errors += row.http_status >= 400
             group.result_bytes += min(row.result_bytes, MAX_SUMMED)
-            durations.setdefault(key, []).append(row.duration_ms)
+            if row.outcome not in WITHOUT_DURATION:
+                durations.setdefault(key, []).append(row.duration_ms)
         else:
             group.usage.requests += 1
             group.model_request_errors += row.HasField("error")

@@ -23,8 +23,10 @@ from audit_svc.ledger.pages import (
     take_page,
 )
 from audit_svc.ledger.protocol import TAIL_ROWS, Tail
-from audit_svc.ledger.query import OUTCOMES, Filter, Query
+from audit_svc.ledger.query import Filter, Query
+from audit_svc.ledger.tables import OUTCOMES
 from audit_svc.sql.read.session_traits import OF_REQUESTS, traits_of
+from recording.calls import WITHOUT_DURATION
 from service_kit.paging import Position
 from tests.audit_svc.samples import row_of
 from tests.ledger.lists.rows import Key, Rows, holds, stored
@@ -96,7 +98,7 @@ class Asked(Rows):
             row.nonzero_exits += call.exit_code != 0
             row.http_errors += call.http_status >= 400
             row.result_bytes += call.result_bytes
-            durations[key].append(call.duration_ms)
+            durations[key] += [call.duration_ms] if call.outcome not in WITHOUT_DURATION else []
         wanted = query.filter
         if not wanted.is_of_calls:
             for record in self._matching(wanted, self._requests):
@@ -109,7 +111,7 @@ class Asked(Rows):
                 row.usage.known_cost_micros += cost.cost_micros
                 row.usage.unpriced_requests += not cost.HasField("cost_micros")
         for key, took in durations.items():
-            for percent in (50, 95, 99):
+            for percent in (50, 95, 99) if took else ():
                 setattr(found[key], f"duration_p{percent}_ms", sorted(took)[-(-len(took) * percent // 100) - 1])
         if not query.group_by:
             return Page([found.get((), _usage_group(()))])

@@ -9,8 +9,8 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 
 from audit_svc.ledger.clock import SeenClock, wall_ms
 from audit_svc.ledger.columns import Column
-from audit_svc.ledger.query import OUTCOMES, STATUSES, Filter
-from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
+from audit_svc.ledger.query import STATUSES, Filter
+from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, OUTCOMES, SESSION_COLUMNS, TOOL_CALL_COLUMNS
 from tests.audit_svc.samples import row_of
 
 Key = tuple[str, str]

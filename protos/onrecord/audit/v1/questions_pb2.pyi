@@ -1311,13 +1311,13 @@ class UsageGroup(_message.Message):
     http_errors: _builtins.int
     """Fetches that were answered with a status from 400."""
     duration_p50_ms: _builtins.float
-    """Half of the tool calls took at most this long, in milliseconds, within the error that architecture.md tells; unset
-    without tool calls.
+    """Half of the tool calls that have a duration (AuditRow.duration_ms) took at most this long, in milliseconds, within the
+    error that architecture.md tells; unset without such calls.
     """
     duration_p95_ms: _builtins.float
-    """95 of 100 tool calls took at most this long, in milliseconds."""
+    """95 of 100 of them took at most this long, in milliseconds."""
     duration_p99_ms: _builtins.float
-    """99 of 100 tool calls took at most this long, in milliseconds."""
+    """99 of 100 of them took at most this long, in milliseconds."""
     result_bytes: _builtins.int
     """The size of all results in bytes."""
     model_request_errors: _builtins.int

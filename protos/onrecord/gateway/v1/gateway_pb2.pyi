@@ -621,7 +621,7 @@ class ToolCallFinished(_message.Message):
     outcome: _common_pb2.Outcome.ValueType
     """How it ended."""
     duration_ms: _builtins.int
-    """How long it took, in milliseconds."""
+    """How long it took, in milliseconds, as AuditRow.duration_ms says."""
     exit_code: _builtins.int
     """The exit code of a command, when one ended by itself."""
     http_status: _builtins.int
