@@ -24,6 +24,7 @@ from demo.postgres import PostgresServer
 from demo.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal.turn_printer import TurnPrinter
+from recording.calls import known_duration_ms
 from recording.channel.options import CLIENT_OPTIONS
 from service_kit.terminal import program
 from service_kit.terminal.command import Option
@@ -240,7 +241,7 @@ async def show_rows(address: str, expected: int, *, approval: bool, agents: bool
             Text(row.args_summary).cut(SHOWN_ARGUMENTS) if console.width else row.args_summary,
             *([row.principal, row.decision.decided_by, duration(row.decision.waited_ms)] if approval else []),
             outcome_text(row),
-            duration(row.duration_ms),
+            duration(known_duration_ms(row.outcome, row.duration_ms)),
             row.error,
             size(row.result_bytes),
         )

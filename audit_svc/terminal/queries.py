@@ -177,7 +177,9 @@ def sessions(
         outcomes=outcome_values(outcome),
     )
     request = questions_pb2.ListSessionRecordsRequest(filter=wanted)
-    _list(source, "ListSessionRecords", request, "sessions", listing, rows.sessions_table, times)
+    found = _list(source, "ListSessionRecords", request, "sessions", listing, rows.sessions_table, times)
+    if not listing.as_json and any(rows.is_uncounted(record.session) for record in found):
+        err.print("of a running session the last turn is not counted yet", style="dim")
 
 
 def show(

@@ -8,6 +8,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import enum_name, money
 from audit_svc.terminal.running import out, size
+from recording.calls import known_duration_ms
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
 from service_kit.terminal.printing import Table, Text, duration
@@ -26,6 +27,12 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
     exit_code = row.exit_code if row.HasField("exit_code") else None
     http_status = row.http_status if row.HasField("http_status") else None
     return outcomes.outcome_text(outcome_of(row), exit_code, http_status)
+
+
+def took(row: audit_pb2.AuditRow, about: str = "") -> str:
+    """How long a call's tool ran. about: what is said before a time that was observed from outside."""
+    known = known_duration_ms(row.outcome, row.duration_ms)
+    return (about if row.times_observed and known is not None else "") + duration(known)
 
 
 def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
@@ -57,7 +64,7 @@ def calls_table(records: Sequence[questions_pb2.ToolCallRecord]) -> Table:
             printable(row.model),
             printable(row.tool_name),
             outcome_text(row),
-            duration(row.duration_ms),
+            took(row),
             size_of(row),
             printable(row.id),
             printable(row.args_summary),
@@ -113,7 +120,7 @@ def errors_table(records: Sequence[Failed]) -> Table:
     columns = ("at", *by, "session", "engine", "model", "what", "outcome", "took", "error")
     table = Table(*columns, least=("model", "engine", *by, "took", "error"), text="error", ids=["session"])
     for record in records:
-        session_id, what, outcome, took, reason = _failure(record)
+        session_id, what, outcome, lasted, reason = _failure(record)
         row = getattr(record, kind_of(record))
         table.add_row(
             out.print_time(failed_at(record)),
@@ -123,7 +130,7 @@ def errors_table(records: Sequence[Failed]) -> Table:
             printable(row.model),
             printable(what),
             outcome,
-            took,
+            lasted,
             printable(reason),
         )
     return table
@@ -133,7 +140,7 @@ def _failure(record: Failed) -> tuple[str, str, Text, str, str]:
     """The session, what failed in it, how it ended, how long it took, and why."""
     if isinstance(record, questions_pb2.ToolCallRecord):
         call = record.tool_call
-        return call.session_id, call.tool_name, outcome_text(call), duration(call.duration_ms), call.error
+        return call.session_id, call.tool_name, outcome_text(call), took(call), call.error
     failed = Text("failed", style="red")
     if isinstance(record, questions_pb2.ModelRequestRecord):
         request = record.model_request
@@ -199,6 +206,11 @@ def sessions_table(records: Sequence[questions_pb2.SessionRecord]) -> Table:
             labels_of(session),
         )
     return table
+
+
+def is_uncounted(session: audit_pb2.SessionRow) -> bool:
+    """Whether its sums lack the last turn: who keeps a session tells them when a turn begins and when it ends."""
+    return session.status == common_pb2.SESSION_STATUS_RUNNING and bool(session.revision)
 
 
 def status_of(session: audit_pb2.SessionRow) -> str:

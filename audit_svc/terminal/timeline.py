@@ -4,11 +4,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import audit_pb2, questions_pb2
-from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.last_turn import LastTurn
 from audit_svc.terminal.plain import money, time_text
-from audit_svc.terminal.rows import act_of, cost_of, decision_of, labels_of, outcome_text, size_of, status_of
+from audit_svc.terminal.rows import (
+    act_of,
+    cost_of,
+    decision_of,
+    is_uncounted,
+    labels_of,
+    outcome_text,
+    size_of,
+    status_of,
+    took,
+)
 from audit_svc.terminal.running import out
 from service_kit.printable import printable
 from service_kit.terminal.ids import short_ids
@@ -54,17 +63,13 @@ class Timeline:
         labels = f" · {labels_of(session)}" if session.labels else ""
         by = f" · recorded by {printable(self._recorded_by)}" if self._recorded_by else ""
         yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
+        uncounted = " · the last turn is not counted yet" if is_uncounted(session) else ""
         turns = f"{counted(session.turns, 'turn')} · " if session.revision else ""  # of others they are not counted
         yield Text(
             f"{turns}{counted(session.tool_calls, 'tool call')} · "
             f"{counted(usage.requests, 'model request')} · "
-            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}{self._not_counted()}"
+            f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}{uncounted}"
         )
-
-    def _not_counted(self) -> str:
-        """A session's sums are told when a turn begins and ends."""
-        is_running = self._session.status == common_pb2.SESSION_STATUS_RUNNING
-        return " · the last turn is not counted yet" if is_running and self._session.revision else ""
 
     def lines(self, entries: Iterable[questions_pb2.Entry]) -> Iterator[Text]:
         """The next entries, each turn below its name."""
@@ -119,8 +124,7 @@ def _call(line: Text, row: audit_pb2.AuditRow, width: int | None) -> Text:
     """A call behind line. Where a line has an end, at width, its arguments are cut before anything else is."""
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.tool_name)} ", style="cyan")
     rest = Text(" ").append(outcome_text(row))
-    observed = "about " if row.times_observed else ""
-    rest.append(f" · {observed}{duration(row.duration_ms)} · {size_of(row)}", style="dim")
+    rest.append(f" · {took(row, 'about ')} · {size_of(row)}", style="dim")
     if decided := decision_of(row):
         rest.append(f" · {decided}", style="dim")
     if row.error:

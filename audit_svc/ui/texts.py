@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from audit_svc.terminal.plain import enum_name
+from audit_svc.terminal.rows import is_uncounted, took
 from audit_svc.terminal.running import size
 from service_kit.printable import printable
 from service_kit.terminal.printing import duration
@@ -41,7 +42,9 @@ def environment() -> Environment:
         "named": named,
         "short": short,
         "size": size,
+        "took": took,
     }
+    made.tests["uncounted"] = is_uncounted
     made.globals |= {"link": link, "outcome": outcome, "is_bad": is_bad}
     return made
 

@@ -10,6 +10,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.terminal.calling import err, money, print_error
+from recording.calls import known_duration_ms
 from service_kit.errors import code_name
 from service_kit.printable import PlainText, printable
 from service_kit.terminal.outcomes import outcome_text
@@ -142,7 +143,7 @@ class TurnPrinter:
         exit_code = finished.exit_code if finished.HasField("exit_code") else None
         http_status = finished.http_status if finished.HasField("http_status") else None
         line = Text(printable(f"  {finished.tool_name}: ")).append(outcome_text(outcome, exit_code, http_status))
-        line.append(f" · {duration(finished.duration_ms)}", style="dim")
+        line.append(f" · {duration(known_duration_ms(finished.outcome, finished.duration_ms))}", style="dim")
         more = f" · {printable(finished.error)}" if finished.error not in ("", outcome) else ""
         err.print(line.append(more, style="red"))
 

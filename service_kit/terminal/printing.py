@@ -248,8 +248,10 @@ def ago(ms: int) -> str:
     return "now" if ms > -1000 else "later"
 
 
-def duration(ms: float) -> str:
-    """Milliseconds in the unit that people read best."""
+def duration(ms: float | None) -> str:
+    """Milliseconds in the unit that people read best; - where they are not known."""
+    if ms is None:
+        return "-"
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"
 
 

@@ -130,7 +130,16 @@ def test_a_session_is_a_tree_with_its_sums_decisions_and_what_was_cut(pages):
     assert "stop engine=ollama" in told
     assert "Link to this call" in told
     assert "The last turn has no end on record" in told
+    assert "The last turn is not counted yet." in told
+    assert "interrupted · -" in told
+    assert "denied · -" in told
     assert "no end on record" not in words(pages.read("/session?id=s-other").text)
+
+
+@pytest.mark.parametrize("address", ["/", "/sessions", "/search?q=user%3Dada"])
+def test_a_list_says_whose_last_turn_is_not_counted(pages, address):
+    assert "the last turn is not counted yet" in words(pages.read(address).text)
+    assert "not counted" not in words(pages.read("/sessions?status=failed").text)
 
 
 def test_a_session_without_a_row_of_its_own_is_shown(pages):

@@ -141,6 +141,33 @@ def test_a_session_that_ended_before_it_began_by_its_producers_clock_is_told(pla
     assert (ran.returncode, "session set-back" in ran.stdout) == (0, True), ran.stderr
 
 
+def test_sums_that_lack_the_last_turn_say_so_in_lists_too(place: Place):
+    said = "the last turn is not counted yet"
+    assert said in place.run("show", SESSION).stdout
+    assert said in place.run("sessions", "--status", "running").stderr
+    assert said not in place.run("sessions", "--status", "running", "--json").stderr
+    place.record(sessions=[session_row(id="ended", status=common_pb2.SESSION_STATUS_IDLE, created_at_ms=NOW_MS)])
+    assert said not in place.run("show", "ended").stdout
+    assert said not in place.run("sessions", "--status", "idle").stderr
+
+
+def test_a_call_that_did_not_run_or_nobody_saw_end_has_no_time(place: Place):
+    outcomes = {"denied": 60_000, "interrupted": 0, "cancelled": 0, "failed": 0}
+    place.record(
+        sessions=[session_row(id="cut", created_at_ms=NOW_MS - 50_000)],
+        tool_calls=[
+            call(n, id=f"cut-{name}", session_id="cut", outcome=f"OUTCOME_{name.upper()}", duration_ms=took_ms)
+            for n, (name, took_ms) in enumerate(outcomes.items())
+        ],
+    )
+    told = place.run("show", "cut").stdout
+    listed = place.run("calls", "--session", "cut").stdout
+    for name in outcomes:
+        took = "0 ms" if name == "failed" else "-"
+        assert re.search(rf"{name}[^·\n]* · {took} · ", told), told
+        assert re.search(rf" {name}\S*( exit \d)? +{took} ", listed), listed
+
+
 def test_usage_is_grouped_by_labels_and_words(place: Place):
     rows = place.json("usage", "--by", "user,tool", "--since", "1h")
     groups = {tuple(row["values"]): row for row in rows}
