@@ -1,7 +1,7 @@
 """The HTTP proxies that the environment names."""
 
 import os
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
@@ -27,6 +27,15 @@ def why_unusable() -> str:
         if not url.host or " " in url.host or (url.port is not None and not 0 < url.port <= 65535):
             return f"{told} names no host and port: give http://host:port"
     return ""
+
+
+def by_proxy(url: httpx2.URL) -> str:
+    """Words for a sentence on a request to url: the proxy that it takes, and which variable names it; else empty."""
+    proxies = getproxies()
+    kind = next((kind for kind in (url.scheme, "all") if proxies.get(kind)), "")
+    if not kind or proxy_bypass(url.host):
+        return ""
+    return f" by the proxy {without_secrets(proxies[kind])} ({_variable(kind, proxies[kind])})"
 
 
 def _variable(kind: str, value: str) -> str:

@@ -12,6 +12,7 @@ import httpx2
 
 from gateway_svc.engines.kinds import EngineSettings
 from gateway_svc.http_client import CONNECTION_ERRORS, Tls, bound_heads, is_loopback, name_of, tls_context
+from service_kit.proxies import by_proxy
 
 _CONNECT_SECONDS = 3.0
 _AWAY = (502, 503, 504)
@@ -42,7 +43,7 @@ class EngineCheck:
             async with client.stream("GET", url) as response:
                 return f"HTTP {response.status_code}" if response.status_code in _AWAY else ""
         except CONNECTION_ERRORS as error:
-            return name_of(error)
+            return name_of(error) + ("" if is_loopback(url.host) else by_proxy(url))
 
     def _client(self, context: ssl.SSLContext, *, proxied: bool) -> httpx2.AsyncClient:
         if (key := (context, proxied)) not in self._clients:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import httpx2
 
 from audit_svc.errors import AuditError
+from service_kit.proxies import by_proxy
 from service_kit.time_slice import TimeSlice
 
 TIMEOUT_SECONDS = 20.0
@@ -34,5 +35,6 @@ async def post(client: httpx2.AsyncClient, url: str, body: bytes, media_type: st
                 if len(answer) > max_bytes:
                     raise NotAnswered(f"its answer has more than {max_bytes} bytes")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise NotAnswered(f"it cannot be reached ({type(error).__name__})") from None
+        by = "" if isinstance(error, httpx2.InvalidURL) else by_proxy(httpx2.URL(url))
+        raise NotAnswered(f"it cannot be reached{by} ({type(error).__name__})") from None
     return Answer(response.status_code, response.headers.get("content-type", "").partition(";")[0].strip(), answer)

@@ -41,6 +41,7 @@ from gateway_svc.errors import (
 )
 from gateway_svc.http_client import CONNECTION_ERRORS, Tls, check_proxies, is_loopback, name_of, take_head, tls_context
 from service_kit.bounds import AFTER_END_BYTES, EVENTS, PIECES, RESPONSE, TEXT, Exceeded, check_json
+from service_kit.proxies import by_proxy
 from service_kit.time_slice import TimeSlice
 
 _DONE = b"[DONE]"
@@ -248,10 +249,10 @@ class ModelServerClient:
         try:
             return await client.send(client.build_request("POST", self._url, content=body), stream=True)
         except httpx2.ConnectTimeout as error:
-            reason = f"no connection to {self._origin} within {self._patience.connect_s:g} s"
+            reason = f"no connection to {self._origin}{self._by_proxy()} within {self._patience.connect_s:g} s"
             raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
         except httpx2.ConnectError as error:
-            reason = f"no connection to {self._origin}: {presentable(str(error))}"
+            reason = f"no connection to {self._origin}{self._by_proxy()}: {presentable(str(error))}"
             raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
         except httpx2.ReadTimeout as error:
             reason = f"no answer from {self._origin} within {self._patience.read_s:g} s"
@@ -260,8 +261,11 @@ class ModelServerClient:
             reason = f"the request to {self._origin} cannot be sent: {type(error).__name__}"
             raise EngineUnavailable(self._engine, model, reason) from error
         except CONNECTION_ERRORS as error:
-            reason = f"the connection to {self._origin} broke before an answer: {name_of(error)}"
+            reason = f"the connection to {self._origin}{self._by_proxy()} broke before an answer: {name_of(error)}"
             raise TransientFailure(EngineUnavailable(self._engine, model, reason)) from error
+
+    def _by_proxy(self) -> str:
+        return "" if is_loopback(self._url.host) else by_proxy(self._url)
 
     async def _refusal(self, client: httpx2.AsyncClient, model: str, response: httpx2.Response) -> Exception:
         status, body = response.status_code, bytearray()
