@@ -74,6 +74,21 @@ def find(folder: Path) -> Running | None:
     return None
 
 
+class Following:
+    """Follows the services on a folder, which may listen elsewhere each time that they are started."""
+
+    def __init__(self, folder: Path, running: Running) -> None:
+        """running: what ran there at first."""
+        self._folder = folder
+        self._names = {address: name for name, address in running._asdict().items() if address and name != "pid"}
+
+    def __call__(self, target: str) -> str:
+        """Where what was at target at first is now; target itself where that is not known."""
+        name, now = self._names.get(target), find(self._folder)
+        address: str = getattr(now, name) if name and now else ""
+        return address or target
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Holds the folder's lock, with nothing told of what runs.

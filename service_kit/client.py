@@ -5,6 +5,7 @@ gRPC is loaded where a channel is made: who asks for help or reads a file need n
 
 import os
 import re
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -59,6 +60,9 @@ how_to_start = ""
 
 nothing_runs = ""
 """Why there is nobody to ask, for a program that knows; empty where somebody may answer."""
+
+where_now: Callable[[str], str] | None = None
+"""Where what was at an address is now, for a program that knows."""
 
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
 

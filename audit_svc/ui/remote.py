@@ -10,7 +10,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from service_kit.client import current_access, open_channel
+from service_kit import client
+from service_kit.client import current_access
 from service_kit.health import DETAIL_KEY
 from service_kit.unanswered import Peer, why_unanswered
 
@@ -47,11 +48,25 @@ class Remote:
         Raises:
             Exit: a file of the access options cannot be used.
         """
-        self.name, self.peer, self.target = name, peer, target
-        self._channel, _ = open_channel(target)
+        self.name, self.peer, self._named, self._kinds = name, peer, target, stubs
         self._access = current_access()
-        self._stubs = [stub(self._channel) for stub in stubs]
+        self._connect(target)
+
+    def _connect(self, target: str) -> None:
+        self.target = target
+        self._channel, _ = client.open_channel(target)
+        self._stubs = [stub(self._channel) for stub in self._kinds]
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def _follow(self) -> None:
+        """Connects to where the service is now, if it has moved: whoever asks again is answered."""
+        if client.where_now is None:
+            return
+        now = await asyncio.to_thread(client.where_now, self._named)
+        if now != self.target:
+            left = self._channel
+            self._connect(now)
+            await left.close()
 
     async def ask(self, rpc: str, request: Message) -> Any:
         """The response of a unary RPC. Raises NotAnswered."""
@@ -69,6 +84,7 @@ class Remote:
             answer = await call
             detail = dict(await call.trailing_metadata() or ()).get(DETAIL_KEY, b"")
         except grpc.aio.AioRpcError as error:
+            await self._follow()
             return False, f"it does not answer: {error.code().name}"
         text = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else detail
         return answer.status == health_pb2.HealthCheckResponse.SERVING, text
@@ -83,4 +99,6 @@ class Remote:
         info = error_details_pb2.ErrorInfo()
         reason = info.reason if status and any(detail.Unpack(info) for detail in status.details) else ""
         why = await asyncio.to_thread(why_unanswered, self.target, self.peer, error)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            await self._follow()
         return NotAnswered(self.name, code, why or details, reason)
