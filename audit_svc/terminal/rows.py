@@ -29,8 +29,10 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
     return outcomes.outcome_text(outcome_of(row), exit_code, http_status)
 
 
-def took(row: audit_pb2.AuditRow, about: str = "") -> str:
-    """How long a call's tool ran. about: what is said before a time that was observed from outside."""
+def took(row: audit_pb2.AuditRow | audit_pb2.CostRow, about: str = "") -> str:
+    """How long a call's tool ran, or a model request. about: said before a call's time that was only observed."""
+    if isinstance(row, audit_pb2.CostRow):  # none takes no time: 0 is what an agent's telemetry does not tell
+        return duration(row.duration_ms if row.duration_ms or row.source != common_pb2.SOURCE_OTLP else None)
     known = known_duration_ms(row.outcome, row.duration_ms)
     return (about if row.times_observed and known is not None else "") + duration(known)
 
@@ -90,9 +92,9 @@ def requests_table(records: Sequence[questions_pb2.ModelRequestRecord]) -> Table
             printable(row.session_id),
             printable(row.engine),
             printable(row.model or row.requested_model),
-            f"{row.input_tokens:,}/{row.output_tokens:,}",
+            f"{'≥ ' if row.usage_incomplete else ''}{row.input_tokens:,}/{row.output_tokens:,}",
             money(row.cost_micros) if row.HasField("cost_micros") else "unpriced",
-            duration(row.duration_ms),
+            took(row),
             printable(row.id),
             Text(printable(row.error), style="red"),
         )
@@ -144,7 +146,7 @@ def _failure(record: Failed) -> tuple[str, str, Text, str, str]:
     failed = Text("failed", style="red")
     if isinstance(record, questions_pb2.ModelRequestRecord):
         request = record.model_request
-        return request.session_id, "model request", failed, duration(request.duration_ms), request.error
+        return request.session_id, "model request", failed, took(request), request.error
     return record.session.id, "turn", failed, "", "the session's last turn"
 
 

@@ -21,7 +21,7 @@ from audit_svc.terminal.rows import (
 from audit_svc.terminal.running import out
 from service_kit.printable import printable
 from service_kit.terminal.ids import short_ids
-from service_kit.terminal.printing import MIN_TEXT, Text, counted, duration
+from service_kit.terminal.printing import MIN_TEXT, Text, counted
 
 
 def call_line(row: audit_pb2.AuditRow) -> Text:
@@ -139,7 +139,7 @@ def _request(line: Text, row: audit_pb2.CostRow) -> Text:
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.engine)} {printable(row.model)} ", style="magenta")
     cost = money(row.cost_micros) if row.HasField("cost_micros") else "unpriced"
     cost += " as reported" if row.cost_reported else ""
-    counts = f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out · {cost} · {duration(row.duration_ms)}"
+    counts = f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out · {cost} · {took(row)}"
     line.append(counts + (" · counts incomplete" if row.usage_incomplete else ""), style="")
     if row.context_exceeded:
         line.append(" · context exceeded", style="yellow")

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from audit_svc.errors import MigrationRefused, StoreRefused
+from audit_svc.ledger import histogram
 from audit_svc.ledger.migrations import Migration
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import Connection, connect
@@ -34,6 +35,21 @@ def test_down_leaves_nothing(migrated):
     migrate.down(migrated, migrate.load_migrations(), 0)
     assert migrate.schema_of(migrated) == {}
     assert migrate.up(migrated, migrate.load_migrations()) == migrate.load_migrations()
+
+
+def test_migration_0024_takes_calls_without_a_duration_out_of_the_histograms(empty):
+    migrations = migrate.load_migrations()
+    migrate.up(empty, [migration for migration in migrations if migration.version <= 23])
+    for outcome in ("succeeded", "interrupted"):
+        empty.execute(
+            "INSERT INTO tool_call_usage_daily VALUES (0, 'e', 'm', 'bash', ?, 1, 0, 0, 0, 0, 0, ?)", (outcome, b"\1\1")
+        )
+    migrate.up(empty, migrations)
+    rows = empty.execute("SELECT outcome, durations FROM tool_call_usage_daily ORDER BY outcome").fetchall()
+    assert [(outcome, bytes(durations)) for outcome, durations in rows] == [
+        ("interrupted", histogram.to_blob(0)),
+        ("succeeded", histogram.to_blob(histogram.count([0]))),
+    ]
 
 
 def test_states_and_what_fails_is_taken_back(empty):

@@ -168,6 +168,18 @@ def test_a_call_that_did_not_run_or_nobody_saw_end_has_no_time(place: Place):
         assert re.search(rf" {name}\S*( exit \d)? +{took} ", listed), listed
 
 
+def test_a_request_says_what_was_not_told_of_it(place: Place):
+    told, cut = (
+        cost_row(id=name, session_id="asked", usage_incomplete=is_cut, duration_ms=0, source=source, input_tokens=7)
+        for name, is_cut, source in (("told", False, common_pb2.SOURCE_OWN_LOOP), ("cut", True, common_pb2.SOURCE_OTLP))
+    )
+    place.record(sessions=[session_row(id="asked", labels={})], model_requests=[told, cut])
+    _, *lines = place.run("requests", "--session", "asked").stdout.splitlines()
+    lines.sort(key=lambda line: " told" in line)
+    assert re.search(r" ≥ 7/\d+ .* - +cut\b", lines[0]), lines
+    assert re.search(r"  7/\d+ .* 0 ms +told\b", lines[1]), lines
+
+
 def test_usage_is_grouped_by_labels_and_words(place: Place):
     rows = place.json("usage", "--by", "user,tool", "--since", "1h")
     groups = {tuple(row["values"]): row for row in rows}
