@@ -118,6 +118,10 @@ async def test_without_a_finish_reason_the_error_tells_the_operator_what_to_do(a
 CUT_SHORT: dict[str, tuple[str, bytes]] = {
     "chat: length": ("length", sse(*calls(call(CALL[0][1])), chat(finish="length"))),
     "chat: MAX_TOKENS": ("length", sse(*calls(call("")), chat(finish="MAX_TOKENS"))),
+    "chat: length, and then as if all were well": (
+        "length",
+        sse(*calls(call(CALL[0][1])), chat(finish="length"), TOOLS, STOP),
+    ),
     "chat: the context's end": ("length", sse(*calls(call("")), chat(finish="model_context_window_exceeded"))),
     **{
         f"chat: {reason}": ("content_filter", sse(*calls(call(CALL[0][1])), chat(finish=reason)))

@@ -15,7 +15,8 @@ from gateway_svc.engines.wire.patience import Patience
 from gateway_svc.errors import EngineError
 from tests.engines.asking import ask, ndjson, raw_server, response
 
-SAID = ("hi", "hi\ufffd")
+INDENTED = "            hi    "
+SAID = ("hi", "hi\ufffd", "hi, it is me", INDENTED)
 """What is said in the answers that are good; any other text is the end of an error."""
 ONCE = Patience(attempts=1, read_s=5)
 CALL = [("read", '{"path":"a"}')]
@@ -141,6 +142,17 @@ CHAT: dict[str, tuple[bytes, object]] = {
     ),
     "reasoning as a part with a text": (sse(chat({"content": [{"type": "reasoning", "text": "hm"}]}), HI, STOP), "hi"),
     "an end of Ollama's": (sse(HI, chat(finish="end")), "hi"),
+    "all of the text so far, and all again": (
+        sse(
+            *(chat({"content": "hi, it is me"[:end], "reasoning": "hmm, so it is"[:end]}) for end in (5, 9, 12, 12)),
+            STOP,
+        ),
+        "hi, it is me",
+    ),
+    "text that begins as it began": (
+        sse(*(chat({"content": text}) for text in ("    ", "        hi", "    ")), STOP),
+        INDENTED,
+    ),
     "lines wrapped once more, comments too": (
         response(
             "data: : OPENROUTER PROCESSING, PLEASE WAIT\n\n"
@@ -261,6 +273,20 @@ RESPONSES: dict[str, tuple[bytes, object]] = {
     "types in the events' names": (
         named(("response.output_text.delta", {"delta": "hi"}), ("response.completed", {"response": {}})),
         "hi",
+    ),
+    "a call at two places": (
+        sse(
+            *(
+                {
+                    "type": "response.output_item.done",
+                    "output_index": at,
+                    "item": item(arguments=a, id=f"f{at}")["item"],
+                }
+                for at, a in enumerate((CALL[0][1], '{"path": "a"}'))
+            ),
+            ended(),
+        ),
+        CALL,
     ),
     "arguments encoded twice": (sse(item(), {**WHOLE, "arguments": TWICE}, ended()), CALL),
     "a text as a part alone": (sse(THOUGHT, PART, ended()), "hi"),

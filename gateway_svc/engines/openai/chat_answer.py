@@ -12,6 +12,7 @@ from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.fragments import CallAssembler
 from gateway_svc.engines.wire.names import WireNames
+from gateway_svc.engines.wire.so_far import SoFar
 from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.messages import AssistantMessage, Native
@@ -57,6 +58,7 @@ class ChatAnswer(Answer):
         self._learn_reasoning_field = learn_reasoning_field
         self._text: list[str] = []
         self._thinking = Thoughts()
+        self._said, self._thought = SoFar(), SoFar()
         self._calls = CallAssembler(self.tally)
         self._kept: dict[str, Any] = {}
         self._kept_parts: dict[str, KeptParts] = {}
@@ -109,13 +111,15 @@ class ChatAnswer(Answer):
         if finish:
             if finish not in _FINISHES:
                 raise BadEnd(f"ended its answer for the reason {presentable(finish)[:100]}")
-            self.complete, self._finish = True, finish
+            self.complete = True
+            if _FINISHES.get(self._finish, "stop") == "stop":  # proxies may add an end as if all were well
+                self._finish = finish
         return said
 
     def _take_delta(self, delta: Fields, *, last: bool) -> str:
         for name in REASONING_FIELDS:
             if thought := _part_text(delta.get(name)):
-                self._thinking.append(thought)
+                self._thinking.append(self._thought.new(thought))
                 self._learn_reasoning_field(name)
                 break
         self._keep(delta)
@@ -129,7 +133,7 @@ class ChatAnswer(Answer):
         piece = clean(self._content(delta.get("content")) or text(delta.get("refusal")))
         if last and len(self._text) > 1 and piece == "".join(self._text):
             return ""  # the whole answer once more
-        if piece:
+        if piece := self._said.new(piece):
             self._text.append(piece)
         return piece
 

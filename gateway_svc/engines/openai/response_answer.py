@@ -135,8 +135,8 @@ class ResponseAnswer(Answer):
         return ""
 
     def result(self, model: str) -> StepResult:
-        output = sorted(
-            self._items, key=lambda item: (item.arrival if item.index is None else item.index, item.arrival)
+        output = _once(
+            sorted(self._items, key=lambda item: (item.arrival if item.index is None else item.index, item.arrival))
         )
         asked = [item for item in output if item.kind() == "function_call"]
         if self._is_torn:
@@ -263,6 +263,20 @@ class ResponseAnswer(Answer):
         piece = clean(piece)
         self._said.append(piece)
         return piece
+
+
+def _once(output: list[_Item]) -> list[_Item]:
+    """The items without calls that were told again at another place: with the id, name and arguments of another."""
+    told = set[tuple[str, str, str]]()
+    once = []
+    for item in output:
+        if item.kind() == "function_call" and (held := parse_arguments(item.arguments())) is not None:
+            call = label(item.item.get("call_id")), label(item.item.get("name")), json.dumps(held, sort_keys=True)
+            if call[0] and call in told:
+                continue
+            told.add(call)
+        once.append(item)
+    return once
 
 
 def _is_whole(call: _Item) -> bool:
