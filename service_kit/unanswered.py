@@ -113,8 +113,8 @@ def _away(target: str, peer: Peer) -> str:
             return ""
     except ConnectionRefusedError:
         why = f"nobody listens on {target}"
-    except socket.gaierror:
-        why = f"the name {printable(host)} leads to no address"
+    except (socket.gaierror, UnicodeError):  # the latter for a label that no name can have
+        return f"the name {printable(host)} leads to no address; {peer.named_by} names another"
     except TimeoutError:
         why = f"{target} takes no connection"
     except (OSError, OverflowError) as error:

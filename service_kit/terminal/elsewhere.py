@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from service_kit.terminal.parameters import Parameters
@@ -27,7 +28,7 @@ def _line(program: str, name: str, each: "Command | Group") -> str:
     taken = _options_of(next(_leaves(each)))
     for option, value in places.get(program, {}).items():
         if option in taken:
-            words += [option, value]
+            words += [option, quote(value)]
             break
     return f"`{' '.join(words)}`"
 

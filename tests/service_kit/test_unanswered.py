@@ -66,8 +66,9 @@ def test_that_nobody_listens_is_said_with_what_names_the_address():
     )
 
 
-def test_a_name_that_is_none_is_told():
-    assert ask("nowhere.invalid:50052").startswith("the name nowhere.invalid leads to no address: ")
+@pytest.mark.parametrize("name", ["nowhere.invalid", f"{'a' * 64}.invalid"])
+def test_a_name_that_is_none_is_told(name):
+    assert ask(f"{name}:50052").startswith(f"the name {name} leads to no address; --target or ")
 
 
 @pytest.mark.parametrize(
