@@ -24,8 +24,8 @@ from demo.postgres import PostgresServer
 from demo.processes import Service, start_service
 from demo.script import Script
 from gateway_svc.terminal.turn_printer import TurnPrinter
-from recording.calls import known_duration_ms
 from recording.channel.options import CLIENT_OPTIONS
+from recording.durations import known_duration_ms
 from service_kit.terminal import program
 from service_kit.terminal.command import Option
 from service_kit.terminal.printing import Printer, Table, Text, duration

@@ -6,14 +6,14 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from audit_svc.ledger.columns import UNKNOWN, Choice, Column, Digest, Flag, Number, Text, Time, enum_names
-from recording import calls
+from recording import durations
 
 SOURCES = enum_names("SOURCE_", common_pb2.Source.items())
 VERDICTS = enum_names("VERDICT_", common_pb2.Verdict.items())
 DECISION_SOURCES = enum_names("DECISION_SOURCE_", common_pb2.DecisionSource.items())
 CONTROL_KINDS = enum_names("CONTROL_KIND_", audit_pb2.ControlKind.items())
 OUTCOMES = enum_names("OUTCOME_", common_pb2.Outcome.items())
-WITHOUT_DURATION = tuple(str(OUTCOMES[number]) for number in sorted(calls.WITHOUT_DURATION))
+WITHOUT_DURATION = tuple(str(OUTCOMES[number]) for number in sorted(durations.WITHOUT_DURATION))
 """The outcomes whose calls are in no histogram of durations."""
 
 

@@ -8,7 +8,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import enum_name, money
 from audit_svc.terminal.running import out, size
-from recording.calls import known_duration_ms
+from recording.durations import known_duration_ms
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
 from service_kit.terminal.printing import Table, Text, duration

@@ -10,7 +10,7 @@ from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.terminal.calling import err, money, print_error
-from recording.calls import known_duration_ms
+from recording.durations import known_duration_ms
 from service_kit.errors import code_name
 from service_kit.printable import PlainText, printable
 from service_kit.terminal.outcomes import outcome_text

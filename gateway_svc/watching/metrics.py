@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from recording.calls import UNKNOWN_TOOL, known_duration_ms
+from recording.calls import UNKNOWN_TOOL
+from recording.durations import known_duration_ms
 
 if TYPE_CHECKING:
     from gateway_svc.stopping.stops import Stops

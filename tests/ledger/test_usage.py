@@ -11,7 +11,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger.groups import group_name
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.tables import OUTCOMES
-from recording.calls import WITHOUT_DURATION
+from recording.durations import WITHOUT_DURATION
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, session_row
 from tests.ledger.asking import all_pages, record
 

@@ -10,7 +10,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger import histogram
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ledger.usage import MAX_SUMMED
-from recording.calls import WITHOUT_DURATION
+from recording.durations import WITHOUT_DURATION
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question
 
 MIDNIGHT = NOW_MS // DAY_MS * DAY_MS - DAY_MS

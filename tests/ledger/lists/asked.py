@@ -26,7 +26,7 @@ from audit_svc.ledger.protocol import TAIL_ROWS, Tail
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.ledger.tables import OUTCOMES
 from audit_svc.sql.read.session_traits import OF_REQUESTS, traits_of
-from recording.calls import WITHOUT_DURATION
+from recording.durations import WITHOUT_DURATION
 from service_kit.paging import Position
 from tests.audit_svc.samples import row_of
 from tests.ledger.lists.rows import Key, Rows, holds, stored
