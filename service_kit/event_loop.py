@@ -1,4 +1,4 @@
-"""The event loop of a service, which takes all of gRPC's wake-ups at once.
+"""The event loop of a service. It takes all of gRPC's wake-ups at once, and knows when its turn began.
 
 A thread of grpc.aio queues each event and writes a byte to a socket; the loop takes one byte at a turn, and all events.
 So the bytes pile up where several events come in a turn. Once some 280 wait, the thread stands in its write until three
@@ -7,10 +7,12 @@ quarters of them are taken (`sock_alloc_send_pskb`), a turn for each: while the 
 """
 
 import asyncio
+import selectors
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -19,8 +21,28 @@ Ts = TypeVarTuple("Ts")
 _MOST_BYTES = 4096
 
 
+class _Turns(selectors.DefaultSelector):
+    """Each turn of the loop begins where it has looked what is ready."""
+
+    began = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(timeout)
+        self.began = perf_counter()
+        return ready
+
+
 class ServiceLoop(asyncio.SelectorEventLoop):
     """See the module."""
+
+    def __init__(self) -> None:
+        self._turns = _Turns()
+        super().__init__(self._turns)
+
+    @property
+    def turn_began(self) -> float:
+        """When the tasks of this turn began to work, by perf_counter(), in seconds."""
+        return self._turns.began
 
     def add_reader(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
         """As asyncio's. What gRPC wants to be called at has one byte to read each time."""

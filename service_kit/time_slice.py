@@ -1,19 +1,21 @@
 """How long a task works before others have their turn, since what comes from outside may have come all at once.
 
 Reading what is there already does not wait, and an `await` that does not wait gives nobody a turn. So a loop over
-others' bytes looks at the time that it has worked: that is what it costs the others, however many pieces there were.
+others' bytes looks at the time that its turn of the event loop has taken: that is what the others wait for, however
+many pieces and tasks there were. A call that comes needs several turns, and gRPC accepts those of a method one by one.
 
 Of the tasks that have given way, one at a time goes on. A hundred of them would otherwise have a slice each in every
 turn of the loop, and whoever has little to do would wait for them all.
 """
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Generator
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
+
+from service_kit.event_loop import ServiceLoop
 
 T = TypeVar("T")
 
@@ -26,34 +28,45 @@ OTHERS_SECONDS = 2 * SLICE_SECONDS
 
 
 class _Queue:
-    """The tasks of an event loop that have given way. They go on in their order."""
+    """The tasks of an event loop that have given way.
+
+    They go on in their order, one in a turn and a slice in all. Then the others have their turns.
+    """
 
     def __init__(self) -> None:
         self._waiting = deque[asyncio.Future[None]]()
         self._turns = 1
-        """With the one in which the next task is woken."""
+        """Of the others, with the one in which the next task is woken; 0 while the slice lasts."""
         self._since = 0.0
 
     def join(self) -> asyncio.Future[None]:
         """Done when the task may go on."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            self._turns, self._since = 1, loop.time()
+            self._turns, self._since = 1, perf_counter()
             loop.call_soon(self._turn)
         self._waiting.append(loop.create_future())
         return self._waiting[-1]
 
     def _turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._turns += 1
-        if self._turns >= TURNS or loop.time() - self._since > OTHERS_SECONDS:
-            self._turns, self._since = 1, loop.time()
-            while self._waiting:
-                if not (first := self._waiting.popleft()).cancelled():
-                    first.set_result(None)
-                    break
+        passed = perf_counter() - self._since
+        if self._turns:
+            self._turns += 1
+            ended = self._turns >= TURNS or passed > OTHERS_SECONDS
+        else:
+            ended = passed > SLICE_SECONDS
+        if ended:
+            self._turns, self._since = int(not self._turns), perf_counter()
+        if not self._turns:
+            self._wake()
         if self._waiting:
-            loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _wake(self) -> None:
+        while self._waiting:
+            if not (first := self._waiting.popleft()).cancelled():
+                first.set_result(None)
+                return
 
 
 _queues = WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue]()
@@ -68,16 +81,23 @@ async def give_way() -> None:
 
 
 class TimeSlice:
-    """The time that a task has worked since it last waited or gave way. It begins when it is made."""
+    """The time that the loop's turn has taken so far, or the task since it gave way, if that was later.
 
-    __slots__ = ("_began",)
+    All tasks of a turn share it: a hundred that each work for a moment hold others up as one does that works long. On
+    a loop that is no ServiceLoop it is the task's alone, and waiting counts as work.
+    """
+
+    __slots__ = ("_began", "_loop")
 
     def __init__(self) -> None:
-        self._began = perf_counter()
+        loop = asyncio.get_running_loop()
+        self._loop = loop if isinstance(loop, ServiceLoop) else None
+        self._began = 0.0 if self._loop else perf_counter()
 
     def is_over(self) -> bool:
         """Whether it is time to give way. Costs a look at the clock, so it can be asked after each line."""
-        return perf_counter() - self._began > SLICE_SECONDS
+        began = self._began if self._loop is None else max(self._began, self._loop.turn_began)
+        return perf_counter() - began > SLICE_SECONDS
 
     async def give_way(self) -> None:
         """Lets others have their turns, and begins anew."""
@@ -85,7 +105,7 @@ class TimeSlice:
         self._began = perf_counter()
 
     def each(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
-        """The items of source. Gives way between two of them when it is time; begins anew where source waited."""
+        """The items of source. Gives way before one is worked on, when it is time."""
         return _Each(self, source)
 
     async def through(self, steps: Generator[None, None, T]) -> T:
@@ -98,23 +118,6 @@ class TimeSlice:
             if self.is_over():
                 await self.give_way()
 
-    @types.coroutine
-    def waiting(self, awaitable: Awaitable[T]) -> Generator[Any, Any, T]:
-        """What awaitable returns. Begins anew if that really had to be waited for."""
-        steps = awaitable.__await__()
-        step, given = steps.send, None
-        while True:
-            try:
-                waits_for = step(given)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            try:
-                given = yield waits_for
-                step = steps.send
-            except BaseException as error:  # noqa: BLE001 - such as a cancellation: it is for what is waited for
-                step, given = steps.throw, error
-            self._began = perf_counter()
-
 
 class _Each(AsyncIterator[T], Generic[T]):
     """No generator, so that nothing has to be closed when a reader leaves."""
@@ -126,6 +129,7 @@ class _Each(AsyncIterator[T], Generic[T]):
         self._source = source
 
     async def __anext__(self) -> T:
+        item = await anext(self._source)
         if self._slice.is_over():
             await self._slice.give_way()
-        return await self._slice.waiting(anext(self._source))
+        return item

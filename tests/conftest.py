@@ -13,6 +13,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from recording import log, upkeep
+from service_kit.event_loop import ServiceLoop
 
 pytest_plugins = ["tests.thread_guard"]
 
@@ -37,6 +38,11 @@ os.environ.setdefault("AUDIT_SEAL_SECONDS", "0")
 # No test measures time: the machine may be busy with other tests.
 settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy-machine")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, type[ServiceLoop]]:
+    """Tests run on the loop of the services."""
+    return {"service": ServiceLoop}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -10,6 +10,12 @@ from service_kit.time_slice import OTHERS_SECONDS, TURNS, TimeSlice, give_way
 from tests.support.others import count_ways_given, each_look_takes, others
 
 
+async def one_a_turn(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
 async def test_what_is_there_at_once_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     each_look_takes(monkeypatch, 0.3)
 
@@ -95,14 +101,35 @@ async def test_what_is_waited_for_does_not_count_as_work(monkeypatch: pytest.Mon
     """However long it takes: each item comes a whole slice later."""
     each_look_takes(monkeypatch, 0.6)
     given = count_ways_given(monkeypatch)
-
-    async def source() -> AsyncIterator[int]:
-        for number in range(100):
-            await asyncio.sleep(0)
-            yield number
-
-    assert [number async for number in TimeSlice().each(source())] == list(range(100))
+    assert [number async for number in TimeSlice().each(one_a_turn(100))] == list(range(100))
     assert given == []
+
+
+async def test_many_tasks_that_work_for_a_moment_share_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty model servers write at once: whoever calls does not wait for a piece of each in every turn."""
+    each_look_takes(monkeypatch, 0.3)
+    taken = 0
+
+    async def read() -> None:
+        nonlocal taken
+        async for _ in TimeSlice().each(one_a_turn(4)):
+            taken += 1
+            beside.done += 1
+
+    async with others() as beside, asyncio.TaskGroup() as group:
+        for _ in range(50):
+            group.create_task(read())
+    assert taken == 200
+    assert beside.most <= 5, "a slice's, and the one that was woken"
+
+
+async def test_who_has_little_left_goes_on_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others' turns stand between slices, not between tasks: a thousand tasks would wait for four thousand."""
+    each_look_takes(monkeypatch, 0)
+    async with others() as beside, asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(give_way())
+    assert beside.turns <= 20 + 2 * TURNS
 
 
 async def test_it_begins_anew_when_way_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,38 +138,3 @@ async def test_it_begins_anew_when_way_was_given(monkeypatch: pytest.MonkeyPatch
     assert [time_slice.is_over() for _ in range(3)] == [False, False, True]
     await time_slice.give_way()
     assert [time_slice.is_over() for _ in range(3)] == [False, False, True]
-
-
-async def test_a_cancellation_reaches_what_is_waited_for() -> None:
-    told = []
-
-    async def work() -> str:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            told.append("cancelled")
-        try:
-            await asyncio.sleep(0)
-            async with asyncio.timeout(0):
-                await asyncio.Event().wait()
-        except TimeoutError:
-            told.append("timed out")
-        return "done"
-
-    async def wait() -> str:
-        return await TimeSlice().waiting(work())
-
-    task = asyncio.create_task(wait())
-    await asyncio.sleep(0)
-    task.cancel()
-    assert await task == "done"
-    assert told == ["cancelled", "timed out"]
-
-
-async def test_an_error_is_the_waiters() -> None:
-    async def work() -> None:
-        await asyncio.sleep(0)
-        raise KeyError("k")
-
-    with pytest.raises(KeyError):
-        await TimeSlice().waiting(work())

@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import count
 
 import pytest
 
-from service_kit import time_slice
+from service_kit import event_loop, time_slice
 from service_kit.time_slice import TimeSlice
 
 
@@ -36,9 +35,19 @@ async def others() -> AsyncIterator[Others]:
 
 
 def each_look_takes(monkeypatch: pytest.MonkeyPatch, slices: float) -> None:
-    """So much of a slice passes at each look at the clock, and none otherwise."""
-    looks = count()
-    monkeypatch.setattr(time_slice, "perf_counter", lambda: next(looks) * slices * time_slice.SLICE_SECONDS)
+    """So much of a slice passes at each look of a task at the clock, from the turn of the loop that runs, and none
+    otherwise."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, event_loop.ServiceLoop)
+    now = loop.turn_began
+
+    def look() -> float:
+        nonlocal now
+        now += slices * time_slice.SLICE_SECONDS
+        return now
+
+    monkeypatch.setattr(time_slice, "perf_counter", look)
+    monkeypatch.setattr(event_loop, "perf_counter", lambda: now)
 
 
 def count_ways_given(monkeypatch: pytest.MonkeyPatch) -> list[TimeSlice]:

@@ -109,7 +109,7 @@ class ClaudeProcess:
         """Yields the JSON objects that it writes, until its output ends."""
         parts: list[bytes] = []
         length, time_slice = 0, TimeSlice()
-        while chunk := await time_slice.waiting(self._stdout.read(CHUNK_BYTES)):
+        while chunk := await self._stdout.read(CHUNK_BYTES):
             self._received += len(chunk)
             *whole, rest = chunk.split(b"\n")
             for end in whole:

@@ -72,7 +72,7 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
     listing, cursor, seen, time_slice = Listing(), None, 0, TimeSlice()
     for _ in range(MAX_PAGES):
         try:
-            page = await time_slice.waiting(client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds))
+            page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
         except (Refusal, Unreadable) as failure:
             if cursor:
                 listing.leave_out(f"{server}.#{seen + 1}", "the rest of the list cannot be read")

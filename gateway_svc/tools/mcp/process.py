@@ -61,7 +61,7 @@ class _Pipes:
         length, time_slice = 0, TimeSlice()
         with suppress(OSError):
             while length <= MAX_MESSAGE_BYTES:
-                chunk = await time_slice.waiting(self._output.read(CHUNK_BYTES))
+                chunk = await self._output.read(CHUNK_BYTES)
                 if not chunk:
                     break
                 *whole, rest = chunk.split(b"\n")
