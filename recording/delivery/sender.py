@@ -1,8 +1,9 @@
 """The sender: delivers the rows of the spools to the audit service, however long that takes.
 
-It is one task of the event loop, and sends what has gathered, without a timer: a batch that is not full waits while
-another is in flight, so that batches grow with the load. An ack trims the spool. Whatever fails, the rows stay there
-and are resent from the last ack on: the ledger counts those that it has as duplicates.
+It is one task of the event loop, and sends what has gathered: a batch that is not full waits while another is in
+flight, and for a moment after it, so that batches grow with the load; a row that comes alone is sent at once. An ack
+trims the spool. Whatever fails, the rows stay there and are resent from the last ack on: the ledger counts those that
+it has as duplicates.
 """
 
 import asyncio
@@ -44,6 +45,8 @@ MAX_ROWS = 500
 MAX_BYTES = 2**20
 MAX_IN_FLIGHT = 4
 ACK_SECONDS = 30.0
+GATHER_SECONDS = 0.005
+"""How long rows gather after an answer for others of their spool: a batch costs both sides as much as many rows."""
 
 _DRAINING_BACKOFF_SECONDS = 0.2
 
@@ -95,6 +98,8 @@ class Sender:
         self._counters = counters or (spool.counters if spool is not None else Counters())
         self._in_flight: deque[_Sent] = deque()
         self._deadline = asyncio.timeout(None)
+        self._answered_at = 0.0
+        """By the loop's clock."""
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._draining = asyncio.Event()
@@ -247,11 +252,16 @@ class Sender:
 
     async def _send_batches(self, call: RecordCall) -> None:
         # A write to an ended call does not say why; _take_acks reads the service's status.
+        last = None
         with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
             while True:
                 spool = self._choose()
                 if spool is None:
                     await self._wait()
+                    continue
+                gather = self._answered_at + GATHER_SECONDS - self._loop.time()
+                if spool is last and gather > 0 and spool.unread_records() < MAX_ROWS:
+                    await asyncio.sleep(gather)
                     continue
                 batch = spool.read(MAX_ROWS, MAX_BYTES)
                 if batch is None or not batch.payloads:
@@ -262,6 +272,7 @@ class Sender:
                 self._in_flight.append(_Sent(spool, batch, covered))
                 if len(self._in_flight) == 1:
                     self._expect_ack()
+                last = spool
                 await call.write(encode_request(covered, batch))
 
     async def _take_acks(self, call: RecordCall) -> None:
@@ -274,6 +285,7 @@ class Sender:
             verdict.add(sent.batch, response)
             await self._settle(sent, verdict)
             self._in_flight.popleft()
+            self._answered_at = self._loop.time()
             self._expect_ack()
             if not connected:
                 connected = True

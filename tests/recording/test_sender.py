@@ -84,7 +84,7 @@ async def test_four_full_batches_are_under_way_and_no_fifth(tmp_path: Path) -> N
 
 
 async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Path) -> None:
-    """Batches grow with the load by themselves, without a timer."""
+    """Batches grow with the load by themselves."""
     service = FakeAudit()
     gate = asyncio.Event()
 
@@ -103,6 +103,23 @@ async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Pat
             gate.set()
             assert await sender.drain(60)
         assert [len(request.tool_calls) for request in service.requests] == [1, 99]
+
+
+async def test_what_comes_soon_after_a_batch_goes_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where each is acked at once. What makes a batch full does not wait."""
+    monkeypatch.setattr("recording.delivery.sender.GATHER_SECONDS", 2.0)
+    service = FakeAudit()
+    with opened(tmp_path) as spool:
+        async with serving(service) as target, sending(spool, target) as sender:
+            record(spool, 0, 1)
+            await service.until_stored(1)
+            for number in range(1, 100):
+                record(spool, number, 1)
+                await asyncio.sleep(0.001)
+            assert await sender.drain(60)
+            record(spool, 100, 2 * MAX_ROWS)
+            assert await sender.drain(60)
+        assert [len(request.tool_calls) for request in service.requests] == [1, 99, MAX_ROWS, MAX_ROWS]
 
 
 async def test_a_drain_that_cannot_finish_leaves_the_rest_for_the_next_start(tmp_path: Path) -> None:
