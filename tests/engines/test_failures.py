@@ -91,6 +91,21 @@ async def test_each_status_has_its_error_and_only_what_may_pass_is_tried_again(n
 
 
 @both
+@pytest.mark.parametrize(
+    ("status", "more", "kind", "requests"),
+    [
+        (400, {"message": "The service may be temporarily overloaded, please try again later"}, EngineUnavailable, 3),
+        (400, {"headers": {"x-should-retry": "true"}}, EngineRejected, 3),
+        (500, {"headers": {"x-should-retry": "false"}}, EngineUnavailable, 1),
+    ],
+)
+async def test_a_server_tells_in_words_or_by_a_header_whether_its_failure_passes(name, status, more, kind, requests):
+    error, made, _ = await failure_of(refusing(status, **more), name)
+    assert type(error) is kind
+    assert made == requests
+
+
+@both
 async def test_a_model_that_the_server_does_not_have_is_told_apart(name):
     error, made, _ = await failure_of(Script(models=("another",)), name)
     assert type(error) is ModelNotFound

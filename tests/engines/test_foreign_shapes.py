@@ -117,6 +117,10 @@ CHAT: dict[str, tuple[bytes, object]] = {
         sse(HI, {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}),
         "hi",
     ),
+    "arguments that are in the whole message alone": (
+        sse(*calls(call("")), {"choices": [{"message": {"tool_calls": [call(CALL[0][1])]}, "finish_reason": "stop"}]}),
+        CALL,
+    ),
     "an end with a blank": (sse(HI, STOP, "[DONE] "), "hi"),
     "an end with a blank, where more stands behind it": (
         sse(HI, STOP, "[DONE] ", {"error": {"message": "late"}}),

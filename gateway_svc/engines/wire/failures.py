@@ -65,6 +65,8 @@ _CONTENT = re.compile(
 )
 """Also in the words and codes of xAI, DeepSeek, Alibaba, Moonshot, Bedrock, Mistral and Zhipu."""
 _CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation", "moderation_error")
+_BUSY = re.compile(r"overloaded|too busy|temporarily unavailable|try again later", re.IGNORECASE)
+"""A fault of the moment, which Z.ai and proxies answer with 400."""
 _NOT_PARSED = re.compile(
     r"(error parsing|failed to parse|failed to call|could not parse|error in extracting).{0,20}(tool|function)|"
     r"invalid tool call generated|generated output that could not be parsed",
@@ -219,7 +221,7 @@ def _wait_in(error: Mapping[str, Any]) -> float | None:
         delay = part.get("retryDelay")
         if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):
             return float(found[1])
-        for name in ("estimated_time", "retry_after", "retry_after_seconds"):
+        for name in ("estimated_time", "retry_after", "retry_after_seconds", "resets_in_seconds"):
             value = part.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**20:
                 return float(value)
@@ -257,7 +259,7 @@ def error_class(status: int, reported: ReportedError) -> type[EngineError]:
         return ContentRefused
     if status == 429:
         return EngineRateLimited
-    if status >= 500 or status in _PASSING_4XX:
+    if status >= 500 or status in _PASSING_4XX or (status in (400, 403) and _BUSY.search(said)):
         return EngineUnavailable
     if status in (400, 404):
         # 404 alone may also be a wrong path; OpenRouter sends 400
@@ -275,14 +277,14 @@ def class_within(reported: ReportedError) -> type[EngineError]:
     return EngineBrokeOff if kind is EngineUnavailable and reported.status >= 500 else kind
 
 
-def is_passing(status: int, reported: ReportedError) -> bool:
-    """Whether a retry can help."""
+def is_passing(status: int, reported: ReportedError, should_retry: str = "") -> bool:
+    """Whether a retry can help. `should_retry` is the header x-should-retry, by which OpenAI and Anthropic decide."""
     kind = error_class(status, reported)
     if kind is CallNotParsed:  # the model may get it right the next time
         return True
-    if issubclass(kind, EngineRejected):
-        return False
-    return (status >= 500 or status in _PASSING_4XX) and reported.code != "insufficient_quota"
+    if kind in (EngineUnavailable, EngineRateLimited):
+        return reported.code != "insufficient_quota" and should_retry != "false"
+    return kind is EngineRejected and should_retry == "true"
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

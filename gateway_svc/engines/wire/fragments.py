@@ -125,8 +125,8 @@ class CallAssembler:
         self._by_id: dict[str, _Call] = {}
 
     def __bool__(self) -> bool:
-        """Whether there is any call."""
-        return any(call.name or call.arguments for call in self._calls)
+        """Whether any call has arguments."""
+        return any(call.last for call in self._calls)
 
     def add(self, fragment: Fields) -> int:
         """Takes one element of delta.tool_calls; returns the number of its call.

@@ -282,7 +282,7 @@ class ModelServerClient:
         if kind is ModelNotFound and self._models:
             words += await offered(client, self._models, model)
         error = kind(self._engine, model, words, status)
-        if not is_passing(status, reported):
+        if not is_passing(status, reported, response.headers.get("x-should-retry", "")):
             return error
         after_s = retry_after_s(response.headers)
         return TransientFailure(
