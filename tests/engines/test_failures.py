@@ -95,6 +95,7 @@ async def test_each_status_has_its_error_and_only_what_may_pass_is_tried_again(n
     ("status", "more", "kind", "requests"),
     [
         (400, {"message": "The service may be temporarily overloaded, please try again later"}, EngineUnavailable, 3),
+        (400, {"message": "unexpected EOF"}, EngineUnavailable, 3),
         (400, {"headers": {"x-should-retry": "true"}}, EngineRejected, 3),
         (500, {"headers": {"x-should-retry": "false"}}, EngineUnavailable, 1),
     ],

@@ -154,6 +154,13 @@ SLIPS: dict[str, tuple[int, Any]] = {
     "Groq's parser": (400, told("Parsing failed. The model generated output that could not be parsed.")),
     "Ollama": (500, {"error": f"error parsing tool call: raw='{S}', err=invalid character"}),
     "llama.cpp": (500, told(f"Failed to parse tool call arguments as JSON: {S}")),
+    "llama.cpp's parser": (500, told(f"Failed to parse input at pos 395: <tool_call>{S}</tool_call>")),
+    "llama.cpp's newer one": (
+        500,
+        told("The model produced output that does not match the expected peg-native format"),
+    ),
+    "vLLM with gpt-oss": (500, told(f"unexpected tokens remaining in message header: Some('{S}')", code=500)),
+    "SGLang with gpt-oss": (500, told("Unexpected token 12606 while expecting start token 200006")),
     "vLLM": (400, {"object": "error", "message": "Error in extracting tool call from response."}),
     "Together": (400, told("invalid tool call generated")),
 }
@@ -172,6 +179,7 @@ WITHIN: dict[str, tuple[type[EngineError], Any]] = {
     "MiniMax": (ContextExceeded, {"base_resp": {"status_code": 2013, "status_msg": "context window exceeds limit"}}),
     "Ollama": (ContextExceeded, {"error": "input length exceeds the context length"}),
     "Alibaba": (ContentRefused, told("Output data may be inappropriate.", code="data_inspection_failed")),
+    "llama.cpp while it writes": (ContextExceeded, told("context shift is disabled", type="server_error")),
     "Ollama's parser": (CallNotParsed, {"error": "error parsing tool call: raw='{'"}),
     "vLLM": (EngineBrokeOff, told("EngineCore encountered an issue. See stack trace (above).")),
 }

@@ -314,6 +314,17 @@ async def test_a_model_is_told_of_a_call_that_could_not_be_parsed_and_goes_on(tm
     assert "SENTINEL" not in json.dumps(last)
 
 
+@pytest.mark.parametrize(
+    "reasons", ['"MALFORMED_FUNCTION_CALL"', '"error", "native_finish_reason": "UNEXPECTED_TOOL_CALL"']
+)
+async def test_a_model_is_told_of_a_call_that_its_end_calls_malformed(tmp_path, reasons):
+    """Gemini's, in its own words and in OpenRouter's."""
+    malformed = Reply(b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": %b}]}\n\n' % reasons.encode())
+    played = await play(tmp_path, "01-unknown-finish-reason.sse", [*[malformed] * QUICK.attempts, DONE])
+    assert (played.text, played.stop, len(played.server.requests)) == ("done", "COMPLETED", QUICK.attempts + 1)
+    assert "could not be parsed" in played.server.requests[-1]["messages"][-1]["content"]
+
+
 async def test_a_call_that_can_never_be_parsed_ends_its_turn_and_is_not_asked_for_ever(tmp_path):
     played = await play(tmp_path, "01-unknown-finish-reason.sse", [UNPARSED])
     (error,) = played.turns

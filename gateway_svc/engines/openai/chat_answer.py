@@ -15,6 +15,7 @@ from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.so_far import SoFar
 from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
+from gateway_svc.errors import CallNotParsed, EngineBrokeOff
 from gateway_svc.messages import AssistantMessage, Native
 from service_kit.bounds import EVENT_FRAGMENTS, HELD
 
@@ -40,6 +41,8 @@ _FINISHES: dict[str, Finish] = {
     "model_context_window_exceeded": "length",
 }
 """Finish reasons that count as good ends. Any other is a failure that names the reason."""
+_NOT_PARSED = frozenset(("malformed_function_call", "malformed_tool_call", "unexpected_tool_call"))
+"""Gemini's reasons where it could not parse the call that it wrote."""
 NO_REASON = (
     "it ended its answer with [DONE] and no finish_reason: what is behind it broke off. If each answer ends so, it "
     "sends none: update it, set it to send one, or put a proxy before it that does (see docs/engines/openai.md)"
@@ -110,7 +113,10 @@ class ChatAnswer(Answer):
             said += self._take_delta({"content": choice.get("text")}, last=bool(finish))
         if finish:
             if finish not in _FINISHES:
-                raise BadEnd(f"ended its answer for the reason {presentable(finish)[:100]}")
+                native = label(choice.get("native_finish_reason"))  # OpenRouter's own reason is then `error`
+                unparsed = _NOT_PARSED.intersection((finish.lower(), native.lower()))
+                kind = CallNotParsed if unparsed else EngineBrokeOff
+                raise BadEnd(f"ended its answer for the reason {presentable(native or finish)[:100]}", kind)
             self.complete = True
             if _FINISHES.get(self._finish, "stop") == "stop":  # proxies may add an end as if all were well
                 self._finish = finish

@@ -4,11 +4,17 @@ from functools import cached_property
 
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.wire.fields import Fields
+from gateway_svc.errors import EngineBrokeOff, EngineError
 from service_kit.bounds import Tally
 
 
 class BadEnd(ValueError):
     """An answer ended badly. The message says how; it follows the engine's name."""
+
+    def __init__(self, how: str, kind: type[EngineError] = EngineBrokeOff) -> None:
+        """`kind` is the error that it becomes if it lasts."""
+        super().__init__(how)
+        self.kind = kind
 
 
 class Answer:

@@ -51,7 +51,7 @@ _TOO_LONG = re.compile(
     r"prompt is too long|input (is )?too long|too many (input )?tokens|input token count|reduce the length|"
     r"max_prompt_tokens|exceeds? the (available|model's|maximum).{0,20}(context|tokens?|length)|maximum prompt length|"
     r"exceeds max length|exceeds the limit of \d|model token limit|range of input length|tokens.{0,30}must be <=|"
-    r"request too large for model|reduce your message size",
+    r"request too large for model|reduce your message size|context shift is disabled",
     re.IGNORECASE,
 )
 _NOT_PARSED_STATUSES = (400, 422, 500)
@@ -65,11 +65,12 @@ _CONTENT = re.compile(
 )
 """Also in the words and codes of xAI, DeepSeek, Alibaba, Moonshot, Bedrock, Mistral and Zhipu."""
 _CONTENT_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation", "moderation_error")
-_BUSY = re.compile(r"overloaded|too busy|temporarily unavailable|try again later", re.IGNORECASE)
-"""A fault of the moment, which Z.ai and proxies answer with 400."""
+_PASSING = re.compile(r"overloaded|too busy|temporarily unavailable|try again later|unexpected eof", re.IGNORECASE)
+"""A fault of the moment, which Z.ai, Ollama before its cloud, and proxies answer with 400."""
 _NOT_PARSED = re.compile(
     r"(error parsing|failed to parse|failed to call|could not parse|error in extracting).{0,20}(tool|function)|"
-    r"invalid tool call generated|generated output that could not be parsed",
+    r"invalid tool call generated|generated output that could not be parsed|failed to parse input at pos|"
+    r"output that does not match the expected|tokens remaining in message header|while expecting start token",
     re.IGNORECASE,
 )
 _SAYING = ("message", "detail", "msg", "error_msg", "error_message")
@@ -259,7 +260,7 @@ def error_class(status: int, reported: ReportedError) -> type[EngineError]:
         return ContentRefused
     if status == 429:
         return EngineRateLimited
-    if status >= 500 or status in _PASSING_4XX or (status in (400, 403) and _BUSY.search(said)):
+    if status >= 500 or status in _PASSING_4XX or (status in (400, 403) and _PASSING.search(said)):
         return EngineUnavailable
     if status in (400, 404):
         # 404 alone may also be a wrong path; OpenRouter sends 400

@@ -169,7 +169,7 @@ class ModelServerClient:
         try:
             result = answer.result(model)
         except BadEnd as end:
-            raise TransientFailure(EngineBrokeOff(self._engine, model, str(end))) from None
+            raise TransientFailure(end.kind(self._engine, model, str(end))) from None
         except Exceeded as over:
             raise self._too_large(model, over) from None
         except ValueError as error:
@@ -193,7 +193,7 @@ class ModelServerClient:
                 answer.tally.add(TEXT, len(text))
                 return text
         except BadEnd as end:
-            raise EngineBrokeOff(self._engine, model, str(end)) from None
+            raise TransientFailure(end.kind(self._engine, model, str(end))) from None
         except Exceeded as over:
             raise self._too_large(model, over) from None
         except (ValueError, RecursionError) as error:
