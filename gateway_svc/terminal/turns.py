@@ -35,7 +35,9 @@ TITLE = "title"
 """The label that a session's title is."""
 STDIN = "-"
 WAIT_SECONDS = 2.0
-"""After so long without its begin, a turn is told to wait."""
+"""After so long without its begin it is looked what a turn waits for."""
+AGAIN_SECONDS, PATIENT_SECONDS = 1.0, 8.0
+"""After so long more it is told: that another turn runs, or that nobody knows."""
 _LEAVE = ("/exit", "/quit")
 _COMMAND = re.compile(r"/[a-z]+")
 _KEYS = "^C cancels a turn, ^D or /exit ends"
@@ -174,7 +176,9 @@ def run_turn(
                 asked = pb.GetSessionRequest(session_id=accepted.session_id)
                 answer = await stub.GetSession(asked, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
                 status = answer.session.status
-            printer.waiting(accepted.session_id, is_busy=status == common_pb2.SESSION_STATUS_RUNNING)
+            is_busy = status == common_pb2.SESSION_STATUS_RUNNING
+            await asyncio.sleep(AGAIN_SECONDS if is_busy else PATIENT_SECONDS)  # it may begin just now
+            printer.waiting(accepted.session_id, is_busy=is_busy)
 
         waiting: asyncio.Task[None] | None = None
         async with _interrupts(lambda: cancel() if accepted.turn_id else None, printer):
