@@ -91,6 +91,15 @@ def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str, str]]:
         ),
         pytest.param(
             [
+                fragment(A[:5], call_id="1", name="read"),
+                fragment(B[:5], call_id="2", name="read"),
+                fragment(A[5:], call_id="1"),
+                fragment(B[5:], call_id="2"),
+            ],
+            id="in turn, told apart by their ids alone",
+        ),
+        pytest.param(
+            [
                 fragment(A, index=0, call_id="1", name="read"),
                 fragment(B, index=1, call_id="2", name="read"),
                 fragment(A, index=2, call_id="1", name="read"),

@@ -13,7 +13,8 @@ Servers that speak OpenAI's format break it in these ways, each of them seen:
 - arguments as an object instead of text, indexes and ids as text or number, name and arguments beside `function`.
 
 At an index that already has a call, or without an index, another call begins only with arguments, and only if the call
-before it is complete or has another name: a call that nobody asked for would run a tool.
+before it is complete or has another name, or another id comes with a name and the beginning of an object: a call that
+nobody asked for would run a tool.
 """
 
 import json
@@ -150,7 +151,7 @@ class CallAssembler:
         elif arguments:
             if self._repeats(call, index, given, name, arguments):
                 return self._calls.index(call)
-            call = self._following(call, index, given, name)
+            call = self._following(call, index, given, name, begins=arguments.lstrip().startswith("{"))
         if arguments.lstrip().startswith("{") and call.written() == "{}":
             call.clear()  # some proxies begin with an empty object, and then send the true one
         call.id, call.name = call.id or given, call.name or name
@@ -198,8 +199,8 @@ class CallAssembler:
             self._by_index[index] = call
         return call
 
-    def _following(self, call: _Call, index: int | None, given: str, name: str) -> _Call:
-        """The call that arguments belong to, at another call's index."""
+    def _following(self, call: _Call, index: int | None, given: str, name: str, *, begins: bool) -> _Call:
+        """The call that arguments belong to, at another call's index; begins says that they may be the first ones."""
         head = (given, name) if name and _differs(call, given, name) else call.announced
         if given and given == call.id and not name:
             head = None
@@ -207,9 +208,12 @@ class CallAssembler:
             head = given, name or call.name
         if head is None and name and not given and self._is_whole(call):
             head = given, name
-        if head is None or not ((call.name and head[1] != call.name) or self._is_whole(call)):
+        if head is None:
             return call
-        return self._begin(index, *head)
+        is_another = (call.name and head[1] != call.name) or (
+            begins and name and call.id and given not in ("", call.id)
+        )
+        return self._begin(index, *head) if is_another or self._is_whole(call) else call
 
     def _repeats(self, call: _Call, index: int | None, given: str, name: str, arguments: str) -> bool:
         """Whether a fragment repeats a whole call."""
