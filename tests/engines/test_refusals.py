@@ -211,6 +211,21 @@ def _null(request: Request) -> Reply | None:
     return refusal("Invalid value for 'content': expected a string, got null.") if empty else None
 
 
+def _null_in_pydantic(request: Request) -> Reply | None:
+    loc = next(
+        (["body", "messages", at, "content"] for at, m in enumerate(request["messages"]) if not m["content"]), None
+    )
+    error = {"detail": [{"loc": loc, "msg": "Input should be a valid string", "input": None}]}
+    empty = any(message["content"] is None for message in request["messages"])
+    return Reply(json.dumps(error).encode(), 422, "application/json") if empty else None
+
+
+def _null_within_a_stream(request: Request) -> Reply | None:
+    error = {"error": "Invalid 'content': 'content' field must be a string or an array of objects."}
+    empty = any(message["content"] is None for message in request["messages"])
+    return Reply(f"event: error\ndata: {json.dumps(error)}\n\n".encode()) if empty else None
+
+
 def _no_extras(request: Request) -> Reply | None:
     odd = any("provider_specific_fields" in call for call in stranger.calls(request))
     return refusal("property 'provider_specific_fields' is unsupported") if odd else None
@@ -248,6 +263,8 @@ SAID = Reply(
 )
 LESSONS: dict[str, tuple[type[Any], Callable[[Request], Reply | None], Reply]] = {
     "an empty content": (OpenAIEngine, _null, DONE),
+    "an empty content, as pydantic says it": (OpenAIEngine, _null_in_pydantic, DONE),
+    "an empty content, as LM Studio says it": (OpenAIEngine, _null_within_a_stream, DONE),
     "stream_options, as a fault of its own": (OpenAIEngine, _options_500, DONE),
     "descriptions": (OpenAIEngine, _short_descriptions, DONE),
     "descriptions in Responses": (ResponsesEngine, _short_descriptions, RESPONSE_DONE),

@@ -27,7 +27,7 @@ from gateway_svc.engines.wire.history import NOT_SHOWN, Encoded, Form, Reader, f
 from gateway_svc.engines.wire.http import ModelServerClient
 from gateway_svc.engines.wire.names import WireNames
 from gateway_svc.engines.wire.patience import PATIENCE, Patience
-from gateway_svc.errors import EngineRejected, EngineUnavailable
+from gateway_svc.errors import EngineBrokeOff, EngineRejected, EngineUnavailable
 from gateway_svc.http_client import Tls, tls_context
 from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolDefinition, ToolMessage, UserMessage
 
@@ -72,16 +72,18 @@ class OpenAIEngine:
         return encode_tools(self._names.offered(tools))
 
     async def step(self, model: str, messages: Sequence[Encoded], tools: bytes) -> AsyncGenerator[StepEvent, None]:
+        begun = False
         for _ in range(_MAX_LESSONS):
             try:
                 async with aclosing(self._ask(model, messages, tools)) as events:
                     async for event in events:
+                        begun = True
                         yield event
                 return
-            except (EngineRejected, EngineUnavailable) as refusal:
-                # some servers answer a field that they do not know as a fault of their own
-                permanent = isinstance(refusal, EngineRejected) or refusal.http_status in (500, 501)
-                learned = self._for(model).learn(refusal.reason) if permanent else None
+            except (EngineRejected, EngineUnavailable, EngineBrokeOff) as refusal:
+                # some servers answer a field that they do not know as a fault of their own, or within a stream
+                teaches = not isinstance(refusal, EngineUnavailable) or refusal.http_status in (500, 501)
+                learned = self._for(model).learn(refusal.reason) if teaches and not begun else None
                 if learned is None:
                     raise
                 self._remember(model, *learned)

@@ -28,7 +28,8 @@ _UNKNOWN = re.compile(
     r"unsupported|not supported|unknown|unrecognized|unexpected|extra (inputs|fields)|not permitted|not allowed",
     re.IGNORECASE,
 )
-_NULL = re.compile(r"content.{0,80}\b(null|none)\b|NoneType", re.IGNORECASE)
+_NULL = re.compile(r"content.{0,80}(\b(null|none)\b|<nil>|\b(valid|be a) string)|NoneType", re.IGNORECASE)
+"""Also in the words of LM Studio and of servers that check with pydantic."""
 _CALL_ID = re.compile(r"tool[ _]?call[ _]?id|tool_calls?\S*\.id\b|tool_use\S*\.id\b", re.IGNORECASE)
 
 
