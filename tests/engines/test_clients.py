@@ -1,4 +1,4 @@
-"""Requests are shared out between clients of few connections each."""
+"""Requests are shared out between clients of few connections each, and each is whole."""
 
 import asyncio
 
@@ -6,7 +6,10 @@ import httpx2
 
 from demo.model_server import ModelServer
 from demo.script import Page, Script
+from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.wire.clients import REQUESTS_A_CLIENT, Clients
+from gateway_svc.messages import UserMessage
+from tests.engines.asking import ask_again, ndjson, raw_server
 
 
 async def test_many_requests_at_once_take_several_clients_and_few_the_first():
@@ -35,3 +38,19 @@ async def test_many_requests_at_once_take_several_clients_and_few_the_first():
         assert taken == made[:1]
         await clients.aclose()
         assert all(client.is_closed for client in made)
+
+
+async def test_each_request_has_its_length_and_the_servers_cookie():
+    """Their heads are made once; a cookie, by which a proxy finds its server again, may come with any answer."""
+    plain = ndjson({"message": {"content": "ok"}, "done": True, "done_reason": "stop", "eval_count": 1})
+    async with raw_server(plain, plain.replace(b"\r\n", b"\r\nSet-Cookie: server=2\r\n", 1), plain) as server:
+        engine = OllamaEngine(server.url.replace("//", "//user:word@"), "m")
+        for length in range(1, 5):
+            await ask_again(engine, UserMessage("x" * length))
+        await engine.aclose()
+    assert [len(body["messages"][0]["content"]) for body in server.bodies] == [1, 2, 3, 4]
+    assert ["\r\nCookie: server=2\r\n" in head for head in server.heads] == [False, False, True, True]
+    varying = ("Cookie", "Content-Length")
+    others = [sorted(line for line in head.splitlines() if not line.startswith(varying)) for head in server.heads]
+    assert others == [others[0]] * 4
+    assert any(line.lower().startswith("authorization: basic ") for line in others[0])

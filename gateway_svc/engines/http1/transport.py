@@ -5,6 +5,7 @@ import re
 import ssl
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
 import httpx2
 
@@ -157,10 +158,15 @@ def _is_ours(request: httpx2.Request) -> bool:
 def _encode(method: bytes, request: httpx2.Request) -> bytes:
     lines = [b"%b %b HTTP/1.1" % (method, request.url.raw_path)]
     for name, value in request.headers.raw:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise httpx2.LocalProtocolError("a header that cannot be sent")
-        lines.append(b"%b: %b" % (name, value))
+        lines.append(_line(name, value))
     return b"\r\n".join([*lines, b"", request.content])
+
+
+@lru_cache(maxsize=256)
+def _line(name: bytes, value: bytes) -> bytes:
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise httpx2.LocalProtocolError("a header that cannot be sent")
+    return b"%b: %b" % (name, value)
 
 
 def _seconds(request: httpx2.Request, name: str) -> float | None:
