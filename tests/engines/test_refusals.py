@@ -77,6 +77,12 @@ def told(message: str, **more: Any) -> dict[str, Any]:
 TOO_LONG: dict[str, tuple[int, Any, int | None]] = {
     "llama.cpp": (400, told("the request exceeds the available context size. try", n_ctx=8192), 8192),
     "LM Studio": (400, {"error": "Trying to keep … the model is loaded with context length of only 4096 tokens"}, 4096),
+    "OpenAI": (400, told("Input tokens exceed the configured limit of 272000 tokens. Your messages"), 272_000),
+    "vLLM": (400, told("The decoder prompt (length 9000) is longer than the maximum model length of 8192."), 8192),
+    "vLLM of old": (400, told("max_tokens must be at least 1, got -400."), None),
+    "TensorRT-LLM": (400, told("Prompt length (9000) exceeds maximum input length (8192)."), 8192),
+    "text-generation-inference": (422, {"error": "`inputs` must have less than 4095 tokens. Given: 5000"}, None),
+    "a proxy without a word": (413, "", None),
     "Anthropic": (400, told("prompt is too long: 210000 tokens > 200000 maximum"), 200_000),
     "Gemini": (
         400,
@@ -226,6 +232,13 @@ def _null_within_a_stream(request: Request) -> Reply | None:
     return Reply(f"event: error\ndata: {json.dumps(error)}\n\n".encode()) if empty else None
 
 
+def _thoughts_in_each_answer(request: Request) -> Reply | None:
+    error = {"error": {"code": "400", "message": "Param Incorrect", "type": ""}}
+    error["error"]["param"] = "The reasoning_content in the thinking mode must be passed back to the API."
+    bare = any(not message.get("reasoning_content") for message in stranger.assistants(request))
+    return Reply(json.dumps(error).encode(), 400, "application/json") if bare else None
+
+
 def _no_extras(request: Request) -> Reply | None:
     odd = any("provider_specific_fields" in call for call in stranger.calls(request))
     return refusal("property 'provider_specific_fields' is unsupported") if odd else None
@@ -265,13 +278,15 @@ LESSONS: dict[str, tuple[type[Any], Callable[[Request], Reply | None], Reply]] =
     "an empty content": (OpenAIEngine, _null, DONE),
     "an empty content, as pydantic says it": (OpenAIEngine, _null_in_pydantic, DONE),
     "an empty content, as LM Studio says it": (OpenAIEngine, _null_within_a_stream, DONE),
+    "MiMo's thoughts, in each answer": (OpenAIEngine, _thoughts_in_each_answer, DONE),
     "stream_options, as a fault of its own": (OpenAIEngine, _options_500, DONE),
     "descriptions": (OpenAIEngine, _short_descriptions, DONE),
     "descriptions in Responses": (ResponsesEngine, _short_descriptions, RESPONSE_DONE),
     "DeepSeek's thoughts": (AnthropicEngine, _thoughts_demanded, SAID),
 }
 ASKED = AssistantMessage("", "", (ToolCall("row", "c.1", "read", "{}"),))
-HISTORY: list[Any] = [UserMessage("go"), ASKED, ToolMessage("c.1", "read", "x"), UserMessage("on")]
+SAID_SO = AssistantMessage("so")
+HISTORY: list[Any] = [UserMessage("go"), ASKED, ToolMessage("c.1", "read", "x"), SAID_SO, UserMessage("on")]
 LONG = ToolDefinition("long", "d" * 2000, READ.parameters)
 
 

@@ -144,12 +144,12 @@ class OpenAIEngine:
         encoded |= kept.get("message", {})
         if dialect.details_demanded and "reasoning_details" not in encoded:
             encoded["reasoning_details"] = [{"type": "reasoning.text", "text": message.thinking or NOT_SHOWN}]
+        # DeepSeek and Moonshot refuse a history with calls that lack their reasoning, and then answers without it too
+        thoughts = message.thinking if form.own else ""
+        if dialect.reasoning_field and (dialect.thoughts_demanded or (thoughts and message.tool_calls)):
+            encoded[dialect.reasoning_field] = thoughts or NOT_SHOWN
         if not message.tool_calls:
             return encoded | {"content": nonempty_text(message)}
-        # DeepSeek and Moonshot refuse a history with calls that lack their reasoning
-        thoughts = message.thinking if form.own else ""
-        if dialect.reasoning_field and (thoughts or dialect.thoughts_demanded):
-            encoded[dialect.reasoning_field] = thoughts or NOT_SHOWN
         encoded["tool_calls"] = calls = [self._call(*call) for call in zip(message.tool_calls, form.ids, strict=True)]
         for call, extras in zip(calls, kept.get("tool_calls", ()), strict=False):
             call |= extras

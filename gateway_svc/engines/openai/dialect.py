@@ -43,7 +43,7 @@ class Dialect:
     """Whether to send back no field that the server may not know."""
     stream_options: bool = True
     thoughts_demanded: bool = False
-    """Whether each call needs reasoning, other models' calls included."""
+    """Whether each answer needs reasoning, other models' answers included."""
     signatures_demanded: bool = False
     """Whether each call needs a signature, as Gemini's do."""
     details_demanded: bool = False

@@ -47,15 +47,18 @@ _STATUSES = {
 }
 """The HTTP status for an error code or type that arrives in the middle of a stream."""
 _TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size|maximum context length|context (window|length|size)|"
-    r"prompt is too long|input (is )?too long|too many (input )?tokens|input token count|reduce the length|"
+    r"context_length_exceeded|exceed_context_size|maximum context length|context (window|length|size|overflow)|"
+    r"(prompt|input|input text|message) (is )?too long|tokens exceed the configured limit|"
+    r"longer than the maximum model|must have less than \d+ tokens|max_tokens must be at least 1, got -|"
+    r"exceeds? (the )?max(imum)?[ _](input|seq|model|allowed|prompt)|"
+    r"too many (input )?tokens|input token count|reduce the length|"
     r"max_prompt_tokens|exceeds? the (available|model's|maximum).{0,20}(context|tokens?|length)|maximum prompt length|"
     r"exceeds max length|exceeds the limit of \d|model token limit|range of input length|tokens.{0,30}must be <=|"
     r"request too large for model|reduce your message size|context shift is disabled",
     re.IGNORECASE,
 )
 _NOT_PARSED_STATUSES = (400, 422, 500)
-_TOO_LONG_STATUSES = (400, 413, 422, 500)
+_TOO_LONG_STATUSES = (400, 422, 500)
 _CONTENT = re.compile(
     r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|(input|content) flagged|"
     r"flagged as potentially|"
@@ -192,6 +195,8 @@ def _sentences(error: object) -> Iterator[str]:
         ]
         where = error.get("loc") or error.get("param")
         place = ".".join(map(str, where)) if isinstance(where, list) else ""
+        if isinstance(where, str) and " " in where:  # a sentence of MiMo's
+            said.append(where)
         if place and said:
             said[0] = f"{place}: {said[0]}"
         yield from said
@@ -254,7 +259,7 @@ def error_class(status: int, reported: ReportedError) -> type[EngineError]:
     if (status < 300 or status in _NOT_PARSED_STATUSES) and reported.code == "tool_use_failed":
         return CallNotParsed
     said = f"{reported.code} {reported.text}"
-    if status in _TOO_LONG_STATUSES and _TOO_LONG.search(said):
+    if status == 413 or (status in _TOO_LONG_STATUSES and _TOO_LONG.search(said)):
         return ContextExceeded
     if status in (400, 403, 422) and (reported.code in _CONTENT_CODES or _CONTENT.search(said)):
         return ContentRefused
