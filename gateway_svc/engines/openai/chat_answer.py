@@ -6,13 +6,12 @@ from typing import Any, Literal
 from gateway_svc.engines import StepResult
 from gateway_svc.engines.openai.dialect import REASONING_FIELDS
 from gateway_svc.engines.openai.kept_parts import KeptParts
-from gateway_svc.engines.wire.answer import Answer, BadEnd
+from gateway_svc.engines.wire.answer import Answer, BadEnd, SoFar
 from gateway_svc.engines.wire.encoding import build_calls, encode
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.fragments import CallAssembler
 from gateway_svc.engines.wire.names import WireNames
-from gateway_svc.engines.wire.so_far import SoFar
 from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.errors import CallNotParsed, EngineBrokeOff
