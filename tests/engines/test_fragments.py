@@ -149,6 +149,14 @@ SPACED = '{ "path" : "a" }'
             id="a part of a call, and the whole of it at another index",
         ),
         pytest.param([HEAD, fragment(A, index=1, call_id="1")], id="name and arguments at two indexes"),
+        pytest.param(
+            [HEAD, *(fragment(piece, index=0, call_id="", name="null") for piece in (A[:6], A[6:]))],
+            id="null as a word for each later name",
+        ),
+        pytest.param(
+            [fragment("", index=0, call_id="1", name=""), fragment(A, index=0, call_id="1", name="read")],
+            id="an empty name until it is known",
+        ),
         pytest.param([{"index": 0, "id": "1", "name": "read", "arguments": A}], id="no function around it"),
     ],
 )

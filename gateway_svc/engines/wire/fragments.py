@@ -10,7 +10,8 @@ Servers that speak OpenAI's format break it in these ways, each of them seen:
 - calls in turn, told apart by their ids alone;
 - whole calls without ids, all with the index 0;
 - a name in pieces;
-- arguments as an object instead of text, indexes and ids as text or number, name and arguments beside `function`.
+- arguments as an object instead of text, indexes and ids as text or number, name and arguments beside `function`, the
+  word null for a name.
 
 At an index that already has a call, or without an index, another call begins only with arguments, and only if the call
 before it is complete or has another name, or another id comes with a name and the beginning of an object: a call that
@@ -136,7 +137,7 @@ class CallAssembler:
         """
         self._tally.add(FRAGMENTS)
         function = fields(fragment.get("function")) or fragment
-        given, name, index = text(fragment.get("id")), text(function.get("name")), maybe_count(fragment.get("index"))
+        given, name, index = _word(fragment.get("id")), _word(function.get("name")), maybe_count(fragment.get("index"))
         written = function.get("arguments")
         arguments = encode(written).decode() if isinstance(written, dict | list) else text(written)
         self._tally.add(ARGUMENTS, len(arguments))
@@ -227,6 +228,12 @@ class CallAssembler:
             return False
         self._tally.add(REREAD, len(call.written()))
         return parse_arguments(call.told()) is not None
+
+
+def _word(value: object) -> str:
+    """An id or a name. Null may have become a word on the way."""
+    word = text(value)
+    return "" if word in ("null", "None") else word
 
 
 def _is_piece_of_name(call: _Call, given: str, name: str) -> bool:
