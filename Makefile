@@ -30,6 +30,7 @@ $(VENV)/.ready: pyproject.toml clients/python/pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV), once: a minute or two.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "clients/python[grpc]" -e '.[dev]'
+	@$(BIN)/python -c 'from hypothesis import given, strategies; given(strategies.text())(lambda text: None)()'  # keeps its table of characters
 	@touch $@
 
 $(VENV)/.gemma: $(VENV)/.ready
@@ -81,11 +82,12 @@ demo: $(VENV)/.ready  ## run the pair, an agent and its tools; AGENT=claude for 
 	$(BIN)/python -m demo --model $(MODEL) $(if $(APPROVAL),--approval) $(if $(AGENT),--agent $(AGENT)) $(if $(STORE),--store $(STORE))
 
 test: $(VENV)/.ready  ## run the tests, less the suites that have targets of their own: .ci/run runs all
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
+	SHORT=1 $(BIN)/python -m pytest -n 3 --dist worksteal -q $(addprefix --ignore=tests/,hostile image languages ui)
 	@echo 'Left out: make test-long test-hostile test-recipes test-judges test-verifiers test-agents test-postgres test-ui test-image test-languages test-npm test-real-model test-real-claude, make storm, make faults, make load.'
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts; SHORT=1 without those that take longest
 	$(BIN)/python -m pytest -n 4 --dist worksteal -q $(call marked,long, and not hostile and not recipes and not postgres$(if $(SHORT), and not long(nightly=True)))
+	$(if $(SHORT),,$(BIN)/python -m pytest -n 4 --dist worksteal -q -m 'hypothesis and not long and not postgres' $$(grep -rl '^ *@given' tests --include=test_*.py))
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ui tests/ui

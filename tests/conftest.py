@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from recording import log, upkeep
 from service_kit.event_loop import ServiceLoop
+from tests.support.examples import examples
 
 pytest_plugins = ["tests.thread_guard"]
 
@@ -36,7 +37,9 @@ for _name in ("no_proxy", "NO_PROXY"):
 os.environ.setdefault("AUDIT_SEAL_SECONDS", "0")
 
 # No test measures time: the machine may be busy with other tests.
-settings.register_profile("busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy-machine", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("busy-machine")
 
 

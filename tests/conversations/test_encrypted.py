@@ -23,6 +23,7 @@ from recording.framing import encode_record
 from recording.key_file import Key
 from tests.conversations.test_files import SAID, file_of, records_of
 from tests.support.command_line import Result, invoke
+from tests.support.examples import examples
 
 ONE, TWO = Key("one", b"1" * 32), Key("two", b"2" * 32)
 CLEAR, KEYS, ROTATED = Keys(), Keys([ONE]), Keys([TWO, ONE])
@@ -225,7 +226,7 @@ def whole_session(tmp_path_factory) -> tuple[Path, str]:
     return folder, asyncio.run(made(folder))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_whatever_is_changed_in_an_encrypted_file_is_told_and_nothing_false_is_read(whole_session, tmp_path, data):
     """Bits, cuts, pieces that are moved or written twice: never another message, and never a session without a word."""

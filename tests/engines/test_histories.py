@@ -20,6 +20,7 @@ from gateway_svc.messages import AssistantMessage, Message, Native, SystemMessag
 from recording.calls import ToolCall
 from tests.engines import stranger
 from tests.engines.stranger import Reply, Stranger
+from tests.support.examples import examples
 
 ONCE = Patience(attempts=1)
 URL = "http://127.0.0.1:9"
@@ -81,7 +82,7 @@ def histories(draw: st.DrawFn) -> list[Message]:
 @pytest.mark.long
 @pytest.mark.parametrize("name", SERVERS)
 @given(history=histories())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 async def test_every_history_is_accepted(name, history):
     """At most after the refusals that teach the engine what the server takes, and never twice for the same."""
     kind, check = SERVERS[name]

@@ -27,6 +27,7 @@ from gateway_svc.tools.mcp.wire import refusal_of
 from recording.calls import Scope, ToolCall, Usage
 from recording.rows import close_call, cost_row, open_call
 from tests.engines.test_refusals import REASONS, REFUSED_CONTENT, SLIPS, TOO_LONG, body_of
+from tests.support.examples import examples
 from tests.support.values import places, put
 
 SENTINEL = "zebra_of_a_diary"
@@ -94,7 +95,7 @@ def on_record(error: EngineError) -> str:
     status=st.sampled_from([200, 200, 400, 401, 403, 404, 413, 422, 429, 500, 503, 529]),
     framed=st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 async def test_no_word_of_a_model_server_is_on_a_row_or_in_a_log(body, kind, status, framed):
     told = body_of(body)
     with capture_logs() as logs:

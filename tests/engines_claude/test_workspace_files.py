@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway_svc.engines.claude.isolation import SETTINGS, find_program, isolated, sources
 from tests.support.claude_cli import MODEL, init, message, result, spent
+from tests.support.examples import examples
 
 ANSWERED = [init(), *message("msg_1", "x"), result({MODEL: spent(1, 0.00054)})]
 HOOK = '{"hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": "./x"}]}]}, "env": {"PATH": "."}}'
@@ -91,7 +92,7 @@ names = st.sampled_from(sorted(KNOWN)) | st.text("abc.-_/é ", min_size=1, max_s
 
 
 @given(files=st.dictionaries(names, st.text(max_size=30), max_size=5), ahead=st.lists(names, max_size=3))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 def test_no_file_changes_what_is_found_or_passed_on(tmp_path_factory, files, ahead):
     """With a PATH that leads into the workspace and out of it again."""
     workspace, elsewhere = tmp_path_factory.mktemp("workspace"), tmp_path_factory.mktemp("bin")

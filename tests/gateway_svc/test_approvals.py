@@ -15,6 +15,7 @@ from gateway_svc.errors import AlreadyExists, DigestMismatch, GatewayError, NotF
 from gateway_svc.loop import answers as module
 from gateway_svc.loop.answers import Answer, Answers
 from recording.args_key import ArgsKey, open_args_key
+from tests.support.examples import examples
 
 KEY = ArgsKey("key", b"k" * 32)
 
@@ -91,7 +92,7 @@ CALLS = st.sampled_from(['{"a":1}', '{ "a" : 1 }', '{"a":2}', '{"b":1,"a":1}', '
 TRIES = st.lists(st.tuples(st.integers(0, 3), CALLS, st.booleans()), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(calls=st.lists(CALLS, min_size=1, max_size=4), tries=TRIES)
 def test_an_approved_call_runs_with_the_approved_arguments_or_not_at_all(calls: Sequence[str], tries):
     """Whatever is sent between, for whichever call: each approval that counted was of that call's own arguments."""

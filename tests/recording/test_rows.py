@@ -142,7 +142,7 @@ def test_whatever_text_others_chose_each_row_fits_and_can_be_written(text):
         check(row)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     example=st.sampled_from([pattern.example for table in TABLES[:2] for pattern in table.patterns.values()]),
     seed=st.integers(0, 2**32),

@@ -217,7 +217,7 @@ def test_together_conditions_find_what_they_find_one_by_one_for_any_arguments(te
         assert FirstOf(conditions).find(facts) == found_one_by_one(conditions, facts)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map("".join) | st.text(max_size=60))
 def test_any_text_is_taken_or_refused_and_what_is_taken_says_yes_no_or_why_not(text):
     try:

@@ -13,6 +13,7 @@ from recording.channel.watched import WrongFile
 from service_kit.rules.facts import Facts
 from service_kit.rules.file import MAX_FILE_BYTES, MAX_RULES, Rules, check_rules, load_policy
 from service_kit.rules.policy import Policy
+from tests.support.examples import examples
 
 DENY = """
 [[rules]]
@@ -178,7 +179,7 @@ def write(path: Path, text: str) -> None:
     other.replace(path)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join).map(str.encode) | st.binary(max_size=80))
 def test_any_file_is_taken_or_refused_with_a_sentence(content):
     try:

@@ -4,5 +4,5 @@ import os
 
 
 def examples(many: int) -> int:
-    """A third of many where SHORT is set, as in `.ci/run`."""
+    """A third of many where SHORT is set, as in `make test` and `.ci/run`; `make test-long` tries all."""
     return many // 3 if os.environ.get("SHORT") else many

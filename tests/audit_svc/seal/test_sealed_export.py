@@ -25,6 +25,7 @@ from recording.transparency.cosignature import Cosigner, Witness
 from recording.transparency.note import split_note
 from tests.audit_svc.samples import NOW_MS, audit_row
 from tests.audit_svc.seal.conftest import Seal, change, rows
+from tests.support.examples import examples
 
 HOUR_MS = 3_600_000
 Record = Callable[..., None]
@@ -91,7 +92,7 @@ def test_a_row_cannot_be_hidden_as_another_that_is_gone(history: Seal):
     assert "does not belong" in check(history, lines).problems[0]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_an_export_that_was_changed_anywhere_is_told(history: Seal, data: st.DataObject):
     lines = export(history)

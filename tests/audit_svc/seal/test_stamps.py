@@ -28,6 +28,7 @@ from tests.audit_svc.samples import audit_row
 from tests.audit_svc.seal.conftest import Seal
 from tests.audit_svc.seal.scripted_authority import Certificates, ScriptedAuthority
 from tests.audit_svc.seal.test_outside import until
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs OpenSSL's command")
 
@@ -180,7 +181,7 @@ def good(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -
     return note, authority.stamp(request_for(note).as_bytes()), certificates
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(100))
 @given(st.data())
 def test_no_changed_answer_ends_the_process_or_says_another_time(good, data):
     note, answer, files = good

@@ -25,6 +25,7 @@ from tests.audit_svc import asking
 from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.samples import audit_row, question, row_of
 from tests.audit_svc.texts.ledger import BEGIN, Request, call, listed, plain, prune_all, write
+from tests.support.examples import examples
 
 RARE = 'éÉ%_\\,\n\u212a\ufffd\ufffe\uffff"*\U000f0000'
 STEPS = st.lists(
@@ -53,7 +54,7 @@ def some_calls(chance: random.Random, count: int) -> Iterator[audit_pb2.AuditRow
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), steps=STEPS, size=st.integers(2, 20))
 def test_pages_are_those_of_a_plain_scan_over_all_rows(monkeypatch, seed, steps, size):
     chance = random.Random(seed)

@@ -27,6 +27,7 @@ from audit_svc.sqlite.write.writer import Writer
 from demo.processes import run_command
 from tests.audit_svc.empty import empty_in_memory, write_empty
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, request
+from tests.support.examples import examples
 
 HOURS = st.sampled_from([NOW_MS, NOW_MS - HOUR_MS, NOW_MS - 30 * HOUR_MS])
 LARGE = st.sampled_from([0, 1, 31, 32, 33, 1000, 3_600_001, 2**36 - 1, 2**36, 2**63 - 1])
@@ -106,7 +107,7 @@ def same(connection: apsw.Connection) -> bool:
 
 
 @pytest.mark.long
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.lists(requests, max_size=3), max_size=4))
 def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restarts_came(tmp_path_factory, runs):
     database = tmp_path_factory.mktemp("rollups") / "audit.db"
@@ -125,7 +126,7 @@ def test_rollups_equal_the_rows_whatever_batches_duplicates_conflicts_and_restar
 
 
 @pytest.mark.long
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(commits=st.lists(st.tuples(requests, st.sampled_from(["COMMIT", "COMMIT", "ROLLBACK"]))))
 def test_rollups_equal_the_rows_when_commits_are_taken_back(commits):
     connection = empty_in_memory()

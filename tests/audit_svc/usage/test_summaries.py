@@ -38,6 +38,7 @@ from tests.audit_svc.usage.counted import (
     questions,
     requests,
 )
+from tests.support.examples import examples
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def sums_are_read() -> Iterator[None]:
 
 
 @pytest.mark.long
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     rows=st.lists(calls, max_size=25),
     costs=st.lists(requests, max_size=10),
@@ -108,7 +109,7 @@ def take_away(connection: apsw.Connection, before_ms: int, steps: int = 100) -> 
 
 
 @pytest.mark.long
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     rows=st.lists(calls, max_size=25),
     costs=st.lists(requests, max_size=10),
