@@ -20,6 +20,8 @@ pytest_plugins = ["tests.thread_guard"]
 
 log.pass_on_to(structlog.get_logger)  # as in a service
 
+_TESTS = Path(__file__).parent
+
 # What a shell has for its own services, terminal, models and repository is not for the tests and what they start. No
 # client is even made where the proxy is one of SOCKS.
 _OTHERS = (
@@ -54,6 +56,25 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     marks = re.search(r"^pytestmark = \[?pytest\.mark\.(\w+)", collection_path.read_text(), re.MULTILINE)
     return True if marks and f"not {marks[1]}" in config.option.markexpr.split(" and ") else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Each worker of xdist begins with another folder: a module that one has compiled, the others load."""
+    report = yield
+    if collector.path == _TESTS and (worker := int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])):
+        sizes = [sum(1 for _ in child.path.rglob("*.py")) for child in report.result]
+        share = worker / int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first = next((at for at in range(len(sizes)) if sum(sizes[: at + 1]) > sum(sizes) * share), 0)
+        report.result = [*report.result[first:], *report.result[:first]]
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All workers have the tests in one order."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.parts[len(_TESTS.parts) :][:1])
 
 
 @pytest.hookimpl(wrapper=True)
