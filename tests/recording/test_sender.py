@@ -115,7 +115,7 @@ async def test_what_comes_soon_after_a_batch_goes_together(tmp_path: Path, monke
             await service.until_stored(1)
             for number in range(1, 100):
                 record(spool, number, 1)
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             assert await sender.drain(60)
             record(spool, 100, 2 * MAX_ROWS)
             assert await sender.drain(60)
