@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml clients/python/pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV), once: a minute or two.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "clients/python[grpc]" -e '.[dev]'
-	@$(BIN)/python -c 'from hypothesis import given, strategies; given(strategies.text())(lambda text: None)()'  # keeps its table of characters
+	@PYTHONPATH=protos:clients/python/lib $(BIN)/python -m tests.support.setup_once
 	@touch $@
 
 $(VENV)/.gemma: $(VENV)/.ready
@@ -87,7 +87,7 @@ test: $(VENV)/.ready  ## run the tests, less the suites that have targets of the
 
 test-long: $(VENV)/.ready  ## run the tests that take seconds each: many examples, many turns, restarts; SHORT=1 without those that take longest
 	$(BIN)/python -m pytest -n 4 --dist worksteal -q $(call marked,long, and not hostile and not recipes and not postgres$(if $(SHORT), and not long(nightly=True)))
-	$(if $(SHORT),,$(BIN)/python -m pytest -n 4 --dist worksteal -q -m 'hypothesis and not long and not postgres' $$(grep -rl '^ *@given' tests --include=test_*.py))
+	$(if $(SHORT),,$(BIN)/python -m pytest -n 4 --dist worksteal -q -m 'hypothesis and not long and not postgres' $$(grep -rlE '^ *@given|RuleBasedStateMachine' tests --include=test_*.py))
 
 test-ui: $(VENV)/.ui  ## run the tests of the pages, in Chromium where it is installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m ui tests/ui
