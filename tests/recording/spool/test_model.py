@@ -18,6 +18,7 @@ from recording.spool.gap import GAP_TOOL_NAME
 from recording.spool.records import decode_row
 from tests.recording.samples import intent, open_spool, tool_call
 from tests.recording.spool.crashing_disk import Crash, CrashingDisk
+from tests.support.examples import examples
 
 NEVER_MS = 10**9  # the keeper's thread never ticks by itself: the machine does it, so that a failure can be replayed
 
@@ -227,7 +228,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
-    max_examples=40,
+    max_examples=examples(40),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
