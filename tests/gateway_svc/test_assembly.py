@@ -26,7 +26,7 @@ async def main():
     ending = asyncio.create_task(end())
     await serve(GatewaySettings())
 asyncio.run(main())
-others = "channel|calls|compact_json|controls|framing|key_file|locks|log$|replacing|show|upkeep"
+others = "channel|calls|compact_json|controls|durations|framing|key_file|locks|log$|replacing|show|upkeep"
 print(sorted(name for name in sys.modules if re.match(f"recording.(?!{others})", name)))
 """
 
