@@ -99,9 +99,10 @@ async def test_an_answer_that_comes_slowly_gives_way_by_waiting_alone(monkeypatc
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(response(""))
-        for payload in [*[HI] * 50, STOP]:
-            writer.write(f"data: {json.dumps(payload)}\n\n".encode())
+        for _ in range(50):
+            writer.write(f"data: {json.dumps(HI)}\n\n".encode())
             await taken.acquire()
+        writer.write(f"data: {json.dumps(STOP)}\n\n".encode())
 
     async with listening(serve) as port:
         engine = engine_of("chat", f"http://127.0.0.1:{port}")
