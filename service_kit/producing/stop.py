@@ -66,7 +66,8 @@ def decision(stop: pb.Stop) -> Decision:
 def why_denied(stop: pb.Stop) -> str:
     """The error of a call that a stop refused: what is stopped, by whom, and what lifts it. Its decision says why."""
     by = stop.principal or "an administrator"
-    return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): `gateway-svc resume {stop.id}` lifts it"
+    lifts = f'`gateway-svc resume {stop.id} --reason "…"` lifts it'
+    return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): {lifts}"
 
 
 def told(stop: pb.Stop) -> str:

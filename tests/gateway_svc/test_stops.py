@@ -334,7 +334,7 @@ async def test_a_tool_that_is_stopped_is_denied_and_the_turn_goes_on(tmp_path):
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED
         by_tool = {row.tool_name: row for row in house.calls}
         assert_denied_by(by_tool["bash"], stop)
-        lifts = f"`gateway-svc resume {stop.id}` lifts it"
+        lifts = f'`gateway-svc resume {stop.id} --reason "…"` lifts it'
         assert by_tool["bash"].error == f"root has stopped tool=ba* (stop {stop.id}): {lifts}"
         assert by_tool["read"].outcome == common_pb2.OUTCOME_SUCCEEDED
         told = json.dumps([request.json for request in house.ollama.requests])
