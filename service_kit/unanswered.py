@@ -45,7 +45,7 @@ def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError") -> str:
 
     call: Any = error
     code, details = call.code(), call.details() or ""
-    if any(key == _DETAILS for key, _ in call.trailing_metadata() or ()):
+    if _is_services_own(call):
         return ""
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return _another(target, peer)
@@ -68,6 +68,18 @@ def told(target: str, peer: Peer, error: "grpc.RpcError", details: str | None = 
     call: Any = error
     said = call.details() or "" if details is None else details
     return why_unanswered(target, peer, error) or f"{call.code().name}: {said}"
+
+
+def is_cut(error: "grpc.RpcError") -> bool:
+    """Whether a call that a service had begun to answer ended with its connection, and not by the service's word."""
+    import grpc
+
+    call: Any = error
+    return call.code() is grpc.StatusCode.UNAVAILABLE and not _is_services_own(call)
+
+
+def _is_services_own(call: Any) -> bool:
+    return any(key == _DETAILS for key, _ in call.trailing_metadata() or ())
 
 
 def _another(target: str, peer: Peer) -> str:

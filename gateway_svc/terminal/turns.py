@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import grpc
 from onrecord.common.v1 import common_pb2
@@ -28,8 +28,11 @@ from gateway_svc.terminal.calling import (
 )
 from gateway_svc.terminal.turn_printer import TurnPrinter
 from recording.channel.token import Metadata
+from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Exit, Option, Options
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import LAST
+from service_kit.unanswered import is_cut
 
 TITLE = "title"
 """The label that a session's title is."""
@@ -41,6 +44,7 @@ AGAIN_SECONDS, PATIENT_SECONDS = 1.0, 8.0
 _LEAVE = ("/exit", "/quit")
 _COMMAND = re.compile(r"/[a-z]+")
 _KEYS = "^C cancels a turn, ^D or /exit ends"
+_CANCELLED_ELSEWHERE = "the turn was not cancelled here: its gateway was stopped, or another command cancelled it"
 
 
 class TurnOptions(Options):
@@ -96,8 +100,10 @@ def run(
     text = read_prompt(prompt)
     request = turn.request()
     request.input = text
-    reason, _ = run_turn(turn.target, request, print_json if turn.as_json else None)
-    raise Exit({pb.STOP_REASON_FAILED: EXIT_FAILED, pb.STOP_REASON_CANCELLED: EXIT_CANCELLED}.get(reason, 0))
+    ended = run_turn(turn.target, request, print_json if turn.as_json else None)
+    if ended.is_cancelled_elsewhere:
+        raise Failed(f"{_CANCELLED_ELSEWHERE}; {_on_record(ended.session_id)}", EXIT_FAILED)
+    raise Exit({pb.STOP_REASON_FAILED: EXIT_FAILED, pb.STOP_REASON_CANCELLED: EXIT_CANCELLED}.get(ended.reason, 0))
 
 
 def read_prompt(prompt: str) -> str:
@@ -126,11 +132,13 @@ def chat(turn: TurnOptions) -> None:
     request = turn.request()
     for line in _lines(asked=asked):
         request.input = line
-        reason, session_id = run_turn(turn.target, request, print_json if turn.as_json else None)
-        if reason == pb.STOP_REASON_FAILED and not asked:
+        ended = run_turn(turn.target, request, print_json if turn.as_json else None)
+        if ended.is_cancelled_elsewhere:
+            err.print(_CANCELLED_ELSEWHERE, style="yellow")
+        if not asked and (ended.reason == pb.STOP_REASON_FAILED or ended.is_cancelled_elsewhere):
             raise Exit(EXIT_FAILED)
-        if session_id:
-            request.session_id = session_id
+        if ended.session_id:
+            request.session_id = ended.session_id
 
 
 def _lines(*, asked: bool) -> Iterator[str]:
@@ -152,20 +160,33 @@ def _lines(*, asked: bool) -> Iterator[str]:
             yield line
 
 
-def run_turn(
-    target: str, request: pb.RunTurnRequest, show: Callable[[pb.TurnEvent], None] | None = None
-) -> tuple[pb.StopReason.ValueType, str]:
-    """Runs a turn, shown by show or as people see it; returns why it ended, and its session's id.
+class Ended(NamedTuple):
+    """How a turn ended."""
+
+    reason: pb.StopReason.ValueType
+    session_id: str
+    is_cancelled_elsewhere: bool
+    """It was cancelled, and no ^C was typed."""
+
+
+def run_turn(target: str, request: pb.RunTurnRequest, show: Callable[[pb.TurnEvent], None] | None = None) -> Ended:
+    """Runs a turn, shown by show or as people see it.
 
     The first ^C cancels the turn, whose end says what it cost; the second leaves without waiting for that.
+
+    Raises:
+        Failed: a call failed, or the gateway went away.
+        Exit: it was left by ^C.
     """
     printer = TurnPrinter()
 
-    async def stream(stub: Any, metadata: Metadata) -> tuple[pb.StopReason.ValueType, str]:
+    async def stream(stub: Any, metadata: Metadata) -> Ended:
         reason: pb.StopReason.ValueType = pb.STOP_REASON_UNSPECIFIED
-        accepted = pb.TurnAccepted()
+        accepted, is_ours = pb.TurnAccepted(), False
 
         async def cancel() -> None:
+            nonlocal is_ours
+            is_ours = True
             wanted = pb.CancelTurnRequest(turn_id=accepted.turn_id)
             await stub.CancelTurn(wanted, timeout=GRPC_TIMEOUT_SECONDS, metadata=metadata)
 
@@ -192,12 +213,21 @@ def run_turn(
                             waiting.cancel()
                         (show or printer.show)(event)
                         reason = event.turn_finished.stop_reason
+            except grpc.aio.AioRpcError as error:
+                if accepted.session_id and is_cut(error):
+                    why = f"the gateway at {target} went away during the turn; {_on_record(accepted.session_id)}"
+                    raise Failed(why, EXIT_FAILED, error) from None
+                raise
             finally:
                 if waiting:
                     waiting.cancel()
-        return reason, accepted.session_id
+        return Ended(reason, accepted.session_id, reason == pb.STOP_REASON_CANCELLED and not is_ours)
 
     return call_gateway(target, stream)
+
+
+def _on_record(session_id: str) -> str:
+    return f"what ran is on record: `audit-svc show {printable(session_id)}`"
 
 
 @asynccontextmanager

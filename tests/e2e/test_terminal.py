@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from demo.processes import environment, run_command
+from demo.processes import Service, environment, run_command
 from demo.script import Call, Script, Step
 
 
@@ -136,6 +136,35 @@ async def test_a_turn_that_waits_for_its_session_says_so(make_pair):
         assert said.startswith("waiting: another turn of session ")
         assert await asyncio.to_thread(second.stdout.read) == "done\n"
     assert (await first).returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (Service.kill, "the gateway at {} went away during the turn"),
+        (
+            Service.terminate,
+            "the turn was not cancelled here: its gateway was stopped, or another command cancelled it",
+        ),
+    ],
+    ids=["killed", "stopped"],
+)
+async def test_a_turn_whose_gateway_ends_says_so_and_where_it_is_on_record(make_pair, end, why):
+    call = Call(name="bash", arguments={"command": "touch begun; sleep 600"})
+    pair = await make_pair(Script(steps=(Step(tool_calls=(call,)),)))
+    service = pair.start_gateway(GATEWAY_DRAIN_SECONDS="1")
+    address = service.address
+    turn = asyncio.create_task(command(address, "run", "go"))
+    while not (pair.workspace / "begun").exists():
+        assert not turn.done()
+        await asyncio.sleep(0.02)
+    end(service)
+    ran = await turn
+    assert ran.returncode == 1
+    said, _, shown = ran.stderr.splitlines()[-1].partition("; what ran is on record: `audit-svc show ")
+    assert said == why.format(address)
+    assert len(shown) == len(f"{'0' * 36}`")
 
 
 @pytest.mark.long
