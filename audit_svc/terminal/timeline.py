@@ -21,7 +21,7 @@ from audit_svc.terminal.rows import (
 from audit_svc.terminal.running import out
 from service_kit.printable import printable
 from service_kit.terminal.ids import short_ids
-from service_kit.terminal.printing import MIN_TEXT, Text, counted
+from service_kit.terminal.printing import MIN_TEXT, Sentence, Text, counted
 
 
 def call_line(row: audit_pb2.AuditRow) -> Text:
@@ -58,14 +58,14 @@ class Timeline:
     def heading(self) -> Iterator[Text]:
         """What the session was."""
         session, usage = self._session, self._session.usage
-        yield Text(f"session {printable(session.id)}", style="bold")
+        yield Sentence(f"session {printable(session.id)}", style="bold")
         status = " · ".join(filter(None, (printable(session.engine), printable(session.model), status_of(session))))
         labels = f" · {labels_of(session)}" if session.labels else ""
         by = f" · recorded by {printable(self._recorded_by)}" if self._recorded_by else ""
-        yield Text(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
+        yield Sentence(f"{time_text(session.created_at_ms)} UTC · {status}{labels}{by}")
         uncounted = " · the last turn is not counted yet" if is_uncounted(session) else ""
         turns = f"{counted(session.turns, 'turn')} · " if session.revision else ""  # of others they are not counted
-        yield Text(
+        yield Sentence(
             f"{turns}{counted(session.tool_calls, 'tool call')} · "
             f"{counted(usage.requests, 'model request')} · "
             f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out · {cost_of(usage)}{uncounted}"
@@ -96,7 +96,7 @@ class Timeline:
         """What was done after the last entry, and what is known of an end that no entry tells."""
         yield from self._controls_until(self._session.updated_at_ms)
         if why := self._last_turn.why(self._session):
-            yield Text(f"\n{why}", style="yellow")
+            yield Sentence(f"\n{why}", style="yellow")
 
     def _begun(self, at_ms: int) -> Text:
         return Text(f"{_offset(at_ms - self._session.created_at_ms):>10}  ", style="dim")

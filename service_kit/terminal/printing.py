@@ -69,6 +69,14 @@ class Text:
         )
 
 
+class Sentence(Text):
+    """A text in one style that nothing is cut of: where a line ends, it goes on below, between two words."""
+
+    def lines(self, width: int | None) -> list[Text]:
+        """It in lines of width cells; in one where a line has no end."""
+        return [self] if width is None else [Text(part, self.style) for part in _wrapped(str(self), width)]
+
+
 class Table:
     """Rows in columns, each as wide as its widest cell. Columns in which nothing stands are not shown.
 
@@ -186,7 +194,7 @@ class Printer:
     def print(self, what: str | Text | Table, style: str = "", *, wide: bool = False, cut: bool = False) -> None:
         """A line or a table. On a terminal it has the columns that there is room for, or all when it is to be wide.
 
-        cut: a line ends with … where a terminal's does.
+        cut: a line ends with … where a terminal's does, unless it is a Sentence.
         """
         if self._stderr and stderr_is_json():
             if note := str(what):
@@ -194,13 +202,13 @@ class Printer:
                 self.file.flush()
             return
         width = None if wide else self.width
-        if isinstance(what, Table):
+        if isinstance(what, (Table, Sentence)):
             lines = [*what.lines(width)]
         elif isinstance(what, Text):
             lines = [what]
         else:
             lines = [Text(part, style) for part in ([what] if cut or width is None else _wrapped(what, width))]
-        if cut and width is not None:
+        if cut and width is not None and not isinstance(what, Sentence):
             lines = [line.cut(width) for line in lines]
         _Shown.clear()
         has_styles = self.is_terminal and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")

@@ -155,6 +155,24 @@ def test_a_wide_timeline_has_the_whole_ids_of_its_rows_and_cuts_nothing():
     assert "x" * 500 in lines[1]
 
 
+def test_what_a_timeline_says_of_its_session_is_broken_between_words():
+    """The heading, and why the last turn has no end: neither loses its end on 80 columns."""
+    running = questions_pb2.SessionRecord()
+    running.CopyFrom(RECORD)
+    running.session.status = common_pb2.SESSION_STATUS_RUNNING
+    said = [str(line).strip() for part in ("heading", "end") for line in getattr(Timeline(running), part)()]
+
+    def act() -> None:
+        timeline = Timeline(running)
+        for line in (*timeline.heading(), *timeline.end()):
+            Printer().print(line, cut=True)
+
+    shown = re.sub(r"\x1b\[\d*m", "", on_terminal(act))
+    assert " ".join(shown.split()) == " ".join(said)
+    assert said[-1].endswith("has not started again")
+    assert [line for line in shown.splitlines() if len(line) > 80 and " " in line] == []
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_that_is_piped_has_all_columns_and_times_in_rfc_3339(capsys, name):
     build, _ = TABLES[name]
