@@ -79,6 +79,11 @@ def file_meant(db: Path | None) -> Path:
     return path
 
 
+def may_ask(path: Path) -> None:
+    """As file_meant(), of a command that does not say its file: only where path is missing, a service is hinted at."""
+    _meant.setdefault(path, True)
+
+
 def _say_meant(told: str = "") -> None:
     for path, was_said in _meant.items():
         _meant[path] = True
@@ -145,8 +150,15 @@ def error_is_exit_code_1() -> Iterator[None]:
     except (AuditError, TransparencyError) as error:
         _say_meant(str(error))
         code = 2 if isinstance(error, (DatabaseVanished, WrongSetting)) else 1
-        hint = ": `audit-svc serve` makes it" if isinstance(error, NoFile) and _is_served(error.path) else ""
-        raise Failed(in_options(str(error)) + hint, code, error) from None
+        raise Failed(in_options(str(error)) + _hint(error), code, error) from None
+
+
+def _hint(error: Exception) -> str:
+    """What makes a file that is missing, and who else can be asked."""
+    if not (isinstance(error, NoFile) and _is_served(error.path)):
+        return ""
+    asks = "for a running service give --target HOST:PORT; " if error.path in _meant else ""
+    return f": {asks}`audit-svc serve` makes it"
 
 
 def _is_served(path: Path) -> bool:

@@ -26,8 +26,9 @@ def test_it_is_said_that_there_is_no_ledger_and_what_makes_it(tmp_path, words):
 @pytest.mark.parametrize("words", [("verify",), ("export", "--format", "sealed", "--output", "x"), ("check",)])
 def test_what_makes_a_file_is_said_where_no_other_was_named(tmp_path, words):
     home = {"HOME": str(tmp_path)}
+    asks = "for a running service give --target HOST:PORT; " if words == ("verify",) else ""
     for named, said in (
-        ((), "/.local/share/onrecord/audit/audit.db: `onrecord up` makes it"),
+        ((), f"/.local/share/onrecord/audit/audit.db: {asks}`onrecord up` makes it"),
         (("--db", "/no/x.db"), "there is no file /no/x.db"),
     ):
         ended = run_command("onrecord_cli", home, *words, *named)

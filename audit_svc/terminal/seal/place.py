@@ -11,7 +11,7 @@ from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.sealer import Sealer
 from audit_svc.sealing.places import FolderPlace, SealPlace, open_sealer, place_of
-from audit_svc.terminal.running import named_database, say_unseen
+from audit_svc.terminal.running import may_ask, named_database, say_unseen
 from recording.transparency.note import Verifier
 from service_kit.terminal.command import Option
 
@@ -54,8 +54,11 @@ class Where(NamedTuple):
         return self.own_key_file
 
 
-def where(db: Path | None, seal: Path | None) -> Where:
-    """The database, the seal and its key: those of the service's settings where no options name others."""
+def where(db: Path | None, seal: Path | None, *, may_ask_service: bool = False) -> Where:
+    """The database, the seal and its key: those of the service's settings where no options name others.
+
+    may_ask_service: for a command that has --target.
+    """
     if db is not None:
         place = place_of(named_database(str(db)), seal)
         return Where(place, place.open_log(), place.key_file)
@@ -64,4 +67,6 @@ def where(db: Path | None, seal: Path | None) -> Where:
 
     settings = load_settings(AuditSettings)
     place = place_of(settings.db, seal or settings.seal_dir)
+    if may_ask_service and isinstance(place, FolderPlace):
+        may_ask(place.database)
     return Where(place, place.open_log(), (None if seal else settings.seal_key_file) or place.key_file)

@@ -70,7 +70,7 @@ def proof(
                 )
         _say(id, answer.proof, texts, as_json=as_json)
         return
-    found = where(db, seal)
+    found = where(db, seal, may_ask_service=True)
     with error_is_exit_code_1(), found.reading() as ledger:
         verifier = found.verifier()
         _, note = newest_checkpoint(found.log, verifier)

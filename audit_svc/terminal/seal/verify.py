@@ -101,7 +101,7 @@ def verify(
         if seal:
             raise BadParameter("is a folder of this machine: leave it out with --target", "--seal")
         _verify_alone(target, key, _check_service(target, witnesses, needed), old_checkpoint or [], as_json=as_json)
-    found = where(db, seal)
+    found = where(db, seal, may_ask_service=True)
     with (
         nothing_can_be_said(),
         progress("verifying") as on_progress,

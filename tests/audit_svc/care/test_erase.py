@@ -336,6 +336,22 @@ def test_commands_say_which_file_they_work_on_where_no_option_names_it(database,
     assert said not in invoke(program, [*line.split(), "--db", str(database)]).stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        *((line, True) for line in ("hold list", "proof 0190", "backup b.db", "prune --before 90d", "verify")),
+        ("erase --session session-1 --reason x", True),
+        *((line, False) for line in ("check", "seal status", "export --format sealed --output o")),
+    ],
+)
+def test_where_the_file_is_missing_what_makes_it_is_said_and_that_a_service_can_be_asked(tmp_path, line, asks):
+    none = tmp_path / "none.db"
+    hint = "for a running service give --target HOST:PORT; " if asks else ""
+    said = f"there is no file {none}: {hint}`audit-svc serve` makes it"
+    assert invoke(program, line.split(), {"AUDIT_DB": str(none)}).stderr.splitlines() == [said]
+    assert "--target" not in invoke(program, [*line.split(), "--db", str(none)]).stderr
+
+
 def test_no_hold_is_said(database, open_writer):
     fill(database, 1, open_writer)
     ran = invoke(program, ["hold", "list", "--db", str(database)])
