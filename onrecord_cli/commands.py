@@ -147,8 +147,9 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
 
 
 def _refuse_what_starts(pair: PairOptions) -> None:
-    if pair.workspace or pair.gemma:
-        raise BadParameter("is for services that this command starts, and they run already", "--workspace and --gemma")
+    for option, is_given in (("--workspace", pair.workspace), ("--gemma", pair.gemma)):
+        if is_given:
+            raise BadParameter("is for services that this command starts, and they run already", option)
 
 
 def _begun(folder: Path) -> Running:

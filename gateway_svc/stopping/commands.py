@@ -16,6 +16,7 @@ from gateway_svc.terminal.calling import (
     err,
     out,
     print_json,
+    split_label,
 )
 from recording.channel.token import Metadata
 from service_kit.printable import printable
@@ -52,13 +53,14 @@ def stop(
     """
     named = {"principal": principal, "agent": agent, "engine": engine, "tool": tool}
     given = {name: value for name, value in named.items() if value}
-    if everything + bool(label) + len(given) != 1 or (label and "=" not in label):
+    key, labelled = split_label(label) if label else ("", "")
+    if everything + bool(label) + len(given) != 1:
         raise BadParameter("give one of --everything, --principal, --agent, --engine, --tool and --label KEY=VALUE")
     scope = pb.StopScope(everything=pb.Everything() if everything else None)
     for name, value in given.items():
         setattr(scope, name, value)
     if label:
-        scope.label.key, _, scope.label.value = label.partition("=")
+        scope.label.key, scope.label.value = key, labelled
     request = pb.StopAgentsRequest(scope=scope, reason=reason, let_running_calls_end=let_calls_end)
 
     answer: pb.StopAgentsResponse = _ask(target, "StopAgents", request, GRPC_TIMEOUT_SECONDS + END_SECONDS)

@@ -28,6 +28,7 @@ Target = Annotated[str, Option(envvar="GATEWAY_LISTEN", help="The gateway's addr
 Json = printing.Json
 DEFAULT_TARGET = "127.0.0.1:50051"
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_CANCELLED = 130
 GRPC_TIMEOUT_SECONDS = 10.0
 LOOKED_THROUGH = 10_000
@@ -125,7 +126,8 @@ def call_gateway(
     try:
         return asyncio.run(connected())
     except grpc.aio.AioRpcError as error:
-        raise Failed(told(target, GATEWAY, error, in_options(error)), EXIT_FAILED, error) from None
+        code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
+        raise Failed(told(target, GATEWAY, error, in_options(error)), code, error) from None
     except KeyboardInterrupt:
         raise Exit(EXIT_CANCELLED) from None
 

@@ -29,7 +29,7 @@ from gateway_svc.terminal.calling import (
 from gateway_svc.terminal.turn_printer import TurnPrinter
 from recording.channel.token import Metadata
 from service_kit.printable import printable
-from service_kit.terminal.command import Argument, BadParameter, Exit, Option, Options
+from service_kit.terminal.command import Argument, BadParameter, Exit, Filled, Option, Options
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import LAST
 from service_kit.unanswered import is_cut
@@ -50,17 +50,17 @@ _CANCELLED_ELSEWHERE = "the turn was not cancelled here: its gateway was stopped
 class TurnOptions(Options):
     """What a turn runs with, and where."""
 
-    engine: Annotated[str, Option(help="The engine; the default when not given.")] = ""
-    model: Annotated[str, Option(help="The model; the engine's default when not given.")] = ""
+    engine: Annotated[str, Filled(help="The engine; the default when not given.")] = ""
+    model: Annotated[str, Filled(help="The model; the engine's default when not given.")] = ""
     session: Annotated[
-        str, Option(help="The session to continue: its id, the first or last characters of it, or @last.")
+        str, Filled(help="The session to continue: its id, the first or last characters of it, or @last.")
     ] = ""
     go_on: Annotated[bool, Option("--continue", help="Continue the newest session, as --session @last does.")] = False
-    title: Annotated[str, Option(help="A title for the new session, kept as its label `title`.")] = ""
+    title: Annotated[str, Filled(help="A title for the new session, kept as its label `title`.")] = ""
     label: Annotated[list[str] | None, Option(help="key=value, for attribution; may be repeated.")] = None
     max_cost: Annotated[float | None, Option(min=0, help="US dollars that each turn may cost.")] = None
-    fallback: Annotated[str, Option(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = ""
-    shadow: Annotated[list[str] | None, Option(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None
+    fallback: Annotated[str, Filled(help="ENGINE[:MODEL] to use when the engine is down or rate-limited.")] = ""
+    shadow: Annotated[list[str] | None, Filled(help="ENGINE[:MODEL] to compare with; may be repeated.")] = None
     as_json: Json = False
     target: Target = DEFAULT_TARGET
 
@@ -113,6 +113,8 @@ def read_prompt(prompt: str) -> str:
         BadParameter: there is none.
     """
     if prompt != STDIN:
+        if not prompt.strip():
+            raise BadParameter("is empty: say what the agent should do", param_hint="PROMPT")
         return prompt
     if sys.stdin is None or sys.stdin.isatty():
         raise BadParameter("is missing: give a task in quotes, or pipe one in", param_hint="PROMPT")

@@ -199,8 +199,8 @@ class TurnAccount:
             if budget.left_micros <= 0:
                 self._warn(
                     pb.WARNING_CODE_BUDGET_EXCEEDED,
-                    f"the budget of {budget.name} is used up: {budget.spent()} of {budget.max_micros} millionths of a "
-                    f"US dollar are spent",
+                    f"the budget of {budget.name} is used up: ${budget.spent() / 1_000_000:.6f} of "
+                    f"${budget.max_micros / 1_000_000:.6f} are spent",
                 )
                 return True
         return False

@@ -29,10 +29,17 @@ class Option:
         self.min, self.max = min, max
 
 
-class Filter(Option):
-    """An option that says what is asked for. An empty value is refused, since without one everything is asked for: a
-    shell's variable that is not set would become that.
-    """
+class Filled(Option):
+    """An option whose empty value is refused: a shell's variable that is not set is not meant to leave it out."""
+
+    without = ""
+    """What leaving it out is for."""
+
+
+class Filter(Filled):
+    """An option that says what is asked for."""
+
+    without = " for everything"
 
 
 class Argument(Option):

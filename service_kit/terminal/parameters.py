@@ -7,7 +7,7 @@ from enum import Enum
 from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from service_kit.terminal.command import Argument, Filter, Option, Options
+from service_kit.terminal.command import Argument, Filled, Option, Options
 
 Function = Callable[..., None]
 
@@ -32,7 +32,8 @@ class Parameters:
         self._names: list[str] = []
         self._groups: dict[str, tuple[type[Options], list[str]]] = {}
         self._valued: set[str] = set()
-        self._filters: set[str] = set()
+        self._filled: dict[str, str] = {}
+        """What leaving them out is for, by the names of options that must not be empty."""
         self.known: dict[str, str] = {}
         """Functions that list values, by argparse's names of the parameters."""
         hints = get_type_hints(function, include_extras=True)
@@ -53,8 +54,8 @@ class Parameters:
         joined = [*_joined(iter(words), self._valued | (also._valued if also else set()))]
         for word in joined[: joined.index("--")] if "--" in joined else joined:
             name, sign, value = word.partition("=")
-            if sign and not value and name in self._filters:
-                self._parser.error(f"argument {name}: is empty: leave it out for everything, or give a value")
+            if sign and not value and name in self._filled:
+                self._parser.error(f"argument {name}: is empty: leave it out{self._filled[name]}, or give a value")
         return vars(self._parser.parse_args(joined))
 
     def call(self, typed: Mapping[str, Any]) -> None:
@@ -100,8 +101,8 @@ class Parameters:
             self._shown.add_argument(*names, action=action, default=default, **told)
             return
         self._valued.update(names)
-        if isinstance(option, Filter):
-            self._filters.update(names)
+        if isinstance(option, Filled):
+            self._filled |= dict.fromkeys(names, option.without)
         if variable := option.envvar and os.environ.get(option.envvar, ""):
             default, is_required = variable, False
         if is_list:

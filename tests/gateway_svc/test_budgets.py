@@ -148,6 +148,7 @@ async def test_where_nothing_may_be_spent_no_model_is_asked(tmp_path, request_):
     async with open_house(tmp_path, script, Script()) as house:
         events = await house.run(**request_)
         assert kinds(events) == ["turn_accepted", "turn_started", "warning", "turn_finished"]
+        assert events[-2].warning.message.endswith(" is used up: $0.000000 of $0.000000 are spent")
         assert events[-1].turn_finished.stop_reason == pb.STOP_REASON_MAX_COST
         assert not house.ollama.requests
         assert (await house.run())[-1].turn_finished.stop_reason == pb.STOP_REASON_COMPLETED

@@ -60,6 +60,31 @@ def test_settings_of_a_session_that_there_is_are_refused(option):
     assert "--session" in result.output
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        *(
+            (["run", "hi", f"--{name}", ""], f"argument --{name}: is empty: leave it out, or give a value")
+            for name in ("session", "title", "engine", "model", "fallback", "shadow")
+        ),
+        (["chat", "--session="], "argument --session: is empty: leave it out, or give a value"),
+        (["run", ""], "PROMPT: is empty: say what the agent should do"),
+        (["run", " "], "PROMPT: is empty: say what the agent should do"),
+        (["stop", "--reason", "x", "--label", "foo"], "--label: 'foo' is not key=value"),
+        (
+            ["stop", "--reason", "x"],
+            "give one of --everything, --principal, --agent, --engine, --tool and --label KEY=VALUE",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_refused_before_anybody_is_asked(words, said):
+    """An empty value is one of a shell's variable that is not set."""
+    ran = invoke(program, [*words, "--target", "127.0.0.1:1"])
+    assert ran.exit_code == 2
+    assert said in ran.stderr.splitlines()[-1]
+
+
 SESSION = pb.Session(
     id="01900000-0000-7000-8000-00000000cafe",
     settings=pb.SessionSettings(engine="ollama", model="a-model-with-a-long-name:235b", labels={"team": "t" * 90}),

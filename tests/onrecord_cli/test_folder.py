@@ -83,6 +83,16 @@ def test_a_workspace_that_is_not_there_is_refused(tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("option", ["--gemma", "--workspace=."])
+def test_what_starts_services_is_refused_by_its_name_where_they_run(option):
+    from onrecord_cli.__main__ import program
+
+    ended = invoke(program, ["run", "hi", "--target", "127.0.0.1:1", option])
+    assert ended.exit_code == 2
+    said = f"{option.partition('=')[0]}: is for services that this command starts, and they run already"
+    assert ended.stderr.splitlines()[-1] == f"onrecord run: {said}"
+
+
 def test_an_agents_configuration_that_names_passing_ports_is_warned_of(tmp_path):
     words = ("agents", "setup", "claude", "--write", "--home", str(tmp_path))
     for door, warned in (("127.0.0.1:41317", True), ("127.0.0.1:4317", False)):
