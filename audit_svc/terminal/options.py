@@ -114,11 +114,10 @@ def label_values(labels: Sequence[str] | None) -> dict[str, str]:
     Raises:
         BadParameter: one is not.
     """
-    pairs = [label.partition("=") for label in labels or []]
-    for key, sign, _ in pairs:
-        if not (key and sign):
-            raise BadParameter(f"{key + sign!r} is not key=value", param_hint="--label")
-    return {key: value for key, _, value in pairs}
+    for label in labels or []:
+        if label.find("=") < 1:
+            raise BadParameter(f"{label!r} is not key=value", param_hint="--label")
+    return dict(label.split("=", 1) for label in labels or [])
 
 
 class Source(Options):

@@ -212,19 +212,19 @@ def usage(
     times: RecentTimes,
     source: Source,
     by: Annotated[
-        str,
+        list[str] | None,
         Option(
-            help="Groups, such as engine,tool: session, recorded_by, principal, agent, source, mcp_server, engine, "
-            "model, tool, outcome, hour, day or a label's key."
+            help="Groups, such as session,tool: session, recorded_by, principal, agent, source, mcp_server, engine, "
+            "model, tool, outcome, hour, day or a label's key; may be repeated. [default: engine,tool]"
         ),
-    ] = "engine,tool",
+    ] = None,
     label: Labels = None,
     limit: Limit = 1000,
     as_json: Json = False,
     wide: Wide = False,
 ) -> None:
     """Count tool calls, model requests, tokens and money in groups."""
-    names = [name.strip() for name in by.split(",") if name.strip()]
+    names = [name.strip() for names in by or ["engine,tool"] for name in names.split(",") if name.strip()]
     if not names:
         raise BadParameter("is empty: name a group, or leave it out", param_hint="--by")
     group_by = [name if name in DIMENSIONS or name.startswith(LABEL) else LABEL + name for name in names]

@@ -95,6 +95,8 @@ def _say_meant(told: str = "") -> None:
 def named_database(db: str | None) -> Path | str:
     """The file, or the URL of a PostgreSQL database, that --db names, or else AUDIT_DB. Raises BadParameter."""
     if db is not None:
+        if not db:
+            raise BadParameter("is empty: name a file, or leave it out", param_hint="--db")
         if db.startswith(_OF_POSTGRES):  # a path has lost one of its slashes
             return re.sub(":/+", "://", db, count=1)
         return Path(db)

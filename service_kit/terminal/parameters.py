@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from types import FunctionType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -150,6 +151,8 @@ def _conversion(kind: Any, option: Option) -> dict[str, Any]:
         return {"choices": get_args(kind)}
     if issubclass(kind, Enum):
         return {"type": _member(kind), "metavar": option.metavar or f"{{{','.join(each.value for each in kind)}}}"}
+    if issubclass(kind, Path):
+        return {"type": _path}
     return {"type": _within(kind, option) if kind in (int, float) else kind}
 
 
@@ -162,6 +165,13 @@ def _member(kind: type[Enum]) -> Callable[[str], Enum]:
             raise argparse.ArgumentTypeError(f"{text!r} is not one of {names}") from None
 
     return convert
+
+
+def _path(text: str) -> Path:
+    """Of an empty text pathlib makes the folder in which the program runs."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: name a path")
+    return Path(text)
 
 
 def _within(kind: type[int | float], option: Option) -> Callable[[str], int | float]:

@@ -182,6 +182,7 @@ def test_a_request_says_what_was_not_told_of_it(place: Place):
 
 def test_usage_is_grouped_by_labels_and_words(place: Place):
     rows = place.json("usage", "--by", "user,tool", "--since", "1h")
+    assert place.json("usage", "--by", "user", "--by", "tool", "--since", "1h") == rows
     groups = {tuple(row["values"]): row for row in rows}
     assert groups["ada", "webfetch"]["tool_call_errors"] == 1
     assert groups["ada", ""]["usage"]["known_cost_micros"] == 1500
