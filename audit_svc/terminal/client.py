@@ -127,10 +127,10 @@ def what_is_unknown(client: Client, asked: Requests) -> NotFound | None:
     """The session or the turn that is asked for, where nothing at all is on record of it."""
     session, turn = asked.session, asked.turn
     if session and not _is_on_record(client, session_id=session):
-        return NotFound(f"no session {session} is on record", "session", session)
+        return NotFound("the ledger has no session with this id", "session", session)
     if turn and not _is_on_record(client, session_id=session, turn_id=turn):
-        where = f" of session {session}" if session else ""
-        return NotFound(f"no turn {turn}{where} is on record", "turn", turn)
+        where = " in this session" if session else ""
+        return NotFound(f"the ledger has no turn with this id{where}", "turn", turn)
     return None
 
 

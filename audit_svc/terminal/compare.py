@@ -25,11 +25,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show an engine beside its shadows: which calls agree, what each cost, how long it took."""
-    key = questions_pb2.RowKey(id=named_session(source, session), recorded_by=recorded_by)
+    session = named_session(source, session)
+    key = questions_pb2.RowKey(id=session, recorded_by=recorded_by)
     request = questions_pb2.GetSessionRecordRequest(session=key)
     comparison = compare_timeline(listed(source, "GetSessionRecord", request, "entries"))
     if not comparison.shadows:
-        raise Failed(f"no shadow ran in session {session}")
+        raise Failed(f"no shadow ran in session {printable(session)}")
     if as_json:
         sys.stdout.write(json_line({"session_id": session, **comparison.to_json()}))
         return

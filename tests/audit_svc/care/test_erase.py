@@ -281,7 +281,7 @@ def test_a_hold_takes_a_part_of_an_id_and_says_where_nothing_is_on_record(databa
     whole = invoke(program, ["hold", "place", "old", "--session", MANY[-12:], *where])
     assert f"--session {MANY[-12:]}," in whole.stdout
     to_come = invoke(program, ["hold", "place", "later", "--session", "nope", *where])
-    assert (to_come.exit_code, "no session nope is on record yet" in to_come.stderr) == (0, True)
+    assert (to_come.exit_code, "the ledger has no session with this id yet" in to_come.stderr) == (0, True)
 
 
 def test_a_hold_that_nothing_meets_yet_says_so_and_is_placed(database, open_writer):

@@ -80,9 +80,9 @@ def test_that_nothing_matches_is_said(place: Place):
 @pytest.mark.parametrize("command", ["calls", "requests", "errors", "usage", "export"])
 def test_a_session_or_a_turn_that_is_not_on_record_is_no_empty_list(place: Place, command: str, where: list[str]):
     for filters, said in (
-        (["--session", "nope"], "no session nope is on record\n"),
-        (["--turn", "nope"], "no turn nope is on record\n"),
-        (["--session", SESSION, "--turn", "nope"], f"no turn nope of session {SESSION} is on record\n"),
+        (["--session", "nope"], "the ledger has no session with this id\n"),
+        (["--turn", "nope"], "the ledger has no turn with this id\n"),
+        (["--session", SESSION, "--turn", "nope"], "the ledger has no turn with this id in this session\n"),
     ):
         ran = place.run(command, *filters, *where)
         assert (ran.returncode, ran.stdout) == (1, "")
@@ -110,6 +110,7 @@ def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
         (["calls", "--label", "=bar"], 2, "--label: '=bar' is not key=value"),
         (["calls", "--db", ""], 2, "argument --db: is empty"),
         (["check", "--db", ""], 2, "--db: is empty"),
+        (["compare", SESSION[-8:]], 1, f"no shadow ran in session {SESSION}"),
         (["show", ""], 2, "SESSION: is empty"),
         (["compare", ""], 2, "SESSION: is empty"),
         (["proof", "", "--db", "audit-backup.db"], 2, "ID: is empty"),
@@ -119,7 +120,7 @@ def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
         (["calls", "--target", ""], 2, "--target: is empty"),
         (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
         (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
-        (["show", "nobody"], 1, "NOT_FOUND"),
+        (["show", "nobody"], 1, "NOT_FOUND: the ledger has no session with this id"),
         (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
         (["export", "--format", "parquet"], 2, "needs --output"),
         (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
