@@ -10,6 +10,7 @@ from service_kit.settings import load_settings, unknown_variables
 from service_kit.terminal.command import Option
 from service_kit.terminal.health import Live, Timeout, tell_health
 from service_kit.terminal.printing import Json
+from service_kit.unanswered import DOOR
 
 
 def serve() -> None:
@@ -30,4 +31,4 @@ def health(
 ) -> None:
     """Ask a running service whether it serves; exit code 0 when it does, else 1."""
     settings = load_settings(IntakeSettings)
-    tell_health(target or settings.listen, timeout, settings.server_files, live=live, as_json=as_json)
+    tell_health(target or settings.listen, timeout, settings.server_files, DOOR, live=live, as_json=as_json)

@@ -12,6 +12,7 @@ from service_kit.access.tls import ServerFiles
 from service_kit.client import ClientAccess
 from service_kit.health import DETAIL_KEY
 from service_kit.printable import printable
+from service_kit.unanswered import Peer, why_unanswered
 
 
 def probe(
@@ -21,14 +22,17 @@ def probe(
     own: ServerFiles | None = None,
     *,
     live: bool = False,
+    peer: Peer | None = None,
 ) -> tuple[bool, str]:
     """Asks the server at address, "host:port", whether it serves; returns that, and what it said or why it did not.
 
     access: what to trust and to show. Without it and with own, the files of a server on this machine, its own
     certificate is what is trusted, and shown where it asks for one. live: an answer is enough, whatever it says.
+    peer: what should run there, for a sentence on why it is unavailable.
     """
+    access = access or ClientAccess()
     try:
-        channel = _open(address, access or ClientAccess(), own)
+        channel = _open(address, access, own)
     except WrongFile as error:
         return False, str(error)
     with channel:
@@ -36,7 +40,10 @@ def probe(
         try:
             answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
         except grpc.RpcError as error:
-            return False, f"{address}: {error.code().name}"
+            why = ""
+            if peer and error.code() is grpc.StatusCode.UNAVAILABLE:
+                why = why_unanswered(address, peer, error, is_plain=access.files is None and own is None)
+            return False, f"{address}: {error.code().name}" + (f": {why}" if why else "")
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     detail = dict(call.trailing_metadata() or ()).get(DETAIL_KEY, b"").decode("utf-8", "replace")
     said = f"{address}: {status}" + (f": {printable(detail)}" if detail else "")

@@ -36,10 +36,11 @@ DOOR = Peer("a door", "--target or INTAKE_LISTEN", "opentelemetry.proto.collecto
 _KNOWN = (LEDGER, GATEWAY, DOOR)
 
 
-def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError") -> str:
+def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError", *, is_plain: bool | None = None) -> str:
     """A sentence on what is the matter with target, where peer should run; empty where the answer says it.
 
-    error: of a call to target. May connect to it, so that it takes up to some seconds.
+    error: of a call to target. is_plain: whether it was called without TLS; None: as the command's options say.
+    May connect to it, so that it takes up to some seconds.
     """
     import grpc
 
@@ -57,7 +58,7 @@ def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError") -> str:
         return _wrong(target, peer, ": what answers there speaks no gRPC")
     if "WRONG_VERSION_NUMBER" in details:
         return f"plain text is spoken at {target}: leave out --ca, and ONRECORD_CA"
-    return _away(target, peer)
+    return _away(target, peer, is_plain=client.current_access().files is None if is_plain is None else is_plain)
 
 
 def told(target: str, peer: Peer, error: "grpc.RpcError", details: str | None = None) -> str:
@@ -110,7 +111,7 @@ def _serves(target: str, peer: Peer) -> bool:
     return True
 
 
-def _away(target: str, peer: Peer) -> str:
+def _away(target: str, peer: Peer, *, is_plain: bool) -> str:
     """Why nobody at target takes a call; empty where a connection says nothing against it."""
     host, _, port = target.rpartition(":")
     if not (host and port.isdecimal()):
@@ -120,7 +121,7 @@ def _away(target: str, peer: Peer) -> str:
 
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _LOOK_SECONDS) as connection:
-            if client.current_access().files is None and _speaks_tls(ssl, connection):
+            if is_plain and _speaks_tls(ssl, connection):
                 return f"TLS is spoken at {target}: give --ca, or set ONRECORD_CA"
             return ""
     except ConnectionRefusedError:

@@ -29,6 +29,7 @@ from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.health import Live, Timeout, tell_health
 from service_kit.terminal.ids import SessionId
 from service_kit.terminal.printing import Table, Wide, print_fields
+from service_kit.unanswered import GATEWAY
 
 
 def change(
@@ -125,7 +126,7 @@ def health(
     as_json: Json = False,
 ) -> None:
     """Ask a running gateway whether it serves; the exit code is 0 if it does, else 1."""
-    tell_health(target, timeout, load_settings(ListenSettings).server_files, live=live, as_json=as_json)
+    tell_health(target, timeout, load_settings(ListenSettings).server_files, GATEWAY, live=live, as_json=as_json)
 
 
 def engines_table(engines: Iterable[pb.Engine]) -> Table:

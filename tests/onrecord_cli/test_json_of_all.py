@@ -71,6 +71,9 @@ def test_a_token_and_what_lets_it_in_are_one_object():
 
 
 def test_a_service_that_does_not_answer_is_told_in_json():
-    for program in (gateway_svc, audit_svc, intake_svc):
-        told = invoke(program, ["health", "--target", "127.0.0.1:1", "--timeout", "0.2", "--json"])
-        assert (told.exit_code, json.loads(told.stdout)["serves"]) == (1, False)
+    for program, peer in ((gateway_svc, "a gateway"), (audit_svc, "an audit service"), (intake_svc, "a door")):
+        told = invoke(program, ["health", "--target", "127.0.0.1:1", "--json"])
+        answer = json.loads(told.stdout)
+        assert (told.exit_code, answer["serves"]) == (1, False)
+        nobody = f"nobody listens on 127.0.0.1:1: is {peer} running there? --target or "
+        assert answer["said"].startswith(f"127.0.0.1:1: UNAVAILABLE: {nobody}")
