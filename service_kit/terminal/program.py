@@ -28,7 +28,7 @@ COMPLETE = "--complete"
 OPTIONS = "access to a running service"
 """The title of the options that may stand ahead of a command."""
 _NAMED = 3
-"""So many commands are named that take an option."""
+"""So many commands that take an option are named, and none where there are more."""
 _NOT_WRITTEN = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -176,8 +176,9 @@ class Program(NamedTuple):
                 Parameters(command.load(), parser, command.given)
                 if option in parser._option_string_actions:
                     found.append(f"`{path}`")
-        named = found if len(found) <= _NAMED else [*found[: _NAMED - 1], f"{len(found) - _NAMED + 1} more"]
-        *others, last = named or [""]
+        if len(found) > _NAMED:
+            return ": other commands take it"
+        *others, last = found or [""]
         listed = f"{', '.join(others)} and {last}" if others else last
         return f": {listed} {'take' if others else 'takes'} it" if last else ""
 
@@ -226,7 +227,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: -"):
             typed = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
-            message += meant(typed, self._option_string_actions) or self.who_takes(typed)
+            # What is left of the line behind it may be a value of it, or none.
+            hint = meant(typed, self._option_string_actions) or self.who_takes(typed)
+            message = f"unrecognized option {typed}{hint}"
         if stderr_is_json():
             raise Failed(message, EXIT_USAGE, fields={"code": "INVALID_ARGUMENT"})
         self.print_usage(sys.stderr)

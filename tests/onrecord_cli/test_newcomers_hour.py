@@ -58,7 +58,7 @@ BEFORE_THE_START = [
 AFTERWARDS = [
     # a command's name mistyped, and an option's
     Mistake('onrecord runn "What time is it?"', 2, "there is no command 'runn': is run meant?"),
-    Mistake("onrecord calls --tol bash", 2, "unrecognized arguments: --tol bash: is --tool meant?"),
+    Mistake("onrecord calls --tol bash", 2, "unrecognized option --tol: is --tool meant?"),
     # started twice
     Mistake("onrecord up", 1, "it runs already, as process"),
     # no task

@@ -140,8 +140,8 @@ def test_each_command_says_what_it_takes(program):
         (["say", "nobody"], "NAME: is nobody"),
         (["say", "ada", "--limit", "0"], "0 is less than 1"),
         (["say", "ada", "--limit", "many"], "'many' is not a whole number"),
-        (["say", "ada", "--tex", "short"], "unrecognized arguments: --tex"),
-        (["--unknown", "say"], "unrecognized arguments: --unknown"),
+        (["say", "ada", "--tex", "short"], "unrecognized option --tex"),
+        (["--unknown", "say"], "unrecognized option --unknown"),
     ],
 )
 def test_what_is_wrong_is_told_with_exit_code_2(words, said):
