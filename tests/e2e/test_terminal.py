@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from demo.processes import Service, environment, run_command
+from demo.processes import environment, run_command
 from demo.script import Call, Script, Step
 
 
@@ -141,32 +142,26 @@ async def test_a_turn_that_waits_for_its_session_says_so(make_pair):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("end", "why"),
-    [
-        (Service.kill, "the gateway at {} went away during the turn"),
-        (
-            Service.terminate,
-            "the turn was not cancelled here: its gateway was stopped, or another command cancelled it",
-        ),
-    ],
-    ids=["killed", "stopped"],
-)
-async def test_a_turn_whose_gateway_ends_says_so_and_where_it_is_on_record(make_pair, end, why):
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "cancelled elsewhere"])
+async def test_a_turn_that_nobody_here_has_ended_says_so_and_where_it_is_on_record(make_pair, is_killed):
     call = Call(name="bash", arguments={"command": "touch begun; sleep 600"})
     pair = await make_pair(Script(steps=(Step(tool_calls=(call,)),)))
-    service = pair.start_gateway(GATEWAY_DRAIN_SECONDS="1")
-    address = service.address
-    turn = asyncio.create_task(command(address, "run", "go"))
+    service = pair.start_gateway()
+    turn = asyncio.create_task(command(service.address, "run", "go"))
     while not (pair.workspace / "begun").exists():
         assert not turn.done()
         await asyncio.sleep(0.02)
-    end(service)
+    gateway = await pair.gateway(service)
+    (session,) = (await gateway.ListSessions(pb.ListSessionsRequest())).sessions
+    if is_killed:
+        service.kill()
+        why = f"the gateway at {service.address} went away during the turn"
+    else:
+        await gateway.CancelTurn(pb.CancelTurnRequest(session_id=session.id))
+        why = "the turn was not cancelled here: its gateway was stopped, or another command cancelled it"
     ran = await turn
     assert ran.returncode == 1
-    said, _, shown = ran.stderr.splitlines()[-1].partition("; what ran is on record: `audit-svc show ")
-    assert said == why.format(address)
-    assert len(shown) == len(f"{'0' * 36}`")
+    assert ran.stderr.splitlines()[-1] == f"{why}; what ran is on record: `audit-svc show {session.id}`"
 
 
 @pytest.mark.long
