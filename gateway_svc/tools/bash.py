@@ -5,9 +5,9 @@ import math
 import os
 import resource
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +36,10 @@ PR_SET_DUMPABLE = 4
 # The limits are set by a shell that then becomes the command's: Python can set them for a child only by running code
 # between fork and exec, which is not safe in a process with threads. The memory limit is on data: on addresses it would
 # stop runtimes that reserve far more than they use. When memory runs out, the kernel shall end this process first.
-PRELUDE = "ulimit -c 0 -d {data} -u {processes} -f {file} -t {cpu} -n {open} || exit 126; "
-PRELUDE += '{{ echo 1000 >/proc/self/oom_score_adj; }} 2>/dev/null; exec "$BASH" -c -- "$1"'
+# Its stdin is a pipe that the gateway alone keeps open: where it has ended, the gateway was killed while the sandbox
+# began. Each of bubblewrap's processes binds its life to the one before it, and does not notice if that is dead already.
+PRELUDE = "read -t 0 && exit 126; ulimit -c 0 -d {data} -u {processes} -f {file} -t {cpu} -n {open} || exit 126; "
+PRELUDE += '{{ echo 1000 >/proc/self/oom_score_adj; }} 2>/dev/null; exec "$BASH" -c -- "$1" </dev/null'
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +114,9 @@ class BashTool:
         seconds = min(arguments.timeout_seconds or self._timeout_seconds, self._timeout_seconds)
         try:
             async with self._prefix() as prefix:
-                program = self._program(arguments.command, context.files, prefix)
-                ended = await run_program(program, timeout_seconds=seconds, max_output_bytes=self._max_output_bytes)
+                with open_leash() as leash:
+                    program = replace(self._program(arguments.command, context.files, prefix), stdin=leash)
+                    ended = await run_program(program, timeout_seconds=seconds, max_output_bytes=self._max_output_bytes)
         except OSError as error:
             raise ToolError(f"the command could not be started ({type(error).__name__})") from None
         return _result(ended, seconds)
@@ -129,6 +132,17 @@ class BashTool:
             here = f"/proc/self/fd/{files.root}"
             return Program(argv, here, self._env, prefix=prefix)
         return self._sandbox.program(argv, files, self._env, network=self._network, prefix=prefix)
+
+
+@contextmanager
+def open_leash() -> Iterator[int]:
+    """A pipe that ends with this process, and before it only with the block."""
+    leash, held = os.pipe2(os.O_CLOEXEC)
+    try:
+        yield leash
+    finally:
+        os.close(leash)
+        os.close(held)
 
 
 def _result(ended: ProgramResult, seconds: float) -> ToolResult:

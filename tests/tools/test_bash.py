@@ -6,7 +6,8 @@ import random
 import shutil
 import signal
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,25 @@ def running(nap: str) -> bool:
 async def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)
+
+
+async def test_nothing_runs_for_a_gateway_that_was_killed_meanwhile(
+    bash: BashTool, workspace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The sandbox would not notice: its processes bind their lives to the gateway one after another."""
+
+    @contextmanager
+    def ended() -> Iterator[int]:
+        leash, held = os.pipe2(os.O_CLOEXEC)
+        os.close(held)
+        yield leash
+        os.close(leash)
+
+    monkeypatch.setattr("gateway_svc.tools.bash.open_leash", ended)
+    result = await run(bash, workspace, command="echo ran; touch ran")
+    assert result.exit_code == 126
+    assert "ran" not in result.text
+    assert not (workspace / "ran").exists()
 
 
 @pytest.mark.parametrize(
