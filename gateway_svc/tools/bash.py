@@ -37,7 +37,7 @@ PR_SET_DUMPABLE = 4
 # between fork and exec, which is not safe in a process with threads. The memory limit is on data: on addresses it would
 # stop runtimes that reserve far more than they use. When memory runs out, the kernel shall end this process first.
 # Its stdin is a pipe that the gateway alone keeps open: where it has ended, the gateway was killed while the sandbox
-# began. Each of bubblewrap's processes binds its life to the one before it, and does not notice if that is dead already.
+# began. Each process of bubblewrap binds its life to the one before it, and does not notice if that is dead already.
 PRELUDE = "read -t 0 && exit 126; ulimit -c 0 -d {data} -u {processes} -f {file} -t {cpu} -n {open} || exit 126; "
 PRELUDE += '{{ echo 1000 >/proc/self/oom_score_adj; }} 2>/dev/null; exec "$BASH" -c -- "$1" </dev/null'
 
