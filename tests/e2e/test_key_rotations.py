@@ -53,7 +53,7 @@ async def test_each_producer_follows_the_key_also_one_that_was_away_for_two_rota
                 again = await asyncio.to_thread(ledger.command, "seal", "key", "rotate", "--reason", "once more")
                 assert again.returncode == 1
                 assert "refused" in again.stderr
-                assert "two keys sign already" in service.stderr_text()
+                await until(lambda: "two keys sign already" in service.stderr_text())
                 await until(lambda: {producers.view(name).key for name in ("here", "named")} == {second})
                 await keys.change("retire")
                 await producers.end("named")
