@@ -10,6 +10,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.script import Call, Refusal, Script, Step
 from tests.e2e.conftest import make_pair
 from tests.faults.proxy import Proxy
+from tests.support.processes import processes_of
 
 __all__ = ["make_pair"]
 
@@ -92,3 +93,6 @@ async def test_a_gateway_that_was_started_again_tells_how_the_turn_ended(make_pa
     else:
         assert ended.value.code() is grpc.StatusCode.NOT_FOUND
         assert turn.finished is None
+    async with asyncio.timeout(30):  # the sandbox had just begun
+        while processes_of(f"--bind\0.\0{pair.workspace}"):
+            await asyncio.sleep(0.1)
