@@ -31,6 +31,9 @@ MAX_LENGTH = 128
 MAX_REQUESTS = 250_000
 """How many are remembered. Beyond it new ones are refused: to forget one would run it twice."""
 
+_NAMES = 100
+"""How many names are tried for a new file, while others start on the same folder."""
+
 _LINES_FOR_ROOM = 10_000
 """A file is written anew when it has so many lines more than it needs."""
 
@@ -189,10 +192,12 @@ class Requests:
 
     def _write_anew(self) -> tuple[Path, int, int]:
         """A new locked file with all that is known: its name, its descriptor, its lines."""
-        name = self._folder / f"{secrets.token_hex(16)}.jsonl"
-        fd = lock_file(name)
-        if fd is None:
-            raise FileNotFoundError(f"{name} cannot be made and locked")
+        for _ in range(_NAMES):
+            name = self._folder / f"{secrets.token_hex(16)}.jsonl"
+            if (fd := lock_file(name)) is not None:
+                break  # else a gateway that starts too has taken it for one that was left, before it was locked
+        else:
+            raise FileNotFoundError(f"no file in {self._folder} can be made and locked")
         lines = [line for request in [*self._ended.values(), *self._running.values()] for line in request.lines()]
         try:
             _write(fd, lines)
