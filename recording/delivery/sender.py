@@ -49,6 +49,7 @@ GATHER_SECONDS = 0.005
 """How long rows gather after an answer for others of their spool: a batch costs both sides as much as many rows."""
 
 _DRAINING_BACKOFF_SECONDS = 0.2
+_DRAINING_LOOK_SECONDS = 1.0
 
 SenderState = Literal["idle", "sending", "failing"]
 
@@ -172,7 +173,9 @@ class Sender:
             async with asyncio.timeout(grace_seconds):
                 while self._busy():
                     self._progress.clear()
-                    await self._progress.wait()
+                    with suppress(TimeoutError):  # a spool's own thread may have ended what it waits for
+                        async with asyncio.timeout(_DRAINING_LOOK_SECONDS):
+                            await self._progress.wait()
         return not self._busy()
 
     async def aclose(self) -> None:
