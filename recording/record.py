@@ -25,7 +25,6 @@ SLOW_SYNC_SECONDS = 5.0
 """A longer sync is reported by health."""
 
 _MAX_ADOPTED = 4
-_ADOPTION_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 
 
@@ -51,6 +50,7 @@ class Record:
         self._adopts = True
         self._adopting = asyncio.Lock()
         self._ending = asyncio.Event()
+        self._look = asyncio.Event()
         self._homeless = ""
 
     @property
@@ -133,6 +133,7 @@ class Record:
         """Stops. Unacked rows are sent after the next start; recording now raises SpoolClosed."""
         # Not by cancellation: a spool that the thread has just adopted would have no owner.
         self._ending.set()
+        self._look.set()
         if self._tending is not None:
             await self._tending
             await (
@@ -148,20 +149,19 @@ class Record:
 
     async def _tend(self) -> None:
         """Adopts the folders of dead processes, and checks its own."""
-        loop = asyncio.get_running_loop()
-        adopt_at = 0.0
+        self._sender.on_removed = self._look.set  # there is room for another
         while not self._ending.is_set():
+            self._look.clear()
             with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
                 async with self._adopting:
-                    if self._adopts and loop.time() >= adopt_at:
-                        adopt_at = loop.time() + _ADOPTION_SECONDS
+                    if self._adopts:
                         for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
                             self._sender.adopt(spool)
             with attempt("care of spools", event="spool.tending_failed"):
                 await self._leave_what_is_gone()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._ending.wait()
+                    await self._look.wait()
 
     async def _follow(self) -> None:
         """Sends the rows of applications that append to the same state directory."""

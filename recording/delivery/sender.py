@@ -49,7 +49,6 @@ GATHER_SECONDS = 0.005
 """How long rows gather after an answer for others of their spool: a batch costs both sides as much as many rows."""
 
 _DRAINING_BACKOFF_SECONDS = 0.2
-_DRAINING_LOOK_SECONDS = 1.0
 
 SenderState = Literal["idle", "sending", "failing"]
 
@@ -110,6 +109,8 @@ class Sender:
         self._task: asyncio.Task[None] | None = None
         self.on_connected: Callable[[], object] = lambda: None
         """Called when the first batch of a connection is answered."""
+        self.on_removed: Callable[[], object] = lambda: None
+        """Called when an adopted spool was sent and removed."""
 
     def start(self) -> None:
         """Starts sending, on the running event loop."""
@@ -173,9 +174,7 @@ class Sender:
             async with asyncio.timeout(grace_seconds):
                 while self._busy():
                     self._progress.clear()
-                    with suppress(TimeoutError):  # a spool's own thread may have ended what it waits for
-                        async with asyncio.timeout(_DRAINING_LOOK_SECONDS):
-                            await self._progress.wait()
+                    await self._progress.wait()
         return not self._busy()
 
     async def aclose(self) -> None:
@@ -388,7 +387,7 @@ class Sender:
                 # Shielded, so that aclose() neither leaves half a folder nor closes it twice.
                 self._removal = asyncio.create_task(asyncio.to_thread(spool.remove))
                 # Not here: the connection may fail meanwhile, and whoever drains waits for this alone.
-                self._removal.add_done_callback(lambda _: self._progress.set())
+                self._removal.add_done_callback(self._note_removal)
                 await asyncio.shield(self._removal)
                 return
         self._wake.clear()
@@ -397,6 +396,10 @@ class Sender:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min((held.until for held in self._held_back.values()), default=None)):
                     await self._wake.wait()
+
+    def _note_removal(self, _: asyncio.Task[None]) -> None:
+        self._progress.set()
+        self.on_removed()
 
     def _waits(self, spool: Spool | FollowedSpool) -> bool:
         """Whether it is held back now."""
