@@ -216,7 +216,7 @@ class Intake:
             self._state.save()
 
     def listen(self, callback: Callable[[], None], is_idle: Callable[[], bool]) -> bool:
-        """Registers a callback for the next row, called once by the writing thread, under the lock.
+        """Registers a callback for the next row, called once by the writing thread, under the lock; see tell().
 
         Returns False unless is_idle() holds.
         """
@@ -225,6 +225,11 @@ class Intake:
                 return False
             self._listener = callback
             return True
+
+    def tell(self) -> None:
+        """Calls who listens, though no row came."""
+        with self.lock:
+            self._tell()
 
     def settle(self) -> bool:
         """Writes what waits for space: outcomes first, then the gap row. False if something still waits."""
@@ -304,10 +309,13 @@ class Intake:
         self._retry_at = 0.0
         if kind == ROW:
             self.last_row = number
-            if self._listener is not None:
-                listener, self._listener = self._listener, None
-                listener()
+            self._tell()
         return number
+
+    def _tell(self) -> None:
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            listener()
 
     def _write_held(self) -> None:
         """Writes outcomes of open intents, whose space is allocated. What a broken disk refuses stays in memory."""

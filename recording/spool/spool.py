@@ -193,6 +193,7 @@ class Spool:
                 other._intake.append_moved(rows)
             other._intake.append_moved(list(map(_interrupted, found.open_intents)))
             other._intake.note_lost(found.lost_rows, found.lost_from_ms)
+        self._intake.tell()  # nothing is left to be read
         self.counters.moved += 1
         self.counters.lost += found.lost_rows
         self.counters.interrupted += len(found.open_intents)
@@ -301,7 +302,7 @@ class Spool:
             os.close(null)
 
     def listen(self, callback: Callable[[], None]) -> bool:
-        """Registers a callback for the next row, called once by the writing thread.
+        """Registers a callback for the next row, or move_to(), called once by the thread that does it.
 
         False: there already are unread rows.
         """

@@ -304,8 +304,8 @@ class World:
         findings = examine(self.audit_folder / "audit.db", self.journal(), frozenset(self.destroyed))
         self.judge_seal(findings, rested)
         self.judge_health(findings)
-        if not all(each.drained for each in ended):
-            findings.report("lost", ["a spool that could not be drained"])
+        undrained = (each.counters for each in ended if not each.drained)
+        findings.report("lost", (f"a spool that could not be drained: {counters}" for counters in undrained))
         if any(each.counters["rejected"] for each in ended):
             findings.report("lost", ["rows in a dead-letter file"])
         if not findings.accepted:

@@ -229,3 +229,24 @@ async def test_numbers_that_a_spool_has_lost_are_not_covered(tmp_path: Path) -> 
             assert await sender.drain(60)
         assert service.covered[spool.id] == [(1, 7), (9, 20)]
     assert list(service.ledger) == [*names(0, 7), *names(8, 12)]
+
+
+async def test_a_drain_ends_when_an_adopted_spool_is_taken_away_that_has_nothing_left(tmp_path: Path) -> None:
+    """No row of it comes to its new home, whose listener would wake the sender."""
+    service = FakeAudit()
+    with opened(tmp_path / "left") as left:
+        record(left, 0, 3)
+        async with serving(service) as target, sending(left, target) as sender:
+            assert await sender.drain(30)
+    with opened(tmp_path / "own") as own:
+        (other,) = Folders(tmp_path / "left" / "spool", SpoolOptions()).adopt(1)
+        for segment in (tmp_path / "left" / "spool" / other.id).glob("*.segment"):
+            segment.unlink()
+        async with serving(service) as target, sending(own, target) as sender:
+            sender.adopt(other)
+            assert not await sender.drain(0.5), "it waits until somebody has looked where the folder is"
+            draining = asyncio.create_task(sender.drain(30))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(other.move_to, own)
+            assert await draining
+            assert sender.adopted == 0
