@@ -35,32 +35,37 @@ class _Queue:
 
     def __init__(self) -> None:
         self._waiting = deque[asyncio.Future[None]]()
+        self._goes_on = False
+        """Whether tasks that gave way go on now, or the others have their turns."""
         self._turns = 1
-        """Of the others, with the one in which the next task is woken; 0 while the slice lasts."""
+        """That the others have had, with the one in which the next task is woken."""
         self._since = 0.0
 
     def join(self) -> asyncio.Future[None]:
         """Done when the task may go on."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            self._turns, self._since = 1, perf_counter()
+            self._change(goes_on=False)
             loop.call_soon(self._turn)
         self._waiting.append(loop.create_future())
         return self._waiting[-1]
 
     def _turn(self) -> None:
         passed = perf_counter() - self._since
-        if self._turns:
-            self._turns += 1
-            ended = self._turns >= TURNS or passed > OTHERS_SECONDS
+        self._turns += 1
+        if self._goes_on:
+            over = passed > SLICE_SECONDS
         else:
-            ended = passed > SLICE_SECONDS
-        if ended:
-            self._turns, self._since = int(not self._turns), perf_counter()
-        if not self._turns:
+            over = self._turns >= TURNS or passed > OTHERS_SECONDS
+        if over:
+            self._change(goes_on=not self._goes_on)
+        if self._goes_on:
             self._wake()
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._turn)
+
+    def _change(self, *, goes_on: bool) -> None:
+        self._goes_on, self._turns, self._since = goes_on, 1, perf_counter()
 
     def _wake(self) -> None:
         while self._waiting:

@@ -1,4 +1,4 @@
-"""What a program says of a command that it does not have, and another program has."""
+"""How a program names commands that it does not have, and another program has."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 places: dict[str, Mapping[str, str]] = {}
 """By another program's name: the options that make its commands work on what this one works on, the best first."""
+
+running: "list[Program]" = []
+"""The program that runs, where it is one of commands."""
+
+
+def named(name: str, otherwise: str) -> str:
+    """A command as its user types it: of the program that runs if it has it, otherwise of the other."""
+    has_it = any(name in program.root.commands for program in running)
+    return f"{running[0].name if has_it else otherwise} {name}"
 
 
 def who_does(name: str, others: "Sequence[Program]") -> str:
