@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from onrecord.common.v1 import common_pb2
 
+STOP_RULE = "stop:"
+"""Begins Decision.rule of a call that a stop refused; the stop's id follows. No rule of a file can have such a name."""
 UNKNOWN_TOOL = "unknown"
 """What the record calls every tool that was not offered: its name would be a model's own words."""
 

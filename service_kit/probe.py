@@ -12,7 +12,7 @@ from service_kit.access.tls import ServerFiles
 from service_kit.client import ClientAccess
 from service_kit.health import DETAIL_KEY
 from service_kit.printable import printable
-from service_kit.unanswered import Peer, why_unanswered
+from service_kit.unanswered import Peer, who_answers, why_unanswered, wrong
 
 
 def probe(
@@ -44,6 +44,9 @@ def probe(
             if peer and error.code() is grpc.StatusCode.UNAVAILABLE:
                 why = why_unanswered(address, peer, error, is_plain=access.files is None and own is None)
             return False, f"{address}: {error.code().name}" + (f": {why}" if why else "")
+        there = who_answers(channel) if peer and not live else None
+    if peer and there and there != peer:
+        return False, wrong(address, peer, f": {there.name} answers there")
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     detail = dict(call.trailing_metadata() or ()).get(DETAIL_KEY, b"").decode("utf-8", "replace")
     said = f"{address}: {status}" + (f": {printable(detail)}" if detail else "")

@@ -53,10 +53,7 @@ class _Queue:
     def _turn(self) -> None:
         passed = perf_counter() - self._since
         self._turns += 1
-        if self._goes_on:
-            over = passed > SLICE_SECONDS
-        else:
-            over = self._turns >= TURNS or passed > OTHERS_SECONDS
+        over = passed > SLICE_SECONDS if self._goes_on else self._turns >= TURNS or passed > OTHERS_SECONDS
         if over:
             self._change(goes_on=not self._goes_on)
         if self._goes_on:

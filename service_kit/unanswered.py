@@ -1,5 +1,6 @@
 """Why a service has not answered a call, in words for people, where gRPC has only its own."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service_kit import client
@@ -55,7 +56,7 @@ def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError", *, is_plain:
     if code is not grpc.StatusCode.UNAVAILABLE:
         return ""
     if any(words in details for words in _NO_GRPC):
-        return _wrong(target, peer, ": what answers there speaks no gRPC")
+        return wrong(target, peer, ": what answers there speaks no gRPC")
     if "WRONG_VERSION_NUMBER" in details:
         return f"plain text is spoken at {target}: leave out --ca, and ONRECORD_CA"
     return _away(target, peer, is_plain=client.current_access().files is None if is_plain is None else is_plain)
@@ -85,30 +86,30 @@ def _is_services_own(call: Any) -> bool:
 
 def _another(target: str, peer: Peer) -> str:
     """Of a service that does not know the call."""
-    there = next((each for each in _KNOWN if _serves(target, each)), None)
+    channel, _ = client.open_blocking_channel(target)
+    with channel:
+        there = who_answers(channel)
     if there == peer:
         return f"{peer.name} answers at {target}, and does not know this question: its version is another"
-    answers = f": {there.name} answers there" if there else ""
-    return _wrong(target, peer, answers)
+    return wrong(target, peer, f": {there.name} answers there" if there else "")
 
 
-def _wrong(target: str, peer: Peer, why: str) -> str:
+def wrong(target: str, peer: Peer, why: str) -> str:
+    """The sentence on an address where peer does not run. why: begins with a colon, or is empty."""
     return f"{target} is not the address of {peer.name}{why}; {peer.named_by} names another address"
 
 
-def _serves(target: str, peer: Peer) -> bool:
-    """Whether peer runs at target: its health tells of the services that it has."""
+def who_answers(channel: "grpc.Channel") -> Peer | None:
+    """Which of ours runs there: its health tells of the services that it has. None where nothing tells."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    channel, _ = client.open_blocking_channel(target)
-    with channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        try:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    for peer in _KNOWN:
+        with suppress(grpc.RpcError):
             stub.Check(health_pb2.HealthCheckRequest(service=peer.service), timeout=_LOOK_SECONDS)
-        except grpc.RpcError:
-            return False
-    return True
+            return peer
+    return None
 
 
 def _away(target: str, peer: Peer, *, is_plain: bool) -> str:

@@ -8,6 +8,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import enum_name, money
 from audit_svc.terminal.running import out, size
+from recording.calls import STOP_RULE
 from recording.durations import known_duration_ms
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
@@ -160,7 +161,8 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
         by = decision.decided_by or "somebody without a name"
         parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
     elif decision.rule:
-        parts.append(f"{verdict} by the rule {decision.rule}")
+        stop = decision.rule.removeprefix(STOP_RULE)
+        parts.append(f"{verdict} by the {f'rule {stop}' if stop == decision.rule else f'stop {stop}'}")
     parts += [f"“{decision.reason}”"] if decision.reason else []
     parts += ["without a jail"] if row.unconfined else []
     return printable(" · ".join(parts))

@@ -7,10 +7,7 @@ from fnmatch import fnmatchcase
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import control_pb2 as pb
 
-from recording.calls import Decision
-
-RULE = "stop:"
-"""Begins Decision.rule of a call that a stop refused; the stop's id follows. No rule of a file can have such a name."""
+from recording.calls import STOP_RULE, Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def scope_text(scope: pb.StopScope) -> str:
 def decision(stop: pb.Stop) -> Decision:
     """Of a call that a stop refused."""
     source, verdict = common_pb2.DECISION_SOURCE_RULE, common_pb2.VERDICT_DENIED
-    return Decision(source, verdict, rule=f"{RULE}{stop.id}", reason=stop.reason)
+    return Decision(source, verdict, rule=f"{STOP_RULE}{stop.id}", reason=stop.reason)
 
 
 def why_denied(stop: pb.Stop) -> str:

@@ -15,6 +15,7 @@ from recording.channel.options import DIRECT
 from recording.channel.tls import ClientFiles, channel_credentials
 from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.health import Health
+from service_kit.probe import probe
 from service_kit.server import bind, build_server
 from service_kit.unanswered import GATEWAY, LEDGER, told
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
@@ -27,12 +28,14 @@ Serve = Callable[..., Awaitable[str]]
 async def serve() -> AsyncIterator[Serve]:
     servers = []
 
-    async def start(services: Sequence[str] | None = None, files: ServerFiles | None = None) -> str:
+    async def start(
+        services: Sequence[str] | None = None, files: ServerFiles | None = None, health: Health | None = None
+    ) -> str:
         """The address of a server, whose health tells of services; without any it has no health."""
         server = build_server([sample_interceptor()])
         add_sample(server)
-        if services is not None:
-            health_pb2_grpc.add_HealthServicer_to_server(Health(services), server)
+        if services is not None or health:
+            health_pb2_grpc.add_HealthServicer_to_server(health or Health(services or []), server)
         address = bind(server, "localhost:0", server_credentials(files) if files else None)
         await server.start()
         servers.append(server)
@@ -83,6 +86,16 @@ def test_a_name_that_is_none_is_told(name):
 )
 async def test_who_answers_at_the_address_of_another_service_is_told(serve, services, said):
     assert said in await asyncio.to_thread(ask, await serve(services))
+
+
+@pytest.mark.parametrize(("services", "serves"), [([GATEWAY.service], False), ([LEDGER.service], True), ([NAME], True)])
+async def test_the_health_of_another_service_is_not_taken_for_that_of_who_was_asked(serve, services, serves):
+    health = Health(services)
+    health.set(serves=True)
+    address = await serve(health=health)
+    there, said = await asyncio.to_thread(probe, address, 30, peer=LEDGER)
+    assert there == serves
+    assert ("a gateway answers there" in said) != serves
 
 
 async def test_what_a_service_says_itself_is_told_with_its_status(serve):

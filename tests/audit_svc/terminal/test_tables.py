@@ -218,3 +218,12 @@ def test_a_percentile_that_may_lie_above_the_longest_call_is_told_as_about_that(
     shown = str([*usage_table(["tool"], [usage("bash")]).lines()][1])
     assert " 12 ms " in shown
     assert " ~1.0 s " in shown
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [("no-network", "denied by the rule no-network"), ("stop:0190", "denied by the stop 0190")],
+)
+def test_a_rule_of_a_file_is_told_from_a_stop(rule: str, said: str):
+    row = audit_row(decision=common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule=rule))
+    assert rows.decision_of(row) == said
