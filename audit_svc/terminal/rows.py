@@ -8,7 +8,6 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import enum_name, money
 from audit_svc.terminal.running import out, size
-from recording.calls import STOP_RULE
 from recording.durations import known_duration_ms
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
@@ -161,6 +160,8 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
         by = decision.decided_by or "somebody without a name"
         parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
     elif decision.rule:
+        from recording.calls import STOP_RULE  # commands that show no decision need not wait for it
+
         stop = decision.rule.removeprefix(STOP_RULE)
         parts.append(f"{verdict} by the {f'rule {stop}' if stop == decision.rule else f'stop {stop}'}")
     parts += [f"“{decision.reason}”"] if decision.reason else []
