@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from recording.delivery.sender import Sender
@@ -22,6 +23,8 @@ IDLE_LOOK_SECONDS = 1.0
 
 _MAX_FOLLOWED = 256
 """Folders at once, with three descriptors each. The others have their turn when processes end."""
+_FREE_AT_ONCE = 16
+"""Of the folders that nobody owned, as many are looked at again at a time: there may be thousands."""
 
 
 class Follower:
@@ -34,6 +37,8 @@ class Follower:
         self._lock: int | None = None
         self._followed: dict[str, FollowedSpool] = {}
         self._refused: dict[str, str] = {}
+        self._free: dict[str, None] = {}
+        """Folders that nobody owned when they were looked at, the first to be looked at again first."""
 
     @property
     def is_busy(self) -> bool:
@@ -78,9 +83,14 @@ class Follower:
                 self._refuse(spool.path, error)
             if not self._sender.is_sending(spool) and not spool.has_unread() and spool.has_ended():
                 self._let_go(spool)
+        for name in list(islice(self._free, _FREE_AT_ONCE)):  # its process may just have made it
+            del self._free[name]
         for path in self.folders():
-            known = path.name in self._followed or len(self._followed) >= _MAX_FOLLOWED
-            if not known and not is_free(path):  # what nobody owns is adopted
+            if path.name in self._followed or path.name in self._free or len(self._followed) >= _MAX_FOLLOWED:
+                continue
+            if is_free(path):  # what nobody owns is adopted
+                self._free[path.name] = None
+            else:
                 self._follow(path)
 
     def end(self) -> None:

@@ -123,7 +123,7 @@ class ApplicationsWorld(World):
         hung = self._wait_for_their_end()
         self.health.must_tell(serves=True)
         self._deliver()
-        left = [str(path) for path in self._root.iterdir() if (path / ACKED).exists()]
+        left = self._unsent()
         findings = super().settle()
         did = Told.read(self._journal)
         self.forks = did.count("f")
@@ -151,7 +151,7 @@ class ApplicationsWorld(World):
             for producer in self._take_producers():
                 producer.drain()
             self.start_producer(rows_per_second=0)
-            wait_for(self._is_sent, "the gateway does not send all")
+            self._wait_until_sent("the gateway does not send all")
             return
         if self.sent_by == "hand":
             if self._by_hand is not None:
@@ -165,11 +165,20 @@ class ApplicationsWorld(World):
         self._sessions.add(last.pid)
         if code := last.wait(2 * _END_SECONDS):
             raise RuntimeError(f"{last.args!r} ended with {code}")
-        wait_for(self._is_sent, "not all is sent")
+        self._wait_until_sent("not all is sent")
         wait_for(lambda: not SenderProgram(self._root, None).is_running(), "the program that sends does not end")
 
-    def _is_sent(self) -> bool:
-        return not any((path / ACKED).exists() for path in self._root.iterdir())
+    def _wait_until_sent(self, otherwise: str) -> None:
+        """Until no folder of an application is left: on a busy machine there are hundreds.
+
+        Raises:
+            TimeoutError: for a minute none went.
+        """
+        while left := self._unsent():
+            wait_for(lambda: len(self._unsent()) < len(left), f"{otherwise}: {len(left)} folders are left")
+
+    def _unsent(self) -> list[Path]:
+        return [path for path in self._root.iterdir() if (path / ACKED).exists()]
 
     def _wait_for_their_end(self) -> list[str]:
         """Until no application and no child of one runs; those that hang are told of, and killed."""
