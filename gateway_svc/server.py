@@ -25,6 +25,7 @@ from gateway_svc.workers.worker import Worker
 from gateway_svc.workspace import check_state, check_workspace
 from service_kit.access.guard import open_guard
 from service_kit.access.interceptor import rules_for
+from service_kit.collector import tune_collector
 from service_kit.errors import ErrorInterceptor
 from service_kit.observing.logs import for_people
 from service_kit.observing.metrics import new_registry
@@ -81,6 +82,7 @@ async def serve(settings: GatewaySettings, worker: Worker | None = None) -> None
     async with AsyncExitStack() as stack:
         with _refusals_told():
             await stack.enter_async_context(gateway.started())
+        tune_collector()
         if worker is None or peers is None:
             if gateway.conversations.calls is not None:
                 from gateway_svc.replicas import ReplicasInterceptor  # which needs psycopg
