@@ -18,8 +18,8 @@ from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.history import Encoded, Form, Reader, fit, nonempty_text, sender
 from gateway_svc.engines.wire.http import ModelServerClient
+from gateway_svc.engines.wire.kept_text import KeptText
 from gateway_svc.engines.wire.patience import PATIENCE, Patience
-from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.http_client import Tls, tls_context
 from gateway_svc.messages import (
@@ -128,7 +128,7 @@ class _Answer(Answer):
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._text: list[str] = []
-        self._thinking = Thoughts()
+        self._thinking = KeptText()
         self._calls: list[tuple[str, str, str]] = []
         self._model = ""
         self._finish: Literal["stop", "length"] = "stop"

@@ -14,7 +14,7 @@ from gateway_svc.engines.claude.speech import AGAIN, Speech
 from gateway_svc.errors import AnswerTooLarge
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage, UserMessage
 from recording.logger import Row
-from service_kit.bounds import MIB, REASONING_CHARACTERS, Bound
+from service_kit.bounds import MIB, REASONING_CHARACTERS, TEXT, Bound
 from tests.engines_claude.stage import Stage
 from tests.engines_claude.test_odd_lines import Program, call, drive, one_line
 from tests.support.claude_cli import MODEL, Line, assistant, event, init, message, result, spent
@@ -123,6 +123,17 @@ async def test_of_reasoning_the_beginning_and_the_end_are_kept(stage: Stage):
     assert len(kept) < REASONING_CHARACTERS + 100
     assert kept.startswith("begin\n\nxxx")
     assert kept.endswith("xxx\n\nend")
+
+
+async def test_of_a_long_text_the_beginning_and_the_end_are_kept_and_the_client_hears_all(stage: Stage):
+    texts = ["begin", *[LARGE] * 5, "end"]
+    stage.play([init(), *(block("text", 1, text=text) for text in texts), *END[-1:]])
+    assert await stage.run() == "STOP_REASON_COMPLETED"
+    (kept,) = [message.text for message in stage.history if isinstance(message, AssistantMessage)]
+    assert len(kept) < TEXT.limit + 100
+    assert kept.startswith("begin\n\nxxx")
+    assert kept.endswith("xxx\n\nend")
+    assert stage.text() == "".join(texts)
 
 
 @pytest.mark.long

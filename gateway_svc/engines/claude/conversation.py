@@ -11,10 +11,11 @@ from uuid_utils import uuid7
 
 from gateway_svc.engines.claude.lines import as_id, as_word
 from gateway_svc.engines.wire.fields import Fields, clean
-from gateway_svc.engines.wire.thoughts import Thoughts
+from gateway_svc.engines.wire.kept_text import KeptText
 from gateway_svc.messages import AssistantMessage, Message, ToolMessage
 from gateway_svc.turns.turn import Turn
 from recording.calls import ToolCall
+from service_kit.bounds import TEXT
 from service_kit.time_slice import TimeSlice
 
 
@@ -24,8 +25,8 @@ class Conversation:
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self._message_id = ""
-        self._text: list[str] = []
-        self._thinking = Thoughts()
+        self._text = KeptText(TEXT.limit)
+        self._thinking = KeptText()
         self._calls: list[ToolCall] = []
         self._results: dict[str, list[str]] = {}
         self._appended = deque[Message]()
@@ -42,7 +43,7 @@ class Conversation:
 
     def add_text(self, piece: str) -> None:
         """Adds a whole block of text."""
-        self._text.append(piece)
+        self._text.append(f"\n\n{piece}" if self._text else piece)
         self.empty = False
 
     def add_thinking(self, piece: str) -> None:
@@ -67,11 +68,11 @@ class Conversation:
         if not (answered or self._text or self._calls):
             return
         calls, results = tuple(self._calls), self._results
-        self._appended.append(AssistantMessage("\n\n".join(self._text), self._thinking.text(), calls))
+        self._appended.append(AssistantMessage(self._text.text(), self._thinking.text(), calls))
         for call in calls:
             came = results.get(call.provider_call_id)
             self._appended.append(ToolMessage(call.provider_call_id, call.name, came.pop(0) if came else missing))
-        self._text, self._thinking, self._calls, self._results = [], Thoughts(), [], {}
+        self._text, self._thinking, self._calls, self._results = KeptText(TEXT.limit), KeptText(), [], {}
 
     async def keep(self) -> None:
         """Keeps what was appended, which may be thousands of results: others have their turn in between.

@@ -11,8 +11,8 @@ from gateway_svc.engines.wire.encoding import build_calls, encode
 from gateway_svc.engines.wire.failures import presentable
 from gateway_svc.engines.wire.fields import Fields, clean, fields, items, label, maybe_count, text
 from gateway_svc.engines.wire.fragments import CallAssembler
+from gateway_svc.engines.wire.kept_text import KeptText
 from gateway_svc.engines.wire.names import WireNames
-from gateway_svc.engines.wire.thoughts import Thoughts
 from gateway_svc.engines.wire.usage import TokenCounts
 from gateway_svc.errors import CallNotParsed, EngineBrokeOff
 from gateway_svc.messages import AssistantMessage, Native
@@ -59,7 +59,7 @@ class ChatAnswer(Answer):
         self._origin = origin
         self._learn_reasoning_field = learn_reasoning_field
         self._text: list[str] = []
-        self._thinking = Thoughts()
+        self._thinking = KeptText()
         self._said, self._thought = SoFar(), SoFar()
         self._calls = CallAssembler(self.tally)
         self._kept: dict[str, Any] = {}

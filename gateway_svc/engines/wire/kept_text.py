@@ -1,21 +1,21 @@
-"""The part of a model's reasoning that is kept."""
+"""The part of a long text that is kept, such as of a model's reasoning."""
 
 from collections import deque
 
 from gateway_svc.engines.wire.fields import clean
 from service_kit.bounds import REASONING_CHARACTERS
 
-_HALF = REASONING_CHARACTERS // 2
 _LEFT_OUT = "\n[… {} characters left out …]\n"
 
 
-class Thoughts:
-    """Takes pieces, and keeps the first and the last half of REASONING_CHARACTERS."""
+class KeptText:
+    """Takes pieces, and keeps the first and the last half of `most` characters."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = REASONING_CHARACTERS) -> None:
+        self._half = most // 2
         self._first: list[str] = []
         self._last: deque[str] = deque()
-        self._room = _HALF
+        self._room = self._half
         self._last_characters = 0
         self._left_out = 0
 
@@ -29,10 +29,10 @@ class Thoughts:
             self._room -= len(begin)
         if not (rest := piece[len(begin) :]):
             return
-        self._last.append(rest[-_HALF:])
+        self._last.append(rest[-self._half :])
         self._left_out += len(rest) - len(self._last[-1])
         self._last_characters += len(self._last[-1])
-        while self._last_characters - len(self._last[0]) >= _HALF:
+        while self._last_characters - len(self._last[0]) >= self._half:
             gone = len(self._last.popleft())
             self._last_characters -= gone
             self._left_out += gone
