@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from audit_svc.errors import QueueFull, StoreClosed
-from audit_svc.ledger.batch import Batch, batch_in_steps
+from audit_svc.ledger.batch import Batch, at_once, batch_in_steps, count_rows
 from audit_svc.ledger.protocol import Ledger
 from service_kit.access.callers import current_caller
 from service_kit.errors import Context, PermissionDenied
@@ -22,6 +22,8 @@ WAITING_BYTES = 64 * 2**20
 """Of requests of streams that wait for room in the queue, by what they take in memory."""
 ROW_BYTES = 256
 """What a row takes beside its content."""
+FEW_ROWS = 50
+"""They are read in a millisecond. To give way would take longer: large batches wait for their slices too."""
 QUEUE_SECONDS = 10.0
 """How long a stream may wait for room in the queue before its producer must retry."""
 
@@ -100,9 +102,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         Raises:
             QueueFull: there was no room for QUEUE_SECONDS, or too much waits already.
         """
-        rows = len(request.tool_calls) + len(request.model_requests) + len(request.sessions) + len(request.controls)
         size_bytes = request.ByteSize()
-        size = size_bytes + rows * ROW_BYTES
+        size = size_bytes + count_rows(request) * ROW_BYTES
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
             raise QueueFull("too many batches wait for room in the queue already")
         self._waiting_bytes += size
@@ -152,4 +153,4 @@ async def _admit(request: audit_pb2.RecordRequest, *, size_bytes: int = 0, of_st
     recorded_by = caller.name if caller else ""
     now_ms = time.time_ns() // 1_000_000
     steps = batch_in_steps(request, now_ms, recorded_by, size_bytes=size_bytes, of_stream=of_stream)
-    return await TimeSlice().through(steps)
+    return at_once(steps) if count_rows(request) <= FEW_ROWS else await TimeSlice().through(steps)

@@ -18,8 +18,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
 CallDetails = grpc.HandlerCallDetails
 
-LARGE_BYTES = 256 * 1024
-"""Of a request that is decoded in milliseconds. Nobody can give way in the middle of that."""
+LARGE_BYTES = 64 * 1024
+"""Of a request that is counted and decoded in milliseconds. Nobody can give way in the middle of that."""
 
 HEALTH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/"
 """What the names of health's RPCs begin with."""

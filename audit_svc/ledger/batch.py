@@ -19,7 +19,7 @@ from audit_svc.ledger.tables import (
     SESSION_UPDATED,
     TOOL_CALL_COLUMNS,
 )
-from audit_svc.ledger.valid_rows import NO_ROWS, ValidRows, accept
+from audit_svc.ledger.valid_rows import NO_ROWS, READ_ROWS, ValidRows, accept
 from recording.row_version import ROW_VERSION
 
 if TYPE_CHECKING:
@@ -63,9 +63,18 @@ class Batch:
         return len(self.tool_calls) + len(self.model_requests) + len(self.sessions) + len(self.controls)
 
 
+def count_rows(request: audit_pb2.RecordRequest) -> int:
+    """Of all kinds."""
+    return len(request.tool_calls) + len(request.model_requests) + len(request.sessions) + len(request.controls)
+
+
 def read_batch(request: audit_pb2.RecordRequest, now_ms: int, recorded_by: str = "") -> Batch:
     """batch_in_steps(), all at once."""
-    steps = batch_in_steps(request, now_ms, recorded_by)
+    return at_once(batch_in_steps(request, now_ms, recorded_by))
+
+
+def at_once(steps: Generator[None, None, Batch]) -> Batch:
+    """What steps return at their end."""
     while True:
         try:
             next(steps)
@@ -94,12 +103,13 @@ def batch_in_steps(
         RowVersionTooNew: it may have what this ledger would lose.
     """
     _check_version(request.row_version)
-    size = len(request.tool_calls) + len(request.model_requests) + len(request.sessions) + len(request.controls)
-    size += len(request.session_numbers)
+    size = count_rows(request) + len(request.session_numbers)
     if size > MAX_ROWS:
         raise InvalidRequest(f"the batch has {size} rows: send at most {MAX_ROWS} at once", "tool_calls")
     if request.row_version < _SIZES_MAY_BE_UNKNOWN:
-        for row in request.tool_calls:
+        for number, row in enumerate(request.tool_calls):
+            if number % READ_ROWS == 0:
+                yield
             row.result_bytes = row.result_bytes  # 0 was told by leaving it out
     numbers = read_numbers(request.range) if request.HasField("range") else None
     rejections: list[audit_pb2.Rejection] = []

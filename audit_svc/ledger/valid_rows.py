@@ -95,7 +95,11 @@ def accept(
     if not rows:
         return ValidRows([], columns, (), kind)
     messages = list(rows)
-    runs = [run for run in _runs(columns) if _is_needed(run, messages)]
+    runs = []
+    for run in _runs(columns):
+        yield
+        if _is_needed(run, messages):
+            runs.append(run)
     set_columns = [column for _, run in runs for column in run]
     width = len(set_columns)
     readers = [(path, _reads([column.wire_name.rpartition(".")[2] for column in run])) for path, run in runs]

@@ -5,9 +5,9 @@ import asyncio
 from onrecord.audit.v1 import audit_pb2
 
 from audit_svc.ledger.batch import MAX_ROWS, batch_in_steps, read_batch
-from audit_svc.servicer import _admit
+from audit_svc.servicer import FEW_ROWS, _admit
 from tests.audit_svc.samples import audit_row
-from tests.support.others import each_look_takes
+from tests.support.others import count_ways_given, each_look_takes
 
 NOW_MS = 1_800_000_000_000
 
@@ -19,7 +19,7 @@ def request(rows: int, **changed: object) -> audit_pb2.RecordRequest:
 def test_no_step_is_of_many_rows():
     for changed in ({}, {"tool_name": ""}):  # good rows, and such as are refused one by one
         steps = sum(1 for _ in batch_in_steps(request(MAX_ROWS, **changed), NOW_MS))
-        assert steps >= MAX_ROWS // 100
+        assert steps >= MAX_ROWS // 25  # each row is looked at twice: see batch_in_steps()
 
 
 async def test_they_have_some_however_large_it_is(monkeypatch):
@@ -37,3 +37,12 @@ async def test_they_have_some_however_large_it_is(monkeypatch):
     other.cancel()
     assert turns >= 10
     assert batch.tool_calls == read_batch(large, NOW_MS).tool_calls
+
+
+async def test_few_rows_give_nobody_way(monkeypatch):
+    each_look_takes(monkeypatch, 2)
+    given = count_ways_given(monkeypatch)
+    assert len(await _admit(request(FEW_ROWS))) == FEW_ROWS
+    assert not given
+    await _admit(request(FEW_ROWS + 1))
+    assert given
