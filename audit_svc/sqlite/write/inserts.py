@@ -4,6 +4,7 @@ import json
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +14,7 @@ from onrecord.audit.v1 import audit_pb2
 from audit_svc.errors import StoreRefused
 from audit_svc.ledger.columns import Column
 from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COLUMNS
-from audit_svc.ledger.valid_rows import ValidRows, Values
+from audit_svc.ledger.valid_rows import NO_ROWS, ValidRows, Values
 from audit_svc.sql.write import inserts as shared
 from audit_svc.sql.write.clock import mark_suspects
 from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching
@@ -59,6 +60,8 @@ class _LogTable:
         self._matching = Matching(columns)
         self._inserts: dict[str, dict[int, str]] = {}
         """By the names of the columns that rows have: as many sets as messages of a row may be unset together."""
+        self._comparisons: dict[str, dict[int, str]] = {}
+        """By the same names: see _comparisons_of()."""
         self._select = f"SELECT {_names(columns)}, erased FROM {name} WHERE id = ? AND recorded_by = ?"  # noqa: S608 - names of ours
         self._select_newest = f"SELECT id, recorded_by FROM {name} ORDER BY position DESC LIMIT ?"  # noqa: S608 - names of ours
         for sql in (*self._inserts_of(columns).values(), self._select, self._select_newest):
@@ -125,15 +128,40 @@ class _LogTable:
                 self._connection.execute(inserts[CHUNKS[0]], said + values[first : first + most])
                 first += most
             waiting += values[first:]
+        self._run(inserts, said, waiting, width)
+
+    def _comparisons_of(self, columns: Sequence[Column]) -> dict[int, str]:
+        """What finds those of so many rows with these columns that do not stand alike under their ids of one caller.
+
+        SQLite compares, and the thread lets go of Python's lock meanwhile.
+        """
+        names = _names(columns)
+        if names not in self._comparisons:
+            said = {column: f"column{number}" for number, column in enumerate(columns, 1)}
+            alike = " AND ".join(f"{column.name} IS {said.get(column, 'NULL')}" for column in self._columns)
+            row = f"({','.join('?' * len(columns))})"
+            self._comparisons[names] = {
+                rows: f"SELECT column1, ?1 FROM (VALUES {','.join([row] * rows)}) "  # noqa: S608 - names of ours
+                f"LEFT JOIN {self._name} ON id = column1 AND recorded_by = ?1 WHERE NOT (erased IS NULL AND {alike})"
+                for rows in CHUNKS
+            }
+        return self._comparisons[names]
+
+    def _run(self, statements: dict[int, str], said: list[Any], values: list[Any], width: int) -> list[Any]:
+        """Runs the statements on all rows, the most at once, and returns what they find."""
+        found: list[Any] = []
         first = 0
-        for rows, insert in inserts.items():
-            while first + rows * width <= len(waiting):
-                self._connection.execute(insert, said + waiting[first : first + rows * width])
+        for rows, sql in statements.items():
+            while first + rows * width <= len(values):
+                found += self._connection.execute(sql, said + values[first : first + rows * width])
                 first += rows * width
+        return found
 
     def _conflicts(self, accepted: ValidRows, name: str) -> Iterator[audit_pb2.Rejection]:
         """After the INSERT: the rows that are not what the table has under their id of the same caller."""
-        for position, row in zip(accepted.positions, accepted.with_all(self._columns).rows(), strict=True):
+        others = set(self._run(self._comparisons_of(accepted.columns), [name], accepted.values, accepted.width))
+        rows = accepted.only(lambda row: (row[0], name) in others) if others else NO_ROWS
+        for position, row in zip(rows.positions, rows.with_all(self._columns).rows(), strict=True):
             found: Any = self._connection.execute(self._select, (row[0], name)).fetchone()
             if found is None:
                 raise AssertionError("a row was ignored for another reason than its id")
@@ -143,6 +171,8 @@ class _LogTable:
 
 def _take(accepted: ValidRows, name: str, new: set[tuple[Any, ...]]) -> ValidRows:
     """The first row of each (id, name) in new; removes those from new."""
+    if not new:  # as after an answer that was lost: all were sent again
+        return replace(accepted, values=[], positions=())
 
     def is_new(row: Values) -> bool:
         key = (row[0], name)

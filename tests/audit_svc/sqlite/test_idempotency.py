@@ -44,3 +44,21 @@ def test_the_first_content_of_an_id_stays_and_every_row_is_accounted_for(batches
     found = asking.list_tool_calls(connection, questions_pb2.ListToolCallsRequest(page_size=1000)).tool_calls
     assert {row.id: row for row in map(row_of, found)} == kept
     assert len(found) == len(kept)
+
+
+def test_of_many_rows_that_come_again_those_with_other_content_are_told():
+    inserts = Inserts(empty_in_memory())
+    sent = [audit_row(id=f"row {number}", exit_code=None) for number in range(400)]
+    sent[300].agent.name = "reviewer"
+    inserts.write([(batch(*sent), Usage())], 1)
+    (response,) = inserts.write([(batch(*sent), Usage())], 1)
+    assert (response.stored, response.duplicates) == (0, 400)
+    assert not response.rejections
+    sent[7].exit_code = 0
+    sent[160].tool_name = "read"
+    sent[300].ClearField("agent")
+    sent[399].error = "failed"
+    sent.append(audit_row(id="new"))
+    (response,) = inserts.write([(batch(*sent), Usage())], 1)
+    assert (response.stored, response.duplicates) == (1, 396)
+    assert [one.id for one in response.rejections] == ["row 7", "row 160", "row 300", "row 399"]
