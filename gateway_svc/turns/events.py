@@ -12,6 +12,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.errors import EventsGone, ReadTooSlowly
 from gateway_svc.turns.account import Totals
+from service_kit.time_slice import TimeSlice
 
 COALESCE_SECONDS = 0.005
 """How long to gather text after some was sent: models write hundreds of pieces a second, and a message costs 50 µs."""
@@ -137,6 +138,7 @@ class TurnEvents:
             EventsGone: the next event is not kept any more.
             ReadTooSlowly: it was cut off.
         """
+        time_slice = TimeSlice()
         with self._reading(after, holds_up) as reader:
             while True:
                 if not reader.news.is_set():  # or a timeout is made for nothing
@@ -149,10 +151,14 @@ class TurnEvents:
                 gather = self._text_at + COALESCE_SECONDS - time.monotonic()
                 if reader.sequence >= self._sequence and not self._closed and gather > 0:
                     await asyncio.sleep(gather)
+                if time_slice.is_over():  # many may be able to go on at once, such as when their connection breaks
+                    await time_slice.give_way()
                 reader.news.clear()
                 self._flush_text(more_may_come=not self._closed)
                 closed, taken, last = self._closed, self._put_bytes, self._sequence
                 while reader.sequence < last:
+                    if time_slice.is_over():
+                        await time_slice.give_way()
                     # One by one: a list of them would outlive their being dropped, as long as its reader stands still.
                     yield self._next(reader)
                     reader.sequence += 1

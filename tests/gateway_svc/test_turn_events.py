@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.turns.events import TurnEvents
+from tests.support.others import each_look_takes, others
 
 
 def event(number: int) -> pb.TurnEvent:
@@ -115,3 +116,23 @@ async def test_who_puts_much_waits_until_the_client_has_read_it():
     await asyncio.wait_for(waiting, 30)
     assert (len(first.text_delta.text), second.text_delta.text) == (2**20, "y")
     await stream.aclose()
+
+
+async def test_others_have_their_turn_while_many_clients_hear_what_they_missed(monkeypatch):
+    """Their connection may have broken, or taken up again what it held."""
+    each_look_takes(monkeypatch, 0.3)
+    turns = [TurnEvents() for _ in range(20)]
+    async with others() as beside:
+
+        async def hear(events: TurnEvents) -> int:
+            heard = 0
+            async for _ in events.stream():
+                heard, beside.done = heard + 1, beside.done + 1
+            return heard
+
+        for events in turns:
+            for number in range(10):
+                events.put(event(number))
+            events.close()
+        assert await asyncio.gather(*map(hear, turns)) == [10] * 20
+    assert 2 <= beside.most <= 5
