@@ -82,6 +82,8 @@ WRONG = [
         TOO_LARGE,
         "labels has a value that is longer than 256 characters",
     ),
+    (sessions(session_row(labels={"k\0": ""})), INVALID, "labels has a key with a control character"),
+    (sessions(session_row(labels={"k": "\x1b"})), INVALID, "labels has a value with a control character"),
 ]
 
 
