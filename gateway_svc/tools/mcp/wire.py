@@ -4,6 +4,7 @@ Reading is lenient: invalid UTF-8 and lone surrogates cost one character each, a
 absurdly long numbers become floats. What is read has at most JSON_VALUES values.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from service_kit.time_slice import give_way
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 LARGE_BYTES = 256 * 1024
 """A pass over a larger message takes a millisecond."""
+PAUSE_SECONDS = 0.003
+"""After such a pass, which may take 70 ms: a call that came meanwhile needs several turns of the loop, and threads."""
 MAX_DIGITS = 18
 SCANNED_BYTES = 16_384
 """Of what cannot be read, from each of its ends: token by token, so it takes some 10 ms."""
@@ -99,6 +102,7 @@ def messages_of(value: Any) -> Iterator[dict[str, Any]]:
 
 async def _give_way(line: bytes) -> None:
     if len(line) > LARGE_BYTES:
+        await asyncio.sleep(PAUSE_SECONDS)
         await give_way()
 
 
