@@ -30,6 +30,30 @@ def test_holes_between_small_blocks_are_given_back():
     assert int(done.stdout) < 20, "glibc gives it back by itself"
 
 
+CYCLES = """
+import gc, time, weakref
+from service_kit.collector import tune_collector
+from service_kit.freed_memory import trimming
+
+class Turn:
+    pass
+
+tune_collector()
+turn = Turn()
+turn.itself, turn.text = turn, "x" * 10_000_000
+gone = weakref.ref(turn)
+del turn
+with trimming(0.01):
+    while gone():
+        time.sleep(0.01)
+"""
+
+
+def test_what_a_cycle_holds_is_freed_though_few_objects_came_since():
+    """The collector of a service looks for cycles when there are tens of thousands of new objects."""
+    subprocess.run([sys.executable, "-c", CYCLES], timeout=60, check=True)
+
+
 HEAPS = """
 import ctypes, re, tempfile, threading
 from service_kit.freed_memory import keep_few_heaps
