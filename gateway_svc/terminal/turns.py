@@ -218,7 +218,8 @@ def run_turn(target: str, request: pb.RunTurnRequest, show: Callable[[pb.TurnEve
                         reason = event.turn_finished.stop_reason
             except grpc.aio.AioRpcError as error:
                 if accepted.session_id and is_cut(error):
-                    why = f"the gateway at {target} went away during the turn; {_on_record(accepted.session_id)}"
+                    later = f"once it is back, {_on_record(accepted.session_id)}"
+                    why = f"the gateway at {target} went away during the turn; {later}"
                     raise Failed(why, EXIT_FAILED, error) from None
                 raise
             finally:

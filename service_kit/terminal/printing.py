@@ -1,6 +1,7 @@
 """Lines and tables on a terminal: styles where one reads them, plain text where a file or a program does."""
 
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -319,14 +320,18 @@ def terminal_width(file: IO[str]) -> int | None:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The lines of a text; those that are wider than width are broken between words, and go on with their indent."""
+    """The lines of a text; those that are wider than width are broken between words, and go on with their indent.
+
+    No command in backquotes is broken: it would be two when it is pasted.
+    """
     from textwrap import wrap  # most that is printed is narrower
 
     lines = list[str]()
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
-        parts = wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        lines += [line] if _cells(line) <= width else parts
+        whole = re.sub("`[^`]+`", lambda command: command[0].replace(" ", "\0"), line)
+        parts = wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += [line] if _cells(line) <= width else [part.replace("\0", " ") for part in parts]
     return lines
 
 

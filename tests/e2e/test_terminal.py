@@ -155,13 +155,13 @@ async def test_a_turn_that_nobody_here_has_ended_says_so_and_where_it_is_on_reco
     (session,) = (await gateway.ListSessions(pb.ListSessionsRequest())).sessions
     if is_killed:
         service.kill()
-        why = f"the gateway at {service.address} went away during the turn"
+        why = f"the gateway at {service.address} went away during the turn; once it is back,"
     else:
         await gateway.CancelTurn(pb.CancelTurnRequest(session_id=session.id))
-        why = "the turn was not cancelled here: its gateway was stopped, or another command cancelled it"
+        why = "the turn was not cancelled here: its gateway was stopped, or another command cancelled it;"
     ran = await turn
     assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1] == f"{why}; what ran is on record: `audit-svc show {session.id}`"
+    assert ran.stderr.splitlines()[-1] == f"{why} what ran is on record: `audit-svc show {session.id}`"
 
 
 @pytest.mark.long
