@@ -2,6 +2,7 @@
 
 import re
 
+from recording.redact import patterns
 from recording.redact.shell import Scanner, Token
 from recording.redact.spans import Span, replace
 
@@ -9,6 +10,9 @@ from recording.redact.spans import Span, replace
 MAX_LITERAL = 80
 _MAX_WORD = 256
 _DEEPEST = 3
+_TELLS, _TOLD = 100, 400
+"""Characters of what is dropped that may tell a secret behind it, and of that."""
+_MOST_LOOKED_BEHIND = 32
 
 # Cheap tests for commands that may carry content; most match none.
 _SUSPECT_WORDS = ("<<", "\n", "echo", "printf", "sh -")
@@ -38,7 +42,18 @@ def without_content(command: str, depth: int = 0) -> str:
     if not _may_have_long_literal(command) and not _is_suspect(command):
         return command
     spans = _Content(command, depth).spans()
-    return replace(command, spans) if spans else command
+    return replace(command, spans + _told_inside(command, spans)) if spans else command
+
+
+def _told_inside(command: str, dropped: list[Span]) -> list[Span]:
+    """The secrets behind what is dropped that only words in there tell, as where a quote is closed late."""
+    found = []
+    for _, end, _ in dropped[:_MOST_LOOKED_BEHIND]:
+        first = max(0, end - _TELLS)
+        for start, stop, mark in patterns.find(command[first : end + _TOLD]):
+            if first + stop > end:
+                found.append(Span(max(first + start, end), first + stop, mark))
+    return found
 
 
 def _is_suspect(command: str) -> bool:
