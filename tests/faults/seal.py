@@ -38,8 +38,11 @@ def judge_seal(database: Path, findings: Findings) -> None:
         findings.report("corrupt", [str(error)])
         return
     findings.report("corrupt", report.problems)
-    findings.unsealed += sum(report.unsealed.values())
-    if report.unsealed:
-        findings.problems.append(f"unsealed: {report.unsealed}")
+    # A question is written half a second after its answer, so the last one perhaps after all was sealed. is_sealed()
+    # counts them: one that is never sealed makes the round late.
+    unsealed = {kind: rows for kind, rows in report.unsealed.items() if kind != "query"}
+    findings.unsealed += sum(unsealed.values())
+    if unsealed:
+        findings.problems.append(f"unsealed: {unsealed}")
     if not report.rows:
         findings.report("lost", ["a seal without rows shows nothing"])

@@ -161,18 +161,22 @@ class World:
         """SIGSTOP to the sealer while it holds the WAL; its process id."""
         assert self._audit is not None
         audit, database = self._audit, self.audit_folder / "audit.db"
+        stopped: list[int] = []
 
         def is_in_a_read() -> bool:
             for sealer in children_of(audit.pid):
+                if sealer not in wal_readers(database):
+                    continue
                 os.kill(sealer, signal.SIGSTOP)
                 wait_for(lambda: is_stopped(sealer), "a sealer cannot be stopped")  # noqa: B023 - called here
                 if sealer in wal_readers(database):
+                    stopped.append(sealer)
                     return True
                 os.kill(sealer, signal.SIGCONT)
             return False
 
-        wait_for(is_in_a_read, "no sealer reads", PATIENCE_SECONDS)
-        return children_of(audit.pid)[0]
+        wait_for(is_in_a_read, "no sealer reads", PATIENCE_SECONDS, again=0.001)
+        return stopped[0]
 
     def rest_and_kill(self) -> float:
         """Waits until all rows are sealed, kills the audit service, and returns for how many seconds it had to rest."""
@@ -357,8 +361,8 @@ def lost_lines(metrics_address: str) -> float:
     return float(re.search(r"^onrecord_log_lost_lines_total (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
 
 
-def wait_for(condition: Callable[[], bool], otherwise: str, seconds: float = 60) -> None:
-    """Waits until condition holds.
+def wait_for(condition: Callable[[], bool], otherwise: str, seconds: float = 60, again: float = 0.02) -> None:
+    """Waits until condition holds, and looks again after so many seconds.
 
     Raises:
         TimeoutError: it does not, as otherwise says.
@@ -367,7 +371,7 @@ def wait_for(condition: Callable[[], bool], otherwise: str, seconds: float = 60)
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)
-        time.sleep(0.02)
+        time.sleep(again)
 
 
 @cache

@@ -7,6 +7,9 @@ from tests.faults.campaigns.choices import LEFT_BYTES
 from tests.faults.standing_log import LogPipe
 from tests.faults.world import World, lost_lines, wait_for
 
+SLOW_ROWS = 300
+"""A second: however long a sealer is looked for that reads, the rows alone do not fill a small disk."""
+
 
 def kill_audit(world: World) -> None:
     """kill -9 of the audit service while rows are sent to it."""
@@ -67,13 +70,15 @@ def standing_sealer(world: World) -> None:
     """The sealer stands still in a read until the WAL has filled the disk. It goes on, or the service kills it."""
     world.small_disk(world.audit_folder)
     world.start()
-    producer = world.start_producer()
+    slow = world.start_producer(rows_per_second=SLOW_ROWS)
     world.wait_for_rows()
     sealer = world.stop_sealer_in_a_read()
+    fast = world.start_producer()
     world.health.unknown()
     world.wait_for_failed_commit()
     world.health.must_tell(serves=False, lasting=False)
-    world.kill_producer(producer)
+    for producer in (slow, fast):
+        world.kill_producer(producer)
     if world.rng.random() < 0.5:
         os.kill(sealer, signal.SIGCONT)
     else:
