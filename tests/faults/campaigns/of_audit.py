@@ -79,6 +79,7 @@ def standing_sealer(world: World) -> None:
     world.health.must_tell(serves=False, lasting=False)
     for producer in (slow, fast):
         world.kill_producer(producer)
+    world.health.unknown()  # it may have served for a moment, where the room was enough for all but a large commit
     if world.rng.random() < 0.5:
         os.kill(sealer, signal.SIGCONT)
     else:
