@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import sys
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -56,7 +57,7 @@ def parse_protobuf(signal: Signal, data: bytes) -> Message:
         InvalidRequest: it has more resources than a request of ours may have parts.
         DecodeError: it is none.
     """
-    check_parts(data, signal.request.DESCRIPTOR)
+    check_parts(data, signal.request.DESCRIPTOR, sys.maxsize)  # a resource may have thousands of spans
     # each part takes a byte at least
     if len(data) > MAX_PARTS and count_all_parts(data, signal.request.DESCRIPTOR, MAX_PARTS) > MAX_PARTS:
         raise TooLarge(f"the request has more than {MAX_PARTS:,} parts: send it in several")

@@ -23,11 +23,12 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MORE, _BITS, _MAX_SHIFT = 0x80, 0x7F, 70
 
 _SHORT_BYTES = 128
-"""A part of fewer is not looked into where all are counted: it counts as one in eight bytes of it, at least as many as
-honest ones have."""
+"""An element of fewer is not looked into where all are counted: it counts as one in eight bytes of it, at least as many
+as honest ones have."""
 
-Within = Mapping[int, "Descriptor | None"]
-"""The fields that have parts of their own, by number: messages that come once, and, as None, packed scalars."""
+Within = Mapping[int, "tuple[Descriptor | None, int]"]
+"""The fields that have parts of their own, by number: the type of a message, None for packed scalars, and from how many
+bytes on it is looked into."""
 
 
 class RequestPartsInterceptor(HandlerInterceptor):
@@ -40,6 +41,8 @@ class RequestPartsInterceptor(HandlerInterceptor):
         """Has the requests of the handler counted ahead of decoding."""
         descriptor = request_type(details.method)
         decode: Any = handler.request_deserializer
+        if decode is bytes:  # the servicer counts them itself, when it decodes them
+            return handler
 
         def counted(data: bytes) -> Message:
             check_parts(data, descriptor)
@@ -97,32 +100,27 @@ def count_all_parts(data: bytes, descriptor: Any, most: int) -> int:
 
     An element of fewer than _SHORT_BYTES is not: it counts by its length.
     """
-    return _count(data, 0, len(data), descriptor, _all_within, most)
+    try:
+        return _count(data, 0, len(data), descriptor, _SHORT_BYTES, most)
+    except RecursionError:  # by far deeper than the parser takes
+        return 0
 
 
-def check_parts(data: bytes, descriptor: Any) -> None:
+def check_parts(data: bytes, descriptor: Any, elements_from: int = COUNTED_FROM_BYTES) -> None:
     """Counts the parts of an encoded message: each field each time that it comes, known or not, and each number in a
-    packed one. Those of a message in a field that does not repeat count too; elements of a field that does are not
-    looked into. Malformed data is left to the parser.
+    packed one. Those of a message in a field that does not repeat count too, and those of an element of a field that
+    does if it has elements_from bytes. Malformed data is left to the parser.
 
     Raises:
         InvalidRequest: there are more than MAX_PARTS.
     """
-    if len(data) > COUNTED_FROM_BYTES and _count(data, 0, len(data), descriptor, _within, MAX_PARTS) > MAX_PARTS:
+    if len(data) > COUNTED_FROM_BYTES and _count(data, 0, len(data), descriptor, elements_from, MAX_PARTS) > MAX_PARTS:
         raise InvalidRequest(f"the request has more than {MAX_PARTS:,} parts: send it in several", "")
 
 
-def _count(
-    data: bytes,
-    at: int,
-    end: int,
-    descriptor: Descriptor | None,
-    look: Callable[[Descriptor | None], Within],
-    most: int,
-) -> int:
-    """How many parts are between at and end, at least; it stops beyond most. look: what is looked into."""
-    within = look(descriptor)
-    short = _SHORT_BYTES if look is _all_within else 0
+def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None, elements_from: int, most: int) -> int:
+    """How many parts are between at and end, at least; it stops beyond most."""
+    within = _within(descriptor, elements_from)
     parts = 0
     try:
         while at < end and parts <= most:
@@ -130,7 +128,11 @@ def _count(
             tag = data[at]
             at += 1
             if tag >= _MORE:
-                tag, at = _varint(data, at - 1)
+                if (high := data[at]) < _MORE:  # as of all fields to the 2,047th; a call of _varint() would cost more
+                    tag += high - 1 << 7
+                    at += 1
+                else:
+                    tag, at = _varint(data, at - 1)
             kind = tag & 7
             if kind == _LENGTH:
                 length = data[at]
@@ -142,13 +144,13 @@ def _count(
                     else:
                         length, at = _varint(data, at - 1)
                 if (number := tag >> 3) in within:
-                    of = within[number]
+                    of, least = within[number]
                     if of is None:
                         parts += length
-                    elif length < short:
+                    elif length >= least:
+                        parts += _count(data, at, min(at + length, end), of, elements_from, most - parts)
+                    elif least == _SHORT_BYTES:
                         parts += length >> 3
-                    else:
-                        parts += _count(data, at, min(at + length, end), of, look, most - parts)
                 at += length
             elif kind == _VARINT:
                 while data[at] >= _MORE:
@@ -176,18 +178,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 @cache
-def _within(descriptor: Descriptor | None) -> Within:
+def _within(descriptor: Descriptor | None, elements_from: int) -> Within:
     fields = descriptor.fields if descriptor else ()
-    return {field.number: field.message_type for field in fields if _has_parts(field)}
+    return {
+        field.number: (field.message_type, elements_from if field.is_repeated else 0)
+        for field in fields
+        if field.message_type is not None or _is_packed(field)
+    }
 
 
-@cache
-def _all_within(descriptor: Descriptor | None) -> Within:
-    fields = descriptor.fields if descriptor else ()
-    return {field.number: field.message_type for field in fields if field.message_type or _has_parts(field)}
-
-
-def _has_parts(field: FieldDescriptor) -> bool:
-    if field.message_type is not None:
-        return not field.is_repeated
+def _is_packed(field: FieldDescriptor) -> bool:
     return field.is_repeated and field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)

@@ -249,7 +249,7 @@ class StormWorld(GatewayWorld):
         method = rng.choice(methods(module))
         descriptor = request_type(method)
         assert descriptor is not None
-        _, payload, _ = rng.choice([*attacks(descriptor, LIMITS[module] - 64)])
+        _, payload = rng.choice([*attacks(descriptor, LIMITS[module] - 64)])
         with grpc.insecure_channel(service.address) as channel:
             await asyncio.to_thread(send, channel, method, payload)
 

@@ -15,8 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from demo.processes import Service
 from tests.hostile.conftest import Start
 from tests.hostile.held import MIB
-from tests.hostile.test_requests import varint
-from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, post, send
+from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, post, send, within
 
 GROWTH = 512 * MIB
 """What the door may take: 64 MiB as they come, as bytes, as messages and as texts, and 256 MiB that may wait."""
@@ -26,11 +25,6 @@ pytestmark = [pytest.mark.hostile, pytest.mark.timeout(300), pytest.mark.growth(
 GZIP = {"Content-Encoding": "gzip"}
 TRACES = "/v1/traces"
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-
-
-def within(number: int, payload: bytes) -> bytes:
-    """A message or a text in a field."""
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
 def in_a_span(payload: bytes) -> bytes:

@@ -92,6 +92,18 @@ def send(address: str, export: ExportTraceServiceRequest | bytes, **options: Any
         return answer
 
 
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 127:
+        out, number = out + bytes([number & 127 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def within(number: int, payload: bytes) -> bytes:
+    """A message or a text in a field."""
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
 def gzipped_zeros(size: int) -> bytes:
     """A thousandth of size, which becomes size bytes."""
     return gzip.compress(bytes(size), 9)

@@ -12,11 +12,18 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
-from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, post, post_json, send
+from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, post, post_json, send, within
 
 MIB = 2**20
 DEEP = b'{"resourceSpans":' * 5_000 + b"1" + b"}" * 5_000
 SPAN = {"traceId": "5B8EFFF798038103D269B633813FC60C", "spanId": "eee19b7ec3c1b174", "name": "GET /"}
+
+
+def in_a_value(payload: bytes, depth: int) -> bytes:
+    """An attribute of a resource: a list in a list, and so on."""
+    for _ in range(depth):
+        payload = within(5, within(1, payload))
+    return within(1, within(1, within(1, within(2, payload))))
 
 
 GZIP = {"Content-Encoding": "gzip"}
@@ -40,6 +47,7 @@ CASES: dict[str, tuple[bytes, str, dict[str, str], int]] = {
     "a bomb": (gzipped_zeros(65 * MIB), PROTOBUF, GZIP, 413),
     "a hundred megabytes": (b"", PROTOBUF, {"Content-Length": str(100 * MIB)}, 413),
     "many resources": (b"\x0a\x02\x12\x00" * 20_000, PROTOBUF, {}, 400),
+    "a deep value": (in_a_value(bytes(MIB), 3000), PROTOBUF, {}, 400),
 }
 
 
@@ -52,13 +60,16 @@ def test_a_body_that_cannot_be_taken_is_refused_for_good(shared, name):
     assert json.loads(answer)["message"] if kind == JSON else status_pb2.Status.FromString(answer).message
 
 
+def test_a_resource_may_have_more_spans_than_a_request_of_ours_has_parts(shared):
+    _, door = shared
+    send(door.grpc, within(1, within(2, within(2, b"\x2a\x02of") * 13_000)))
+
+
 @pytest.mark.long
 def test_spans_without_content_of_their_own_are_counted_before_they_are_parsed(shared):
     """Two bytes become a hundred: a million parts are taken, more are not."""
     _, door = shared
-    empty_spans = b"\x12\x00" * 1_100_000
-    scope = b"\x12" + varint(len(empty_spans)) + empty_spans
-    export = b"\x0a" + varint(len(scope)) + scope
+    export = within(1, within(2, b"\x12\x00" * 1_100_000))
     assert post(door.http, "/v1/traces", export)[0] == 413
     with pytest.raises(grpc.RpcError) as refused:
         send(door.grpc, export)
@@ -68,13 +79,6 @@ def test_spans_without_content_of_their_own_are_counted_before_they_are_parsed(s
 def code_of(refused: Any) -> grpc.StatusCode:
     code: grpc.StatusCode = refused.value.code()
     return code
-
-
-def varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out, number = out + bytes([number & 127 | 128]), number >> 7
-    return out + bytes([number])
 
 
 def test_json_with_an_id_that_is_not_hexadecimal_is_told_from_what_is_no_json(shared):

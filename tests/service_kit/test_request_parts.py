@@ -15,6 +15,7 @@ from service_kit.errors import InvalidRequest
 
 LARGE = "x" * request_parts.COUNTED_FROM_BYTES
 CHOICES = [pb.EngineChoice()] * (MAX_PARTS + 1)
+LABELS = {str(number): "" for number in range(MAX_PARTS + 1)}
 FILTER = questions_pb2.ToolCallFilter(session_id=LARGE, outcomes=[common_pb2.OUTCOME_DENIED] * (MAX_PARTS + 1))
 
 
@@ -26,9 +27,10 @@ FILTER = questions_pb2.ToolCallFilter(session_id=LARGE, outcomes=[common_pb2.OUT
         ),
         pb.RunTurnRequest(input=LARGE, new_session=pb.SessionSettings(shadows=CHOICES)),
         questions_pb2.ListToolCallsRequest(filter=FILTER),
+        audit_pb2.RecordRequest(sessions=[audit_pb2.SessionRow(labels=LABELS)]),
     ],
 )
-def test_parts_are_counted_at_any_depth_of_messages_that_come_once(request_):
+def test_parts_are_counted_at_any_depth_of_messages_that_come_once_or_are_large(request_):
     with pytest.raises(InvalidRequest, match="12,000 parts"):
         check_parts(request_.SerializeToString(), request_.DESCRIPTOR)
 
@@ -36,6 +38,8 @@ def test_parts_are_counted_at_any_depth_of_messages_that_come_once(request_):
 def test_the_largest_batch_and_the_longest_turn_pass():
     row = audit_pb2.AuditRow(id="x" * 36, tool_name="read", args_summary="y" * 100)
     batch = audit_pb2.RecordRequest(row_version=1, tool_calls=[row] * 10_000)
+    check_parts(batch.SerializeToString(), batch.DESCRIPTOR)
+    batch = audit_pb2.RecordRequest(tool_calls=[audit_pb2.AuditRow(args_summary=LARGE)] * 60)  # each is rejected alone
     check_parts(batch.SerializeToString(), batch.DESCRIPTOR)
     turn = pb.RunTurnRequest(input="x" * 2**20, new_session=pb.SessionSettings(system_prompt="y" * 2**20))
     check_parts(turn.SerializeToString(), turn.DESCRIPTOR)
