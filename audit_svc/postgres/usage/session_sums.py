@@ -1,5 +1,6 @@
 """Adds rows to the sums of sessions when nothing else is to be written: see audit_svc.sql.usage.session_usage."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -10,11 +11,11 @@ from audit_svc.ledger.idle import IdleSteps
 from audit_svc.postgres.open.connection import Connection
 from audit_svc.postgres.read.database import POSTGRES
 from audit_svc.sql.usage.named_usage import move_relabelled
-from audit_svc.sql.usage.session_usage import sum_some
+from audit_svc.sql.usage.session_usage import LEAST_ROWS, rows_next, sum_some
 from audit_svc.sql.usage.usage_tables import usage_tables
 
-ROWS_A_STEP = 2000
-"""Some tens of milliseconds, most of which are the way to the server and back."""
+STEP_SECONDS, ROWS_A_STEP = 0.05, 2000
+"""The processor time that a step may take here, and its rows at most: the way to the server and back is long."""
 
 
 class SessionSums(IdleSteps):
@@ -30,15 +31,18 @@ class SessionSums(IdleSteps):
         self._has_work = False
 
     def _sum(self) -> Iterator[None]:
+        rows = LEAST_ROWS
         for kind in usage_tables(POSTGRES).kinds:
             while True:
+                began = time.thread_time()
                 try:
                     with self._transaction() as connection:
-                        last = sum_some(connection, kind, ROWS_A_STEP)
+                        last = sum_some(connection, kind, rows)
                 except NotWriter:
                     return
                 if last is None:
                     break
+                rows = rows_next(rows, time.thread_time() - began, STEP_SECONDS, ROWS_A_STEP)
                 yield
         while True:
             try:

@@ -1,5 +1,6 @@
 """Makes the sums of sessions again from the rows, and compares them."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -8,21 +9,28 @@ from audit_svc.sql.database import Dialect
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.usage.named_usage import move_relabelled
-from audit_svc.sql.usage.session_usage import SELECT_SUMS, grouped, sum_some, summed_of
+from audit_svc.sql.usage.session_usage import LEAST_ROWS, SELECT_SUMS, grouped, rows_next, sum_some, summed_of
 from audit_svc.sql.usage.usage_tables import usage_tables
 from audit_svc.sql.writing import Connection
+
+STEP_SECONDS, ROWS_A_STEP = 0.015, 250
+"""The processor time that a step may take, most of it for named_usage, and its rows at most. With labels that only
+their own session has, a row takes six times as long as others."""
 
 Transaction = Callable[[], AbstractContextManager[Any]]
 
 
 def sum_sessions(connection: Connection, dialect: Dialect, transaction: Transaction) -> Iterator[None]:
     """Adds all rows that no sum has yet, in steps of some milliseconds; the connection may do other things between."""
+    rows = LEAST_ROWS
     for kind in usage_tables(dialect).kinds:
         while True:
+            began = time.thread_time()
             with transaction():
-                last = sum_some(connection, kind)
+                last = sum_some(connection, kind, rows)
             if last is None:
                 break
+            rows = rows_next(rows, time.thread_time() - began, STEP_SECONDS, ROWS_A_STEP)
             yield
     moved = True
     while moved:

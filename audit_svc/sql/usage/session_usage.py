@@ -18,8 +18,8 @@ from audit_svc.sql.usage.named_usage import sum_named
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table
 from service_kit.bounds import saturated
 
-ROWS_A_STEP = 250
-"""Some ten milliseconds of the writer's time, most of it for named_usage."""
+LEAST_ROWS = 25
+"""The first step of a round adds as many, and no later one fewer."""
 
 KEY = ("session", "recorded_by", "engine", "model")
 _EMPTY = (*(0,) * len(CALLS), histogram.to_blob(0), *(0,) * len(REQUESTS))
@@ -67,7 +67,12 @@ def is_short(database: Database, begin: int, end: int | None) -> bool:
     return int(calls) < int(sessions or 0)
 
 
-def sum_some(connection: Connection, kind: Kind, most: int = ROWS_A_STEP) -> int | None:
+def rows_next(rows: int, took: float, wanted: float, most: int) -> int:
+    """How many rows the next step may add, where one of so many rows took some seconds: as many as the wanted ones."""
+    return max(LEAST_ROWS, min(most, int(rows * wanted / max(took, 1e-6))))
+
+
+def sum_some(connection: Connection, kind: Kind, most: int) -> int | None:
     """Adds the next rows in the open transaction, and returns the number of the last; None when there are no more."""
     first = summed_of(connection)[kind.summed]
     ((last,),) = connection.execute(
