@@ -1,4 +1,7 @@
-"""Tool calls, their results and token usage, as a producer describes them before they become rows."""
+"""Tool calls, their results and token usage, as a producer describes them before they become rows.
+
+Nobody changes them. Those that each row has of its own are not frozen: that would double the time it takes to make one.
+"""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ UNKNOWN_TOOL = "unknown"
 """What the record calls every tool that was not offered: its name would be a model's own words."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scope:
     """What a tool call belongs to: the fields of an audit row that are not the call's own."""
 
@@ -65,7 +68,7 @@ NOT_RECORDED = Decision(common_pb2.DECISION_SOURCE_CONFIGURATION, common_pb2.VER
 """Of a call that did not run since it could not be recorded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolCall:
     """A model's request to run a tool."""
 
@@ -79,7 +82,7 @@ class ToolCall:
     """The arguments as the model wrote them: JSON text, which may be malformed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolResult:
     """How a tool call ended."""
 
@@ -102,7 +105,7 @@ class ToolResult:
     """How long the call took, by a monotonic clock; set by run()."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """Tokens of one model request."""
 

@@ -14,6 +14,7 @@ from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 _MILLION = 1_000_000
 _PARTS = 10**12
 """Of a millionth of a US dollar: nearly all prices on the list are whole numbers of them, which are the faster ones."""
+_HALF = _PARTS // 2
 
 log = structlog.get_logger(__name__)
 
@@ -83,20 +84,22 @@ class _Rates:
 def _micros(maker: Provider, model: ModelInfo, at_ms: int | None, usage: Usage) -> int:
     """By the rates where the list has them: its own way takes 140 us for a request."""
     read, written = usage.input_tokens, usage.output_tokens
-    cached, cache_written = min(usage.cached_input_tokens, read), usage.cache_write_input_tokens
+    cached, cache_written = usage.cached_input_tokens, usage.cache_write_input_tokens
+    if cached > read:
+        cached = read
     price = model.prices  # of most models the same at all times
     if not isinstance(price, ModelPrice):
         price = model.get_prices(_moment(at_ms))
     known = _known_rates.get(id(price))
     if known is None:
         known = _rates(maker, model, price, _moment(at_ms))
-    if known is None or min(written, cached, cache_written) < 0 or cached + cache_written > read:
+    if known is None or written < 0 or cached < 0 or cache_written < 0 or cached + cache_written > read:
         dollars = _listed_price(maker, model, _moment(at_ms), read, written, cached, cache_written)
         return int((dollars * _MILLION).to_integral_value(ROUND_HALF_UP))
     parts = known.request + read * known.read + written * known.written
     if cached or cache_written:
         parts += cached * known.cached + cache_written * known.cache_written
-    return int((parts + _PARTS // 2) // _PARTS)
+    return int((parts + _HALF) // _PARTS)
 
 
 def _moment(at_ms: int | None) -> datetime:

@@ -29,6 +29,8 @@ _MAX_REMEMBERED = 256
 _MOST_REMEMBERED = 1_024
 _LONG_SPACE = re.compile(r"[ \t\n]{9,}")
 _MAX_NAMED = 12
+_LONGEST_NAME = 40
+"""As randomness.is_name() has it."""
 _PATH_PART = re.compile(r"[^/]+")
 
 _Show = Callable[[Any], Any]
@@ -68,8 +70,8 @@ def summarize_args(
     if len(summary) < len(value) and tool_name not in _complete:
         others = (name for name in value if name not in shown and (parameters is None or name in parameters))
         for name in islice(others, _MAX_NAMED):
-            if is_name(name):
-                summary[_argument_name(exact.version(), name)] = _shape(value[name])
+            if len(name) <= _LONGEST_NAME and (redacted := _argument_name(exact.version(), name)):
+                summary[redacted] = _shape(value[name])
     if more := len(value) - len(summary):
         summary["$more"] = more
     return _encode(summary)
@@ -98,8 +100,8 @@ def _read(arguments: str, value: Any = NOT_READ) -> tuple[dict[str, Any], dict[s
 
 @lru_cache(maxsize=1_024)
 def _argument_name(_version: int, name: str) -> str:
-    """A redacted name of at most 40 characters, cached since each call of a tool has the same names."""
-    return redact(name)
+    """A redacted name, cached since each call of a tool has the same names; empty where it may be none."""
+    return redact(name) if is_name(name) else ""
 
 
 def keep_arguments(kept: Arguments) -> None:
@@ -135,14 +137,14 @@ def _size(text: str) -> int:
 def _shape(value: Any) -> dict[str, Any]:
     """The type and size of a value."""
     match value:
-        case None:
-            return {"type": "null"}
+        case str():
+            return {"type": "string", "bytes": _size(value)}
         case bool():
             return {"type": "boolean"}
         case int() | float():
             return {"type": "number"}
-        case str():
-            return {"type": "string", "bytes": _size(value)}
+        case None:
+            return {"type": "null"}
         case list():
             return {"type": "array", "items": len(value)}
         case _:

@@ -1,6 +1,7 @@
 """The cost row of a model request."""
 
 from functools import lru_cache
+from typing import Any
 
 from onrecord.audit.v1 import audit_pb2
 
@@ -9,6 +10,8 @@ from recording.ids import uuid7
 from recording.redact import exact
 from recording.rows import fit
 from recording.rows.who import Lasting, fit_turn, fit_who, lasting
+
+_MAX_REMEMBERED = 256
 
 
 def cost_row(
@@ -39,10 +42,11 @@ def cost_row(
         row_id: the id of the row, a UUIDv7; a new one where it is empty.
     """
     row = audit_pb2.CostRow()
-    row.CopyFrom(_fields_of(exact.version(), lasting(scope)))
+    row.CopyFrom(_fields_of(exact.version(), lasting(scope), model[:_MAX_REMEMBERED]))
     fit_turn(row, scope)
+    if len(model) > _MAX_REMEMBERED:
+        row.model = fit.model(model)
     row.id = row_id or str(uuid7())
-    row.model = fit.model(model)
     row.input_tokens = fit.bounded(usage.input_tokens)
     row.output_tokens = fit.bounded(usage.output_tokens)
     if usage.cached_input_tokens:
@@ -62,12 +66,14 @@ def cost_row(
 
 
 @lru_cache(maxsize=1_024)
-def _fields_of(_version: int, who: Lasting) -> audit_pb2.CostRow:
-    """What all requests of a session have in common, fitted once."""
+def _fields_of(_version: int, values: tuple[Any, ...], model: str) -> audit_pb2.CostRow:
+    """What all requests of a session to a model have in common, fitted once. values: of lasting()."""
+    who = Lasting(*values)
     row = audit_pb2.CostRow(
         session_id=fit.identifier(who.session_id),
         engine=fit.engine(who.engine),
         requested_model=fit.model(who.model),
+        model=fit.model(model),
     )
     fit_who(row, who)
     return row

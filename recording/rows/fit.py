@@ -18,9 +18,8 @@ MAX_LABELS = 32
 
 _MAX_IDENTIFIER = 128
 _MAX_ERROR_BYTES = 2_048
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HEXADECIMAL = re.compile(r"(?:[0-9a-f]{16}){1,2}")
-"""The id of a span or of a trace, which no pattern redacts."""
+_OURS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?:[0-9a-f]{16}){1,2}")
+"""A UUID, or the id of a span or of a trace: no pattern redacts them."""
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 engine = partial(redact.redact_name, limit=64)
@@ -45,7 +44,7 @@ def identifier(text: str) -> str:
 
     If it is too long or must be redacted, it ends in a digest of the whole, so that different ids stay different.
     """
-    if not text or _UUID.fullmatch(text) or (_HEXADECIMAL.fullmatch(text) and not exact.find(text)):
+    if not text or (_OURS.fullmatch(text) and ("-" in text or not exact.find(text))):
         return text
     fitted = redact.redact_name(text, _MAX_IDENTIFIER)
     if fitted == text:

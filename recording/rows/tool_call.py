@@ -120,8 +120,9 @@ def build_audit_row(
 
 
 @lru_cache(maxsize=1_024)
-def _fields_of(_version: int, who: Lasting) -> audit_pb2.AuditRow:
-    """What all calls of a session have in common, fitted once."""
+def _fields_of(_version: int, values: tuple[Any, ...]) -> audit_pb2.AuditRow:
+    """What all calls of a session have in common, fitted once. values: of lasting()."""
+    who = Lasting(*values)
     row = audit_pb2.AuditRow(
         session_id=fit.identifier(who.session_id), engine=fit.engine(who.engine), model=fit.model(who.model)
     )

@@ -1,11 +1,15 @@
 """What a call or a request belongs to: the fields that tool calls and model requests share."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from recording.calls import Scope
+from recording.redact import exact
 from recording.rows import fit
 
 
@@ -21,11 +25,8 @@ class Lasting(NamedTuple):
     source: common_pb2.Source.ValueType
 
 
-def lasting(scope: Scope) -> Lasting:
-    """That of a scope."""
-    return Lasting(
-        scope.session_id, scope.engine, scope.model, scope.principal, scope.on_behalf_of, scope.agent, scope.source
-    )
+lasting: Callable[[Scope], tuple[Any, ...]] = attrgetter(*Lasting._fields)
+"""That of a scope, as a tuple of its values: to make a Lasting of each row's would take longer than to find its row."""
 
 
 def fit_who(row: audit_pb2.AuditRow | audit_pb2.CostRow, who: Lasting) -> None:
@@ -39,9 +40,16 @@ def fit_who(row: audit_pb2.AuditRow | audit_pb2.CostRow, who: Lasting) -> None:
 
 def fit_turn(row: audit_pb2.AuditRow | audit_pb2.CostRow, scope: Scope) -> None:
     """Sets in a row what is the turn's. Never raises."""
-    if scope.turn_id:
-        row.turn_id = fit.identifier(scope.turn_id)
-    if scope.trace_id:
-        row.trace_id = fit.trace_id(scope.trace_id)
-    if scope.parent_turn_id:
-        row.parent_turn_id = fit.identifier(scope.parent_turn_id)
+    turn_id, trace_id, parent_turn_id = _turn(exact.version(), scope.turn_id, scope.trace_id, scope.parent_turn_id)
+    if turn_id:
+        row.turn_id = turn_id
+    if trace_id:
+        row.trace_id = trace_id
+    if parent_turn_id:
+        row.parent_turn_id = parent_turn_id
+
+
+@lru_cache(maxsize=1_024)
+def _turn(_version: int, turn_id: str, trace_id: str, parent_turn_id: str) -> tuple[str, str, str]:
+    """Fitted once for all rows of a turn."""
+    return fit.identifier(turn_id), fit.trace_id(trace_id), fit.identifier(parent_turn_id)
