@@ -14,7 +14,7 @@ from intake_svc.dialects.base.logs import FAILED
 from intake_svc.dialects.base.results import refused, result_of
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
-from intake_svc.dialects.base.table import Attributes, Dialect, Names, Table, named
+from intake_svc.dialects.base.table import Attributes, Dialect, Names, Table, wanted
 from intake_svc.dialects.reading import Reading
 from recording.calls import Failure, Scope
 
@@ -108,12 +108,13 @@ class Family:
         if member.around is None:
             return []
         if (known := self.turns.get(member.around)) is None:
-            found = [
-                at.event.attributes.text(self.table.turn) or at.key[1].hex()
-                for at in self.above(member)
-                if at.event.attributes.text(self.table.kind) == "invoke_agent"
-            ]
-            known = self.turns[member.around] = list(dict.fromkeys(found))
+            known = self.turns[member.around] = []
+            for at in self.above(member):
+                attributes = at.event.attributes
+                if attributes.text(self.table.kind) == "invoke_agent":
+                    turn = attributes.text(self.table.turn) or at.key[1].hex()
+                    if turn not in known:
+                        known.append(turn)
         return known
 
 
@@ -175,7 +176,7 @@ def _add_call(rows: Rows, member: Member, family: Family) -> None:
 def _in_message(span: Span) -> str | None:
     for event in span.events:
         if event.name == "gen_ai.tool.message":
-            return Attributes(event.attributes, named(_MESSAGE)).json(_MESSAGE.arguments)
+            return Attributes(event.attributes, *wanted(_MESSAGE)).json(_MESSAGE.arguments)
     return None
 
 

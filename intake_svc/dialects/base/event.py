@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from intake_svc.dialects.base.table import Attributes, Names, Table, named
+from intake_svc.dialects.base.table import Attributes, Names, Table, wanted
 
 _NANOS = 1_000_000
+_TRACE_BYTES = 16
 # What a row may have: the years 2000 to 9999.
 _EARLIEST_MS, _LATEST_MS = 946_684_800_000, 253_402_300_799_999
 _MILLISECOND = timedelta(milliseconds=1)
@@ -43,9 +45,8 @@ class Event:
 
         told: what the row says, by which it is told from another that the same span or record would be.
         """
-        digits = sha256(self.source + told.encode("utf-8", "surrogatepass")).hexdigest()
-        time = f"{self.began_ms:012x}"
-        return f"{time[:8]}-{time[8:]}-7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:20]}"
+        digits, ms = sha256(self.source + told.encode("utf-8", "surrogatepass")).hexdigest(), self.began_ms
+        return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{digits[1:4]}-{_VARIANT[digits[4]]}{digits[5:8]}-{digits[8:20]}"
 
 
 def of_span(span: Span, table: Table) -> Event:
@@ -54,20 +55,20 @@ def of_span(span: Span, table: Table) -> Event:
     began, ended = start // _NANOS, end // _NANOS
     known = start <= end and began >= _EARLIEST_MS and ended <= _LATEST_MS
     return Event(
-        Attributes(span.attributes, named(table)),
-        began_ms=began if known else 0,
-        duration_ms=(end - start) // _NANOS if known else 0,
-        ended_ms=ended if known else 0,
-        trace_id=_hex(trace_id, 16),
-        source=b"span" + trace_id + span.span_id,
-        failed=span.HasField("status") and span.status.code == _ERROR,
-        error_type=_exception(span) if span.events else "",
+        Attributes(span.attributes, *wanted(table)),
+        began if known else 0,
+        (end - start) // _NANOS if known else 0,
+        ended if known else 0,
+        _trace_id(trace_id),
+        b"span" + trace_id + span.span_id,
+        span.HasField("status") and span.status.code == _ERROR,
+        _exception(span) if span.events else "",
     )
 
 
 def of_log(record: LogRecord, table: Table) -> Event:
     """A log record, which is of what has ended. Its body is not read."""
-    attributes = Attributes(record.attributes, named(table))
+    attributes = Attributes(record.attributes, *wanted(table))
     duration = attributes.number(table.duration_ms) or 0
     nanos = record.time_unix_nano or record.observed_time_unix_nano
     ended = _ms(attributes.text(table.time)) or nanos // _NANOS
@@ -77,7 +78,7 @@ def of_log(record: LogRecord, table: Table) -> Event:
         began_ms=ended - duration if known else 0,
         duration_ms=duration if known else 0,
         ended_ms=ended if known else 0,
-        trace_id=_hex(record.trace_id, 16),
+        trace_id=_trace_id(record.trace_id),
         source=b"log" + nanos.to_bytes(8) + record.trace_id + record.span_id,
     )
 
@@ -89,8 +90,14 @@ def _exception(span: Span) -> str:
     return ""
 
 
-def _hex(value: bytes, size: int) -> str:
-    return value.hex() if len(value) == size and value.count(0) < size else ""
+def _trace_id(sent: bytes) -> str:
+    return _hexadecimal(sent) if len(sent) == _TRACE_BYTES else ""
+
+
+@lru_cache(maxsize=256)
+def _hexadecimal(trace_id: bytes) -> str:
+    """Most spans share their trace with the ones before."""
+    return trace_id.hex() if any(trace_id) else ""
 
 
 def _ms(text: str) -> int:

@@ -39,14 +39,7 @@ def usage_of(dialect: Dialect, table: Table, event: Event) -> Usage:
             out += reasoning
     elif dialect.output_excludes_reasoning or out < reasoning:
         out += reasoning
-    return Usage(
-        input_tokens=read,
-        output_tokens=out,
-        cached_input_tokens=cached,
-        reasoning_tokens=reasoning,
-        cache_write_input_tokens=cache_write,
-        complete=given is not None and written is not None,
-    )
+    return Usage(read, out, cached, reasoning, cache_write, given is not None and written is not None)
 
 
 def price_of(dialect: Dialect, table: Table, event: Event, usage: Usage, model: str) -> tuple[int | None, bool]:

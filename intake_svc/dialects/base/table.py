@@ -122,13 +122,30 @@ def named(table: Table) -> frozenset[str]:
     return frozenset(name for each in fields(table) for name in getattr(table, each.name))
 
 
+@lru_cache(maxsize=64)
+def wanted(table: Table) -> tuple[frozenset[str], frozenset[str]]:
+    """The same; and those of them that may be long, and are seldom asked for."""
+    return named(table), frozenset(table.arguments + table.argument + table.result)
+
+
+Value = str | int | float | bool | bytes | AnyValue | None
+"""The value of an attribute. AnyValue is one of several values, or one that is not read yet."""
+
+
 class Attributes:
     """The attributes of a span, a record or an event that a table names. The values of others are not touched."""
 
     __slots__ = ("_values",)
 
-    def __init__(self, items: Iterable[KeyValue], names: frozenset[str]) -> None:
-        self._values = {key: item.value for item in items if (key := item.key) in names}
+    def __init__(self, items: Iterable[KeyValue], names: frozenset[str], late: frozenset[str] = frozenset()) -> None:
+        """late: the names of values that are read when they are asked for, and not before."""
+        values: dict[str, Value] = {}
+        for item in items:
+            if (key := item.key) in names:
+                value = item.value
+                # Most are texts. A message that is kept costs more than what it holds.
+                values[key] = value if key in late else value.string_value or _read(value)
+        self._values = values
 
     def have(self, names: Iterable[str]) -> bool:
         """Whether there is any of them."""
@@ -137,9 +154,11 @@ class Attributes:
     def text(self, names: Names) -> str:
         """The first text that is not empty; empty where there is none."""
         for name in names:
-            value = self._values.get(name)
-            if value is not None and (text := value.string_value):
-                return text
+            if value := self._values.get(name):
+                if type(value) is str:
+                    return value
+                if type(value) is AnyValue and (text := value.string_value):
+                    return text
         return ""
 
     def word(self, names: Names) -> str:
@@ -148,11 +167,8 @@ class Attributes:
 
     def number(self, names: Names) -> int | None:
         """The first whole number of 0 or more, also where it comes as a fraction or as text."""
-        for name in names:
-            value = self._values.get(name)
-            if value is not None and (found := _number(value)) is not None:
-                return int(found)
-        return None
+        found = self.amount(names)
+        return found if found is None else int(found)
 
     def amount(self, names: Names) -> float | int | None:
         """The first number of 0 or more."""
@@ -165,70 +181,70 @@ class Attributes:
     def signed(self, names: Names) -> int | None:
         """The first whole number, which may be less than 0."""
         for name in names:
-            value = self._values.get(name)
-            if value is not None and value.WhichOneof("value") == "int_value":
-                return value.int_value
+            if type(value := self._value(name)) is int:
+                return value
         return self.number(names)
 
     def flag(self, names: Names) -> bool | None:
         """The first that is true or false, also as text."""
         for name in names:
-            value = self._values.get(name)
-            if value is None:
-                continue
-            if value.WhichOneof("value") == "bool_value":
-                return value.bool_value
-            if (word := value.string_value.lower()) in ("true", "false"):
+            value = self._value(name)
+            if type(value) is bool:
+                return value
+            if type(value) is str and (word := value.lower()) in ("true", "false"):
                 return word == "true"
         return None
 
     def json(self, names: Names) -> str | None:
         """The first value as JSON; a text is taken as it is. None where there is none."""
         for name in names:
-            value = self._values.get(name)
-            if value is None or (kind := value.WhichOneof("value")) is None:
-                continue
-            return value.string_value if kind == "string_value" else json.dumps(_plain(value))
+            if (value := self._value(name)) is not None:
+                return value if type(value) is str else json.dumps(_plain(value))
         return None
 
     def together(self, names: Names) -> str | None:
         """The values of several attributes as one JSON object, by their names. None where there is none."""
-        found = {name: _plain(self._values[name]) for name in names if name in self._values}
+        found = {name: _plain(self._value(name)) for name in names if name in self._values}
         return json.dumps(found) if found else None
+
+    def _value(self, name: str) -> Value:
+        value = self._values.get(name)
+        return _read(value) if type(value) is AnyValue else value
 
 
 _DIGITS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
 
 
-def _number(value: AnyValue) -> float | int | None:
-    if (number := value.int_value) > 0:
+def _number(value: Value) -> float | int | None:
+    if type(value) is AnyValue:
+        value = _read(value)
+    if type(value) is int:
+        return value if value >= 0 else None
+    if type(value) is float:
+        return value if math.isfinite(value) and value >= 0 else None
+    if type(value) is str and _DIGITS.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    return None
+
+
+def _read(value: AnyValue) -> Value:
+    """What a value holds; itself where that is several."""
+    if number := value.int_value:
         return number
-    match value.WhichOneof("value"):
-        case "int_value" if number == 0:
-            return 0
-        case "double_value":
-            return value.double_value if math.isfinite(value.double_value) and value.double_value >= 0 else None
-        case "string_value" if _DIGITS.fullmatch(value.string_value):
-            text = value.string_value
-            return float(text) if "." in text else int(text)
-    return None
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    return value if kind in ("array_value", "kvlist_value") else getattr(value, kind)
 
 
-def _plain(value: AnyValue) -> Any:
+def _plain(value: Value) -> Any:
     """A value as JSON has it. Bytes become their number, since they are never shown."""
-    match value.WhichOneof("value"):
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "int_value":
-            return value.int_value
-        case "double_value":
-            return value.double_value if math.isfinite(value.double_value) else None
-        case "array_value":
-            return [_plain(each) for each in value.array_value.values]
-        case "kvlist_value":
-            return {each.key: _plain(each.value) for each in value.kvlist_value.values}
-        case "bytes_value":
-            return len(value.bytes_value)
-    return None
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if type(value) is bytes:
+        return len(value)
+    if type(value) is not AnyValue:
+        return value
+    if value.HasField("kvlist_value"):
+        return {each.key: _plain(_read(each.value)) for each in value.kvlist_value.values}
+    return [_plain(_read(each)) for each in value.array_value.values]
