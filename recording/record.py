@@ -99,7 +99,7 @@ class Record:
         told = [
             f"rows are not recorded but counted: {dropping}" if dropping else "",
             self._slow_sync(),
-            self._sender.refusal(),
+            self._waiting(),
             self._doubted(),
             f"{refused} rows that the ledger refused wait for a decision (dead-letters list)" if refused else "",
             f"{self.counters.moved} times a spool's folder was taken away" if self.counters.moved else "",
@@ -110,6 +110,13 @@ class Record:
         """Why rows do not reach the ledger now, for people; empty while they do, and where none was sent yet."""
         refusal = self._sender.refusal()
         return refusal or ("the ledger does not answer" if self._sender.state == "failing" else "")
+
+    def _waiting(self) -> str:
+        """How much waits for the ledger, and why; empty while nothing waits, or rows reach it."""
+        trouble, records = self.ledger_trouble(), self._sender.waiting_records()
+        if not (trouble and records):
+            return self._sender.refusal()
+        return f"{records} {'record waits' if records == 1 else 'records wait'} in the spool: {trouble}"
 
     def _slow_sync(self) -> str:
         seconds = self.spool.sync_seconds()

@@ -1,6 +1,7 @@
 """grpc.health.v1 that follows what a service needs: NOT_SERVING while it cannot do its work, SERVING when it can."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
@@ -125,7 +126,8 @@ async def follow(
 ) -> AsyncIterator[None]:
     """Sets health by check while the body runs; until the first answer it is NOT_SERVING.
 
-    detail says what to look at while it is SERVING: it is logged when it changes, and does not change the status.
+    detail says what to look at while it is SERVING: it is logged when more of it changes than its numbers, and does not
+    change the status.
     resting: see Health.set().
 
     The check is asked every so often, when check_now is set, and at least each second while the answer is no. One that
@@ -149,7 +151,7 @@ async def follow(
                 if not told:
                     log.exception("health.check_failed")
             health.set(serves=not reason, detail=(reason or note)[:MAX_DETAIL_CHARACTERS], resting=resting())
-            if note != noted:
+            if _but_numbers(note) != _but_numbers(noted):
                 log.warning("health.detail", detail=note) if note else log.info("health.detail_settled")
             noted = note
             if reason and not told:
@@ -168,3 +170,7 @@ async def follow(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _but_numbers(text: str) -> str:
+    return re.sub(r"\d+", "", text)

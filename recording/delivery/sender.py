@@ -167,6 +167,10 @@ class Sender:
             )
         return f"the ledger takes no rows: {self._failures.refusal}" if self._failures.refusal else ""
 
+    def waiting_records(self) -> int:
+        """The records of all spools that are not acked, intents included. Thread-safe."""
+        return sum(spool.depth for spool in self._turns.copy())
+
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds until every row is acked; returns whether all are."""
         self._draining.set()

@@ -94,6 +94,11 @@ class FollowedSpool:
         """How many records are ahead of the reader, intents included."""
         return self._log.next - self._reader.next_number
 
+    @property
+    def depth(self) -> int:
+        """The number of unacked records, intents included."""
+        return max(0, self._log.next - self._acked.number)
+
     def listen(self, callback: Callable[[], None]) -> bool:
         """Registers a callback for the next row. False: there are unread rows."""
         if self.has_unread():

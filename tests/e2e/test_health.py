@@ -1,12 +1,14 @@
 """The gateway says whether it can do its work, and the probes of containers tell it by their exit code."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.model_server import ModelServer
 from demo.processes import Service, run_command, start_service
@@ -20,9 +22,14 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def probe(module: str, service: Service, *args: str) -> tuple[int, str]:
+async def said(service: Service, *args: str, module: str = "gateway_svc") -> tuple[int, str]:
     ran = await asyncio.to_thread(run_command, module, {}, "health", "--target", service.address, *args)
-    return ran.returncode, (ran.stdout or ran.stderr).strip().rpartition(" ")[2]
+    return ran.returncode, (ran.stdout or ran.stderr).strip()
+
+
+async def probe(module: str, service: Service, *args: str) -> tuple[int, str]:
+    code, told = await said(service, *args, module=module)
+    return code, told.rpartition(" ")[2]
 
 
 async def watch_until(address: str, service: str, status: int) -> None:
@@ -54,9 +61,16 @@ async def test_a_gateway_serves_while_an_engine_answers(tmp_path, port):
             await asyncio.sleep(0.05)
         assert await probe("gateway_svc", gateway) == (1, "ConnectError")
         assert await probe("gateway_svc", gateway, "--live") == (0, "ConnectError")
-        async with ModelServer(Script(steps=()), port=port):
+        async with ModelServer(Script(steps=(Step(text="Done."),)), port=port):
             await watch_until(gateway.address, "onrecord.gateway.v1.GatewayService", SERVING)
             assert await probe("gateway_svc", gateway) == (0, "SERVING")
+            async with grpc.aio.insecure_channel(gateway.address) as channel:
+                assert text_of(await run_turn(gateway_pb2_grpc.GatewayServiceStub(channel))) == "Done."
+            async with asyncio.timeout(30):
+                while (told := await said(gateway)) == (0, f"{gateway.address}: SERVING"):
+                    await asyncio.sleep(0.05)
+            assert told[0] == 0
+            assert re.search(r": SERVING: \d+ records wait in the spool: the ledger does not answer$", told[1]), told
         await watch_until(gateway.address, "", NOT_SERVING)
     with start_service("gateway_svc", {**env, "GATEWAY_CLAUDE_COMMAND": "sh -c claude"}, "serve") as gateway:
         await watch_until(gateway.address, "", SERVING)

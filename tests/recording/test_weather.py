@@ -16,6 +16,7 @@ from recording.logger import AuditRefused, safe_synced
 from recording.record import open_record
 from tests.recording.fake_audit import FakeAudit, serving
 from tests.recording.samples import intent, tool_call
+from tests.support.ports import own_port
 
 NOWHERE = Target("127.0.0.1:1")
 
@@ -175,3 +176,20 @@ async def test_where_no_other_folder_can_be_made_health_says_so_until_one_can(tm
     assert record.spool is not first
     assert record.spool.depth == 2, "the sender may just have read them, and nobody has acked them"
     await record.aclose()
+
+
+async def test_what_waits_for_a_ledger_that_does_not_answer_is_told_until_it_has_it(tmp_path: Path) -> None:
+    with own_port() as port:
+        record = open_record(tmp_path, Target(f"127.0.0.1:{port}"))
+        record.start()
+        assert record.detail() == ""
+        record.logger.record(tool_call(1))
+        record.logger.record(tool_call(2))
+        async with asyncio.timeout(30):
+            while record.detail() != "2 records wait in the spool: the ledger does not answer":
+                await asyncio.sleep(0.01)
+        assert record.trouble() == ""
+        async with serving(FakeAudit(), port):
+            assert await record.drain(30)
+            assert record.detail() == ""
+        await record.aclose()

@@ -106,6 +106,10 @@ async def test_what_to_look_at_is_told_with_the_status_and_does_not_change_it():
         async with follow(health, need, note, every_seconds=0.01, within_seconds=30):
             await becomes(health, SERVING)
             assert await ask(health, "a.B") == (SERVING, "3 rows were refused")
+            note.reason = "4 rows were refused"
+            async with asyncio.timeout(30):
+                while await ask(health, "a.B") != (SERVING, "4 rows were refused"):
+                    await asyncio.sleep(0.005)
             need.reason = "no engine"
             await becomes(health, NOT_SERVING)
             assert await ask(health, "") == (NOT_SERVING, "no engine"), "why it does not serve comes first"
