@@ -86,8 +86,8 @@ def up(
         try:
             with started(folder, plan) as services:
                 _say(folder, plan, services)
-                for hint in services.misspelt():
-                    err.print(printable(hint), style="yellow")
+                for told in [*services.misspelt(), *services.stopped()]:
+                    err.print(printable(told), style="yellow")
                 while (ended := services.ended()) is None:
                     time.sleep(_LOOK_SECONDS)
                 raise ServiceEnded(ended.why())

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, held, ledger_file, tell
 from onrecord_cli.processes import Service
+from service_kit.terminal.failures import as_typed
 
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GATEWAY_OPENAI_API_KEY", "GATEWAY_ANTHROPIC_API_KEY")
 """What no service but the gateway is to have."""
@@ -102,6 +103,17 @@ class Pair:
                 case "sandbox.missing":
                     return "no commands: no sandbox works here"
         return ""
+
+    def stopped(self) -> list[str]:
+        """A sentence for each stop that the gateway has found in force, with what lifts it."""
+        gateway = self.services.get("gateway")
+        stops = [event for event in gateway.events() if event.get("event") == "agents.stopped"] if gateway else []
+        by_scope = {event.get("scope"): str(event.get("stop_id")) for event in reversed(stops)}  # the oldest of each
+        if not by_scope:
+            return []
+        from service_kit.producing.stop import what_lifts  # only where something is stopped
+
+        return [as_typed(f"{scope} is stopped: {what_lifts(stop_id)}") for scope, stop_id in by_scope.items()]
 
     def misspelt(self) -> list[str]:
         """A sentence for each variable that is no setting of the service that it seems to be for."""

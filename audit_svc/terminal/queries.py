@@ -1,7 +1,7 @@
 """Queries: calls, requests, errors, sessions, show, usage, controls, queries."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from audit_svc.terminal.client import (
     refuse_unknown,
     say_nothing_matches,
 )
+from audit_svc.terminal.last_turn import reason_of
 from audit_svc.terminal.options import (
     Agent,
     Calls,
@@ -49,6 +50,7 @@ from audit_svc.terminal.options import (
 )
 from audit_svc.terminal.plain import json_line, print_json, to_dict
 from audit_svc.terminal.running import Json, err, out, progress
+from audit_svc.terminal.stopped import controls_of, what_lifts_them
 from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
 from service_kit.printable import printable
@@ -106,12 +108,15 @@ def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -
         found = list(failures_of(client, calls, times, listing.limit + 1, tell))
         if not found:
             refuse_unknown(client, calls)
-    found.sort(key=rows.failed_at, reverse=True)
-    if listing.as_json:
-        for record in found[: listing.limit]:
-            sys.stdout.write(json_line({"kind": rows.kind_of(record)} | to_dict(record)))
-    else:
-        _print(listing, found[: listing.limit], rows.errors_table, times)
+        found.sort(key=rows.failed_at, reverse=True)
+        shown = found[: listing.limit]
+        if listing.as_json:
+            for record in shown:
+                sys.stdout.write(json_line({"kind": rows.kind_of(record)} | to_dict(record)))
+        else:
+            failures = [rows.failure_of(record, partial(reason_of, client)) for record in shown]
+            _print(listing, shown, lambda _: rows.errors_table(failures), times)
+            _say_what_lifts(client, [failure.reason for failure in failures])
     _say_if_more(are_more=len(found) > listing.limit)
 
 
@@ -197,7 +202,7 @@ def show(
         while timeline is None or request.page_token:
             page = client.call("GetSessionRecord", request, PAGE_SECONDS)
             if timeline is None:
-                controls = [] if as_json else _controls_of(client, page.session)
+                controls = [] if as_json else controls_of(client, page.session)
                 timeline = Timeline(page.session, controls, with_ids=wide)
                 _print_json([page.session]) if as_json else _print_lines(timeline.heading(), wide=wide)
             _print_json(page.entries) if as_json else _print_lines(timeline.lines(page.entries), wide=wide)
@@ -205,6 +210,7 @@ def show(
             request.page_token = page.next_page_token
         if not as_json:
             _print_lines(timeline.end(), wide=wide)
+            _say_what_lifts(client, timeline.stops)
 
 
 def usage(
@@ -275,17 +281,6 @@ def queries(
     _list(source, "ListQueries", request, "queries", listing, rows.queries_table, times)
 
 
-def _controls_of(client: Client, record: questions_pb2.SessionRecord) -> list[questions_pb2.ControlRecord]:
-    """What who recorded the session did to agents while it went on, the oldest first."""
-    wanted = questions_pb2.ControlFilter(
-        created_from_ms=record.session.created_at_ms,
-        created_before_ms=max(record.session.created_at_ms, record.session.updated_at_ms) + 1,
-        recorded_by=record.receipt.recorded_by,
-    )
-    request = questions_pb2.ListControlsRequest(filter=wanted)
-    return all_rows(client, "ListControls", request, "controls")[::-1]
-
-
 def _list(
     source: Source,
     rpc: str,
@@ -301,6 +296,11 @@ def _list(
     _print(listing, found, table, times)
     _say_if_more(are_more=bool(request.page_token))
     return found
+
+
+def _say_what_lifts(client: Client, texts: Collection[str]) -> None:
+    for sentence in what_lifts_them(client, texts):
+        err.print(sentence, style="yellow")
 
 
 def _say_if_more(*, are_more: bool) -> None:

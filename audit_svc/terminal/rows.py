@@ -1,7 +1,7 @@
 """Tables of rows on a terminal, one row per line, and the words for what a row says."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
@@ -11,6 +11,7 @@ from audit_svc.terminal.running import out, size
 from recording.durations import known_duration_ms
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
+from service_kit.terminal.failures import as_typed
 from service_kit.terminal.printing import Table, Text, duration
 
 if TYPE_CHECKING:
@@ -116,13 +117,35 @@ def failed_at(record: Failed) -> int:
     return int(getattr(record, kind_of(record)).created_at_ms)
 
 
-def errors_table(records: Sequence[Failed]) -> Table:
+class Failure(NamedTuple):
+    """What failed, for people."""
+
+    record: Failed
+    session_id: str
+    what: str
+    outcome: Text
+    lasted: str
+    reason: str
+
+
+def failure_of(record: Failed, reason_of: Callable[[questions_pb2.SessionRecord], str]) -> Failure:
+    """The failure that a record tells of. reason_of: why a session's last turn failed, which its row does not say."""
+    if isinstance(record, questions_pb2.ToolCallRecord):
+        call = record.tool_call
+        return Failure(record, call.session_id, call.tool_name, outcome_text(call), took(call), call.error)
+    failed = Text("failed", style="red")
+    if isinstance(record, questions_pb2.ModelRequestRecord):
+        request = record.model_request
+        return Failure(record, request.session_id, "model request", failed, took(request), request.error)
+    return Failure(record, record.session.id, "turn", failed, "", reason_of(record))
+
+
+def errors_table(failures: Sequence[Failure]) -> Table:
     """What failed, one per line, with the reason."""
-    by = _recorded_by(records)
+    by = _recorded_by(failure.record for failure in failures)
     columns = ("at", *by, "session", "engine", "model", "what", "outcome", "took", "error")
     table = Table(*columns, least=("model", "engine", *by, "took", "error"), text="error", ids=["session"])
-    for record in records:
-        session_id, what, outcome, lasted, reason = _failure(record)
+    for record, session_id, what, outcome, lasted, reason in failures:
         row = getattr(record, kind_of(record))
         table.add_row(
             out.print_time(failed_at(record)),
@@ -133,21 +156,9 @@ def errors_table(records: Sequence[Failed]) -> Table:
             printable(what),
             outcome,
             lasted,
-            printable(reason),
+            printable(as_typed(reason)),
         )
     return table
-
-
-def _failure(record: Failed) -> tuple[str, str, Text, str, str]:
-    """The session, what failed in it, how it ended, how long it took, and why."""
-    if isinstance(record, questions_pb2.ToolCallRecord):
-        call = record.tool_call
-        return call.session_id, call.tool_name, outcome_text(call), took(call), call.error
-    failed = Text("failed", style="red")
-    if isinstance(record, questions_pb2.ModelRequestRecord):
-        request = record.model_request
-        return request.session_id, "model request", failed, took(request), request.error
-    return record.session.id, "turn", failed, "", "the session's last turn"
 
 
 def decision_of(row: audit_pb2.AuditRow) -> str:

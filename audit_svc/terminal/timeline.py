@@ -20,6 +20,7 @@ from audit_svc.terminal.rows import (
 )
 from audit_svc.terminal.running import out
 from service_kit.printable import printable
+from service_kit.terminal.failures import as_typed
 from service_kit.terminal.ids import short_ids
 from service_kit.terminal.printing import MIN_TEXT, Sentence, Text, counted
 
@@ -54,6 +55,8 @@ class Timeline:
         self._controls = deque(controls)
         self._with_ids = with_ids
         self._last_turn = LastTurn()
+        self.stops: list[str] = []
+        """The stops that came meanwhile, and what calls that were refused say of theirs."""
 
     def heading(self) -> Iterator[Text]:
         """What the session was."""
@@ -86,6 +89,7 @@ class Timeline:
                 line.append(self._by_another(entry.model_request.receipt), style="yellow")
                 yield line.append(self._id(entry.model_request.model_request.id), style="dim")
             elif kind == "tool_call":
+                self.stops += [rule] if (rule := entry.tool_call.tool_call.decision.rule).startswith("stop:") else []
                 line = _call(line, entry.tool_call.tool_call, None if self._with_ids else out.width)
                 line.append(self._by_another(entry.tool_call.receipt), style="yellow")
                 yield line.append(self._id(entry.tool_call.tool_call.id), style="dim")
@@ -105,6 +109,7 @@ class Timeline:
         while self._controls and self._controls[0].control.at_ms <= at_ms:
             control = self._controls.popleft().control
             self._last_turn.see_control(control)
+            self.stops += [f"stop:{control.stop_id}"] if control.stop_id else []
             line = self._begun(control.at_ms).append(f"{act_of(control)} {printable(control.scope)}", style="yellow")
             line.append(f" · by {printable(control.principal)}" if control.principal else "", style="dim")
             line.append(f" · “{printable(control.reason)}”" if control.reason else "", style="dim")
@@ -128,7 +133,7 @@ def _call(line: Text, row: audit_pb2.AuditRow, width: int | None) -> Text:
     if decided := decision_of(row):
         rest.append(f" · {decided}", style="dim")
     if row.error:
-        rest.append(f" · {printable(row.error)}", style="red")
+        rest.append(f" · {printable(as_typed(row.error))}", style="red")
     arguments = Text(printable(row.args_summary))
     if width:
         arguments = arguments.cut(max(MIN_TEXT, width - len(str(line)) - len(str(rest))))

@@ -20,9 +20,9 @@ from gateway_svc.terminal.calling import (
 )
 from recording.channel.token import Metadata
 from service_kit.printable import printable
-from service_kit.producing.stop import scope_text
+from service_kit.producing.stop import scope_text, what_lifts
 from service_kit.terminal.command import Argument, BadParameter, Option
-from service_kit.terminal.failures import Failed
+from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import counted, print_fields
@@ -75,6 +75,8 @@ def stop(
         err.print(
             "it reached nothing that runs at the gateway: it stands for what comes, until it is lifted", style="yellow"
         )
+    if not as_json:
+        err.print(as_typed(what_lifts(printable(answer.stop.id))), style="dim")
     if answer.still_running and not let_calls_end:
         raise Failed(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
 

@@ -4,7 +4,7 @@ from onrecord.gateway.v1 import control_pb2 as pb
 
 from gateway_svc.errors import InvalidRequest, Stopped
 from service_kit.printable import printable
-from service_kit.producing.stop import scope_text
+from service_kit.producing.stop import scope_text, what_lifts
 
 MAX_REASON_BYTES = 256
 _LONGEST = {"principal": 128, "agent": 64, "engine": 64, "tool": 128}
@@ -14,7 +14,8 @@ _LONGEST_KEY, _LONGEST_VALUE = 64, 256
 def stopped(stop: pb.Stop) -> Stopped:
     """What the caller of a turn is told that a stop refuses or ends."""
     scope = printable(scope_text(stop.scope))
-    return Stopped(f"stopped by an administrator ({scope}, stop {stop.id}): {stop.reason}", stop.id)
+    told = f"stopped by an administrator ({scope}, stop {stop.id}): {stop.reason} ({what_lifts(stop.id)})"
+    return Stopped(told, stop.id)
 
 
 def ended(stop: pb.Stop) -> str:

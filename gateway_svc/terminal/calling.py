@@ -17,7 +17,7 @@ from service_kit.client import open_channel
 from service_kit.printable import json_text, printable
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Exit, Option
-from service_kit.terminal.failures import Failed
+from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.unanswered import GATEWAY, told
@@ -71,7 +71,7 @@ def choice(text: str) -> pb.EngineChoice:
 
 
 def print_error(code: str, message: str) -> None:
-    err.print(f"{code}: {printable(message)}", style="red")
+    err.print(f"{code}: {printable(as_typed(message))}", style="red")
 
 
 def money(usage: common_pb2.Usage) -> str:

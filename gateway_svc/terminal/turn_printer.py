@@ -13,6 +13,7 @@ from gateway_svc.terminal.calling import err, money, print_error
 from recording.durations import known_duration_ms
 from service_kit.errors import code_name
 from service_kit.printable import PlainText, printable
+from service_kit.terminal.failures import as_typed
 from service_kit.terminal.outcomes import outcome_text
 from service_kit.terminal.printing import Text, clear_status, counted, duration, progress, terminal_width
 
@@ -144,7 +145,7 @@ class TurnPrinter:
         http_status = finished.http_status if finished.HasField("http_status") else None
         line = Text(printable(f"  {finished.tool_name}: ")).append(outcome_text(outcome, exit_code, http_status))
         line.append(f" · {duration(known_duration_ms(finished.outcome, finished.duration_ms))}", style="dim")
-        more = f" · {printable(finished.error)}" if finished.error not in ("", outcome) else ""
+        more = f" · {printable(as_typed(finished.error))}" if finished.error not in ("", outcome) else ""
         err.print(line.append(more, style="red"))
 
     def _show_limit(self, limit: pb.RateLimitChanged) -> None:

@@ -60,11 +60,15 @@ def decision(stop: pb.Stop) -> Decision:
     return Decision(source, verdict, rule=f"{STOP_RULE}{stop.id}", reason=stop.reason)
 
 
+def what_lifts(stop_id: str) -> str:
+    """The command that lifts a stop, as the end of a sentence for people."""
+    return f'`gateway-svc resume {stop_id} --reason "…"` lifts it'
+
+
 def why_denied(stop: pb.Stop) -> str:
     """The error of a call that a stop refused: what is stopped, by whom, and what lifts it. Its decision says why."""
     by = stop.principal or "an administrator"
-    lifts = f'`gateway-svc resume {stop.id} --reason "…"` lifts it'
-    return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): {lifts}"
+    return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): {what_lifts(stop.id)}"
 
 
 def told(stop: pb.Stop) -> str:

@@ -38,15 +38,20 @@ own_names: dict[str, str] = {}
 """What a program calls commands that sentences name as those of other programs: it has the same under its own name."""
 
 
+def as_typed(sentence: str) -> str:
+    """A sentence whose commands are those of the program that runs, where it has them."""
+    for other, own in own_names.items():
+        sentence = sentence.replace(other, own)
+    return sentence
+
+
 def tell(failed: Failed) -> None:
     """Says why the program ends: for people a sentence, for programs one line, `{"error": {…}}`.
 
     Its fields: message, exit_code; from a service, or of the ledger's errors, code (the status of gRPC), reason and
     metadata as in google.rpc.ErrorInfo; option, where what was typed is wrong.
     """
-    sentence = failed.sentence
-    for other, own in own_names.items():
-        sentence = sentence.replace(other, own)
+    sentence = as_typed(failed.sentence)
     if not stderr_is_json():
         Printer(stderr=True).print("\n".join(map(printable, sentence.split("\n"))), style="red")
         return

@@ -184,7 +184,7 @@ async def test_people_stop_list_and_lift_from_the_terminal(make_pair):
     assert (stop_id in told, "engine=ollama" in told, "a drill" in told) == (True, True, True)
     code, _, told = command("gateway_svc", {}, "run", "go", *at)
     assert code != 0
-    assert stop_id in told
+    assert f'a drill (`gateway-svc resume {stop_id} --reason "…"` lifts it)' in told
     assert command("gateway_svc", {}, "resume", stop_id[-8:], "--reason", "over", *at)[0] == 0
     assert text_of(await run_turn(await pair.gateway(service))) == "Done."
     assert command("gateway_svc", {}, "stop", "--reason", "what", *at)[0] == 2

@@ -121,6 +121,33 @@ def test_a_run_starts_what_it_needs_and_ctrl_c_says_what_it_cost(slow_home):
 
 
 @pytest.mark.long
+def test_what_lifts_a_stop_is_named_wherever_it_is_met(slow_home):
+    up = slow_home.terminal("up")
+    up.until("ready")
+    ran = slow_home.terminal("run", "What is here?")
+    ran.until("▸ bash")
+    stopped = slow_home.run("stop", "--everything", "--reason", "a drill")
+    (stop,) = [json.loads(line) for line in slow_home.run("stops", "--json").stdout.splitlines()]
+    lifts = f'`onrecord resume {stop["id"]} --reason "…"` lifts it'
+    assert lifts in stopped.stderr
+    ended = " ".join(" ".join(ran.end()).split())
+    assert (ran.process.returncode, f"a drill ({lifts})" in ended) == (1, True), ended
+    refused = slow_home.run("run", "And now?")
+    assert (refused.returncode, f"a drill ({lifts})" in refused.stderr) == (1, True), refused.stderr
+    told = f"everything is stopped: {lifts}"
+    for words in (["show", "@last"], ["errors"]):
+        assert told in slow_home.run(*words).stderr, words
+    up.type("\x03")
+    up.end()
+
+    again = slow_home.terminal("up")
+    again.until("lifts it")
+    again.type("\x03")
+    lines = again.end()
+    assert told in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.long
 def test_whoever_kills_it_leaves_no_service_behind(home):
     up = home.terminal("up", "--no-gateway")
     up.until("ready")

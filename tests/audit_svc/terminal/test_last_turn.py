@@ -6,7 +6,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.terminal.last_turn import why_ended
+from audit_svc.terminal.last_turn import LastTurn, why_ended
 from audit_svc.terminal.timeline import Timeline
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
@@ -53,6 +53,17 @@ def said(status: str, *entries: questions_pb2.Entry, stop_at: int | None = None)
 def test_what_no_row_says_is_inferred_from_the_last_ones(status: str, entries: list[questions_pb2.Entry], why: str):
     text = said(status, *entries)
     assert why in text if why else text == ""
+
+
+def test_where_a_row_says_why_that_is_the_reason_in_a_list():
+    failed = session_row(status=common_pb2.SESSION_STATUS_FAILED)
+    turn = LastTurn()
+    turn.see(request("1", error="engine_unavailable"))
+    assert turn.reason(failed) == "engine_unavailable"
+    turn.see(request("2"))
+    assert UNTOLD in turn.reason(failed)
+    turn.see_control(audit_pb2.ControlRow(kind=audit_pb2.CONTROL_KIND_STOP, scope="engine=ollama", stop_id="s-1"))
+    assert turn.reason(failed) == "engine=ollama was stopped (stop s-1)"
 
 
 def test_a_stop_that_ended_the_turn_is_its_reason():

@@ -86,7 +86,7 @@ TABLES: dict[str, tuple[Callable[[], Table], list[str]]] = {
     "calls": (partial(rows.calls_table, [CALL]), ["3 d ago", SESSION[-8:], "bash", "timed_out"]),
     "requests": (partial(rows.requests_table, [REQUEST]), ["3 d ago", SESSION[-8:], "$1,234.500000"]),
     "errors": (
-        partial(rows.errors_table, [CALL, REQUEST, RECORD]),
+        partial(rows.errors_table, [rows.failure_of(each, lambda _: "it broke") for each in (CALL, REQUEST, RECORD)]),
         ["3 d ago", SESSION[-8:], "bash", "timed_out", "model request", "turn"],
     ),
     "sessions": (partial(rows.sessions_table, [RECORD]), ["3 d ago", SESSION[-8:], "$10,000.000000"]),

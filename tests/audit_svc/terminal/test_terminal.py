@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 from pyarrow import parquet
 
@@ -212,6 +213,9 @@ def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(p
     assert found[1]["error"] == "engine_busy, HTTP 529"
     shown = place.run(*asked).stdout
     assert [word for word in ("no such file", "HTTP 529", "turn") if word not in shown] == []
+    assert [line.split("  ")[-1].strip() for line in shown.splitlines() if "  turn  " in line] == [
+        "engine_busy, HTTP 529"
+    ]
     everywhere = place.json("errors", "--since", "1h", "--engine", "anthropic")
     assert everywhere == found
     assert "old" not in [row["id"] for row in place.json("errors", "--since", "1h")]
@@ -219,6 +223,34 @@ def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(p
     assert len(place.json(*asked, "--limit", "2")) == 2
     assert place.json(*asked, "--db", str(place.database)) == found
     assert [row["id"] for row in place.json("requests", "--session", "broken", "--errors")] == ["m-1"]
+
+
+def test_a_stop_that_ended_a_turn_is_its_reason_with_what_lifts_it_until_it_was_lifted(place: Place):
+    session, stop = ("01900000-0000-7000-8000-0000000051" + end for end in ("0a", "0b"))
+    failed = session_row(
+        id=session,
+        status=common_pb2.SESSION_STATUS_FAILED,
+        created_at_ms=NOW_MS - 9_000,
+        updated_at_ms=NOW_MS - 1_000,
+    )
+    control = {"stop_id": stop, "scope": "everything", "principal": "root"}
+    acts = [
+        audit_pb2.ControlRow(id="k-1", kind=audit_pb2.CONTROL_KIND_STOP, at_ms=NOW_MS - 2_000, **control),
+        audit_pb2.ControlRow(id="k-2", kind=audit_pb2.CONTROL_KIND_RESUME, at_ms=NOW_MS, **control),
+    ]
+    lifts = f'everything is stopped: `gateway-svc resume {stop} --reason "…"` lifts it'
+    for done, told in ((1, lifts), (2, "")):
+        place.record(
+            sessions=[failed],
+            model_requests=[cost_row(id="m-s", session_id=session, created_at_ms=NOW_MS - 5_000)],
+            controls=acts[:done],
+        )
+        listed = place.run("errors", "--session", session)
+        assert listed.stdout.rstrip().endswith(f"everything was stopped (stop {stop})")
+        assert listed.stderr.strip() == told
+        shown = place.run("show", session)
+        assert "stop everything · by root" in shown.stdout
+        assert shown.stderr.strip() == told
 
 
 @pytest.mark.parametrize(
