@@ -67,16 +67,28 @@ class Service:
             time.sleep(0.02)
         raise ServiceEnded(self.why())
 
+    def how(self) -> str:
+        """How it has ended, in a few words that begin with its name."""
+        code = self.process.poll()
+        if code is None:
+            return f"the {self.name} does not begin to listen"
+        if code == -signal.SIGKILL:
+            return f"the {self.name} was killed (SIGKILL), by somebody or by the kernel for want of memory"
+        if code < 0:
+            return f"the {self.name} was ended by {signal.Signals(-code).name} ({signal.strsignal(-code)})"
+        return f"the {self.name} ended with exit code {code}"
+
     def why(self) -> str:
-        """What it said last; of a wrong setting, its sentence alone."""
+        """How it has ended, and the last of its log that matters; of a wrong setting, its sentence alone."""
         from service_kit.settings import EXIT_WRONG_SETTINGS  # takes long to load, and most services begin
 
+        lines = self.log.read_text(errors="replace").splitlines()
+        plain = [line for line in lines if line and not line.startswith("{")]
         code = self.process.poll()
-        ended = "does not begin to listen" if code is None else f"ended with exit code {code}"
-        lines = self.log.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]
-        refused = [line for line in lines if code == EXIT_WRONG_SETTINGS and not line.startswith("{")]
-        said = refused or [_sentence(line) for line in lines]
-        return "\n".join([f"the {self.name} {ended}; its log is {self.log}", *(f"  {line}" for line in said)])
+        is_told = code is not None and (code < 0 or (code == EXIT_WRONG_SETTINGS and bool(plain)))
+        said = plain if is_told else list(filter(None, map(_sentence, lines)))
+        told = [f"{self.how()}; its log is {self.log}", *(f"  {line}" for line in said[-_SHOWN_LINES:])]
+        return "\n".join(told)
 
     def end(self) -> None:
         """Begins its end."""
@@ -105,11 +117,13 @@ def _ends_with(parent: int) -> Callable[[], None]:
 
 
 def _sentence(line: str) -> str:
-    """A line of a log for people."""
+    """A line of a log for people; empty where it tells of nothing that somebody should look at."""
     try:
         event = json.loads(line)
         name, fields = event.pop("event"), event
     except (ValueError, KeyError, TypeError, AttributeError):
         return line
+    if event.get("level") in ("debug", "info"):
+        return ""
     hidden = ("timestamp", "level", "traceback")
     return " ".join([str(name), *(f"{key}={value}" for key, value in fields.items() if key not in hidden)])

@@ -1,0 +1,22 @@
+"""What is said of a service that has ended."""
+
+import json
+import os
+
+from onrecord_cli.processes import Service
+
+
+def test_of_a_log_what_matters_is_shown_and_neither_settings_nor_what_went_well(tmp_path):
+    service = Service("door", ["json.tool", "--help"], dict(os.environ), tmp_path / "door.log")
+    service.wait()
+    events = [
+        {"event": "service.starting", "level": "info", "timestamp": "t", "listen": "x" * 1000},
+        {"event": "health.not_serving", "level": "warning", "timestamp": "t", "reason": "no room"},
+        {"event": "service.ended", "level": "info", "timestamp": "t"},
+    ]
+    service.log.write_text("\n".join(["one of no service's own", *map(json.dumps, events), ""]))
+    assert service.why().splitlines() == [
+        f"the door ended with exit code 0; its log is {service.log}",
+        "  one of no service's own",
+        "  health.not_serving reason=no room",
+    ]
