@@ -3,12 +3,23 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 import audit_svc.__main__
 import gateway_svc.__main__
 import intake_svc.__main__
-from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Following, Running, find, ledger_file, short, state_folder
+from onrecord_cli.folder import (
+    DOOR_HTTP_PORT,
+    DOOR_PORT,
+    Following,
+    Running,
+    find,
+    ledger_file,
+    short,
+    state_folder,
+    why_ended,
+)
 from service_kit import client
 from service_kit.terminal import elsewhere, failures
 from service_kit.terminal.printing import Printer
@@ -87,6 +98,8 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
         places |= {"AUDIT_LISTEN": running.ledger, "GATEWAY_LISTEN": running.gateway}
         places |= {"INTAKE_LISTEN": running.door, "INTAKE_HTTP_LISTEN": running.door_http}
         client.where_now = Following(folder, running)
+        if not has_target:
+            client.why_ended = partial(why_ended, folder, running.pid)
     elif not has_target and not os.environ.get("AUDIT_LISTEN"):
         if ledger_file(folder).exists():
             places["ONRECORD_DB"] = places["AUDIT_DB"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from service_kit.printable import printable
 
 VARIABLE = "ONRECORD_STATE_DIR"
-_LOCK, _RUNNING = "up.lock", "running.json"
+_LOCK, _RUNNING, _ENDED = "up.lock", "running.json", "ended.json"
 DOOR_PORT, DOOR_HTTP_PORT = 4317, 4318
 """Those of OpenTelemetry, which agents' configurations name; the door has others where they are taken."""
 _LOCK_SECONDS = 1.0
@@ -109,13 +109,30 @@ def held(folder: Path) -> Iterator[None]:
                 if time.monotonic() > until:
                     raise AlreadyRuns from None
                 time.sleep(0.02)
-        (folder / _RUNNING).unlink(missing_ok=True)
+        for left in (_RUNNING, _ENDED):
+            (folder / left).unlink(missing_ok=True)
         try:
             yield
         finally:
             (folder / _RUNNING).unlink(missing_ok=True)
     finally:
         os.close(lock)
+
+
+def tell_end(folder: Path, why: str) -> None:
+    """Writes why what this process runs ends, for why_ended(). Call it inside held()."""
+    with suppress(OSError):  # a disk that is full must not keep it from ending them
+        (folder / _ENDED).write_text(json.dumps({"pid": os.getpid(), "why": why}))
+
+
+def why_ended(folder: Path, pid: int) -> str:
+    """Why what process pid ran on folder has ended, or ends; empty if it does not."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        ended = json.loads((folder / _ENDED).read_text())
+        if ended["pid"] == pid:
+            return str(ended["why"])
+    now = find(folder)
+    return "" if now and now.pid == pid else "the command that had started it was killed"
 
 
 def tell(folder: Path, running: Running) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, held, ledger_file, tell
+from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, held, ledger_file, tell, tell_end
 from onrecord_cli.processes import Service
 from service_kit.terminal.failures import as_typed
 
@@ -162,6 +162,9 @@ def started(folder: Path, plan: Plan) -> Iterator[Pair]:
             tell(folder, pair.running)
             yield pair
         finally:
+            ended = pair.ended()
+            what = f"{ended.how()}, and the others end with it" if ended else "the command that had started it ended"
+            tell_end(folder, what)
             pair.end()
 
 

@@ -64,6 +64,9 @@ nothing_runs = ""
 where_now: Callable[[str], str] | None = None
 """Where what was at an address is now, for a program that knows."""
 
+why_ended: Callable[[], str] | None = None
+"""Why what a command asks has ended, or ends, for a program that knows; empty where it does not."""
+
 _ACCESS: ContextVar[ClientAccess] = ContextVar("access", default=ClientAccess())  # noqa: B039 - it is frozen
 
 

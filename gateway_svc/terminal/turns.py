@@ -28,6 +28,7 @@ from gateway_svc.terminal.calling import (
 )
 from gateway_svc.terminal.turn_printer import TurnPrinter
 from recording.channel.token import Metadata
+from service_kit import client
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Exit, Filled, Option, Options
 from service_kit.terminal.elsewhere import named
@@ -45,7 +46,6 @@ AGAIN_SECONDS, PATIENT_SECONDS = 1.0, 8.0
 _LEAVE = ("/exit", "/quit")
 _COMMAND = re.compile(r"/[a-z]+")
 _KEYS = "^C cancels a turn, ^D or /exit ends"
-_CANCELLED_ELSEWHERE = "the turn was not cancelled here: its gateway was stopped, or another command cancelled it"
 
 
 class TurnOptions(Options):
@@ -103,7 +103,7 @@ def run(
     request.input = text
     ended = run_turn(turn.target, request, print_json if turn.as_json else None)
     if ended.is_cancelled_elsewhere:
-        raise Failed(f"{_CANCELLED_ELSEWHERE}; {_on_record(ended.session_id)}", EXIT_FAILED)
+        raise Failed(_cancelled_elsewhere(ended.session_id), EXIT_FAILED)
     raise Exit({pb.STOP_REASON_FAILED: EXIT_FAILED, pb.STOP_REASON_CANCELLED: EXIT_CANCELLED}.get(ended.reason, 0))
 
 
@@ -137,7 +137,7 @@ def chat(turn: TurnOptions) -> None:
         request.input = line
         ended = run_turn(turn.target, request, print_json if turn.as_json else None)
         if ended.is_cancelled_elsewhere:
-            err.print(_CANCELLED_ELSEWHERE, style="yellow")
+            err.print(_cancelled_elsewhere(ended.session_id), style="yellow")
         if not asked and (ended.reason == pb.STOP_REASON_FAILED or ended.is_cancelled_elsewhere):
             raise Exit(EXIT_FAILED)
         if ended.session_id:
@@ -228,6 +228,15 @@ def run_turn(target: str, request: pb.RunTurnRequest, show: Callable[[pb.TurnEve
         return Ended(reason, accepted.session_id, reason == pb.STOP_REASON_CANCELLED and not is_ours)
 
     return call_gateway(target, stream)
+
+
+def _cancelled_elsewhere(session_id: str) -> str:
+    """What is said of a turn that was cancelled, and not by ^C."""
+    why = client.why_ended() if client.why_ended else ""
+    if why:
+        return f"the turn was not cancelled here: {why}; once all runs again, {_on_record(session_id)}"
+    why = "its gateway was stopped, or another command cancelled it"
+    return f"the turn was not cancelled here: {why}; {_on_record(session_id)}"
 
 
 def _on_record(session_id: str) -> str:

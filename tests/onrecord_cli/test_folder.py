@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell
+from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell, tell_end, why_ended
 from tests.support.command_line import invoke
 from tests.support.forked import run_command
 
@@ -51,6 +51,18 @@ def test_what_a_killed_process_told_does_not_count(tmp_path):
     assert find(tmp_path) is None
     with held(tmp_path):
         assert find(tmp_path) is None
+
+
+def test_why_it_ended_is_told_until_it_runs_again(tmp_path):
+    with held(tmp_path):
+        tell(tmp_path, RUNNING)
+        assert why_ended(tmp_path, RUNNING.pid) == ""
+        tell_end(tmp_path, "the ledger was killed")
+    for pid, why in ((RUNNING.pid, "the ledger was killed"), (1, "the command that had started it was killed")):
+        assert why_ended(tmp_path, pid) == why
+    with held(tmp_path):
+        tell(tmp_path, RUNNING)
+        assert why_ended(tmp_path, RUNNING.pid) == ""
 
 
 def test_a_file_that_is_none_of_ours_is_nothing_that_runs(tmp_path):

@@ -1,8 +1,10 @@
 """`onrecord` as a person uses it: real processes, a scripted model, a terminal of 80 columns."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +147,26 @@ def test_what_lifts_a_stop_is_named_wherever_it_is_met(slow_home):
     again.type("\x03")
     lines = again.end()
     assert told in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.long
+def test_a_ledger_that_is_killed_is_what_both_terminals_say_and_in_few_lines(slow_home):
+    slow_home.environ["GATEWAY_DRAIN_SECONDS"] = "1"
+    up = slow_home.terminal("up")
+    up.until("ready")
+    ran = slow_home.terminal("run", "What is here?")
+    ran.until("▸ bash")
+    words = b"audit_svc\0serve\0"
+    (ledger,) = [pid for pid in services_of(slow_home) if words in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(ledger, signal.SIGKILL)
+    how = "the ledger was killed (SIGKILL), by somebody or by the kernel for want of memory"
+    said = " ".join(" ".join(ran.end()).split())
+    assert f"the turn was not cancelled here: {how}, and the others end with it; once all runs again," in said
+    lines = up.end()
+    assert " ".join(lines).count("exit code") == 0
+    told = lines[next(at for at, line in enumerate(lines) if "ready" in line) + 1 :]
+    assert " ".join(" ".join(told).split()).startswith(f"{how}; its log is {slow_home.state}/log/ledger.log")
+    assert len(told) <= 4, told
 
 
 @pytest.mark.long
