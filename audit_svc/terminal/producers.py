@@ -3,19 +3,29 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.ledger.query import Filter, Query
 from audit_svc.sql.care.shared_ids import shared_ids
 from audit_svc.sql.database import Database
 from audit_svc.sql.read import producers as read
 from audit_svc.stores.by_hand import by_hand
+from audit_svc.terminal.client import all_rows, connect
+from audit_svc.terminal.options import Source, Target
 from audit_svc.terminal.plain import json_line
-from audit_svc.terminal.running import AnyDatabase, Json, err, error_is_exit_code_1, named_database, out, say_unseen
+from audit_svc.terminal.running import Json, err, error_is_exit_code_1, named_database, out, refuse_both, say_unseen
 from service_kit.printable import printable
+from service_kit.terminal.command import Option
 from service_kit.terminal.printing import Table, Wide
 from service_kit.times import show_time
 
 PAGE = 1000
+AnyDb = Annotated[
+    str | None,
+    Option("--db", envvar="ONRECORD_DB", help="A database, a backup or postgresql://… to read, without a service."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +45,19 @@ class Producer:
     reasons: str
 
 
-def producers(db: AnyDatabase = None, as_json: Json = False, wide: Wide = False) -> None:
-    """List producers: the numbers that came, those that never did, and the rows that were refused for good."""
-    with error_is_exit_code_1(), by_hand(named_database(db)).reading(say_unseen) as database:
-        found, shared = list_producers(database), list(shared_ids(database))
+def producers(target: Target = None, db: AnyDb = None, as_json: Json = False, wide: Wide = False) -> None:
+    """List producers: the numbers that came, those that never did, and the rows that were refused for good.
+
+    Of a database it also names the ids of rows that several callers recorded.
+    """
+    refuse_both(db, target)
+    if db is None:
+        with connect(Source(target=target)) as client:
+            rows = all_rows(client, "ListProducers", questions_pb2.ListProducersRequest(), "producers")
+        found, shared = list(map(_producer, rows)), []
+    else:
+        with error_is_exit_code_1(), by_hand(named_database(db)).reading(say_unseen) as database:
+            found, shared = list_producers(database), list(shared_ids(database))
     for conflict in shared:
         told = f"{conflict.what} {printable(conflict.id)!r} was recorded by {printable(conflict.names)}"
         err.print(told, style="yellow")
@@ -78,22 +97,23 @@ def list_producers(database: Database) -> list[Producer]:
     found, after = list[Producer](), None
     while True:
         page = read.list_producers(database, Query(Filter(), PAGE, after))
-        found += [
-            Producer(
-                row.id,
-                row.recorded_by,
-                row.highest_sequence,
-                _time(row.first_seen_ms),
-                _time(row.last_seen_ms),
-                row.missing,
-                row.refused_rows,
-                ", ".join(row.refusal_codes),
-            )
-            for row in page.rows
-        ]
+        found += map(_producer, page.rows)
         if page.next is None:
             return found
         after = page.next
+
+
+def _producer(row: questions_pb2.Producer) -> Producer:
+    return Producer(
+        row.id,
+        row.recorded_by,
+        row.highest_sequence,
+        _time(row.first_seen_ms),
+        _time(row.last_seen_ms),
+        row.missing,
+        row.refused_rows,
+        ", ".join(row.refusal_codes),
+    )
 
 
 def _time(at_ms: int) -> str:

@@ -42,7 +42,7 @@ out = printing.Printer()
 err = printing.Printer(stderr=True)
 
 
-def refuse_both(db: Path | None, target: str | None) -> None:
+def refuse_both(db: Path | str | None, target: str | None) -> None:
     """Raises BadParameter where a file and a service are named, or a service by what is no address."""
     if target is not None:
         refuse_wrong_target(target)
