@@ -55,10 +55,9 @@ program = Program(
                 for name in ("calls", "requests", "errors", "usage", "controls", "queries", "compare", "tail", "export")
             },
             "producers": _LEDGER["producers"],
-            **{
-                name: _GATEWAY[name]
-                for name in ("transcript", "approvals", "approve", "deny", "stop", "stops", "resume", "engines")
-            },
+            **{name: _GATEWAY[name] for name in ("transcript", "approvals", "approve", "deny", "stop", "stops")},
+            "resume": Command("onrecord_cli.resuming:resume", "Lift a stop."),
+            "engines": _GATEWAY["engines"],
             "agents": Group("Put agents of others on the record.", {"setup": _DOOR["setup"]}),
             **{name: _LEDGER[name] for name in ("verify", "proof", "check", "backup")},
             "open": _LEDGER["ui"],

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import grpc
 from google.protobuf.message import Message
 from onrecord.gateway.v1 import control_pb2 as pb
 from onrecord.gateway.v1 import control_pb2_grpc
@@ -22,6 +23,7 @@ from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.producing.stop import scope_text, what_lifts
 from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.elsewhere import named
 from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
@@ -29,6 +31,11 @@ from service_kit.terminal.printing import counted, print_fields
 from service_kit.times import show_time
 
 Reason = Annotated[str, Option(help="Why; told to those who are refused, and kept on the record.")]
+
+StopId = Annotated[
+    str, Argument(metavar="ID", help="The id that `stops` shows, its first or last characters, or @last.")
+]
+WhyResumed = Annotated[str, Option(help="Why; kept on the record.")]
 
 
 def stop(
@@ -94,10 +101,8 @@ def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
 
 
 def resume(
-    stop_id: Annotated[
-        str, Argument(metavar="ID", help="The id that `stops` shows, its first or last characters, or @last.")
-    ],
-    reason: Annotated[str, Option(help="Why; kept on the record.")],
+    stop_id: StopId,
+    reason: WhyResumed,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
@@ -106,11 +111,21 @@ def resume(
         in_force = _ask(target, "ListStops", pb.ListStopsRequest()).stops
         newest_first = sorted(in_force, key=lambda one: one.at_ms, reverse=True)
         stop_id = whole_id(stop_id, [one.id for one in newest_first], "ID")
-    _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
+    try:
+        _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
+    except Failed as failed:
+        if is_not_in_force(failed):
+            failed.sentence += f": `{named('controls', 'audit-svc')} --kind resume` lists those that were lifted"
+        raise
     if as_json:
         print_fields({"stop_id": stop_id, "lifted": True})
     else:
         out.print(f"lifted: {printable(stop_id)}")
+
+
+def is_not_in_force(failed: Failed) -> bool:
+    """Whether resume() failed since the gateway knows no such stop."""
+    return isinstance(failed.cause, grpc.aio.AioRpcError) and failed.cause.code() is grpc.StatusCode.NOT_FOUND
 
 
 def _ask(target: str, rpc: str, request: Message, seconds: float = GRPC_TIMEOUT_SECONDS) -> Any:

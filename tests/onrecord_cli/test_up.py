@@ -139,13 +139,22 @@ def test_what_lifts_a_stop_is_named_wherever_it_is_met(slow_home):
     told = f"everything is stopped: {lifts}"
     for words in (["show", "@last"], ["errors"]):
         assert told in slow_home.run(*words).stderr, words
+    assert slow_home.run("resume", stop["id"][-8:], "--reason", "over").returncode == 0
+    again = slow_home.run("resume", stop["id"][-8:], "--reason", "over")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr.startswith(f"the stop {stop['id']} (everything) was lifted already, 20")
+    unknown = slow_home.run("resume", "deadbeef", "--reason", "over")
+    assert "`onrecord controls --kind resume` lists those that were lifted" in unknown.stderr
+    slow_home.run("stop", "--everything", "--reason", "a drill")
+    (stop,) = [json.loads(line) for line in slow_home.run("stops", "--json").stdout.splitlines()]
+    told = f'everything is stopped: `onrecord resume {stop["id"]} --reason "…"` lifts it'
     up.type("\x03")
     up.end()
 
-    again = slow_home.terminal("up")
-    again.until("lifts it")
-    again.type("\x03")
-    lines = again.end()
+    up = slow_home.terminal("up")
+    up.until("lifts it")
+    up.type("\x03")
+    lines = up.end()
     assert told in " ".join(" ".join(lines).split())
 
 
