@@ -1,5 +1,6 @@
 """The commands stop, stops and resume: for who must stop agents at once."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import grpc
@@ -27,7 +28,7 @@ from service_kit.terminal.elsewhere import named
 from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
-from service_kit.terminal.printing import counted, print_fields
+from service_kit.terminal.printing import Table, Wide, counted, print_fields
 from service_kit.times import show_time
 
 Reason = Annotated[str, Option(help="Why; told to those who are refused, and kept on the record.")]
@@ -88,16 +89,25 @@ def stop(
         raise Failed(f"{answer.still_running} had not ended {END_SECONDS:g} s later: give the same command again")
 
 
-def stops(as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:
+def stops(as_json: Json = False, wide: Wide = False, target: Target = DEFAULT_TARGET) -> None:
     """List the stops in force."""
     found = _ask(target, "ListStops", pb.ListStopsRequest()).stops
-    if not found and not as_json:
-        err.print("no stop is in force", style="yellow")
-    for one in found:
-        if as_json:
+    if as_json:
+        for one in found:
             print_json(one)
-        else:
-            out.print(_line(one))
+    elif found:
+        out.print(stops_table(found), wide=wide)
+    else:
+        err.print("no stop is in force", style="yellow")
+
+
+def stops_table(found: Iterable[pb.Stop]) -> Table:
+    """Stops, one per line."""
+    table = Table("since", "by", "stop", "scope", "reason", least=("by", "reason"), text="reason", ids=["stop"])
+    for one in found:
+        texts = (one.principal, one.id, scope_text(one.scope), one.reason)
+        table.add_row(out.print_time(one.at_ms), *map(printable, texts))
+    return table
 
 
 def resume(

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import control_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.__main__ import program
+from gateway_svc.stopping.commands import stops_table
 from gateway_svc.terminal.calling import print_json
 from gateway_svc.terminal.sessions import engines_table, sessions_table
 from gateway_svc.terminal.turn_printer import TurnPrinter
@@ -93,12 +95,20 @@ SESSION = pb.Session(
 )
 ENGINE = pb.Engine(name="ollama-of-the-north", default_model="m" * 40, is_default=True, jail="bubblewrap, Landlock")
 
+STOP = control_pb2.Stop(
+    id="01900000-0000-7000-8000-0000000051ab",
+    scope=control_pb2.StopScope(engine=ENGINE.name),
+    reason="they loop " * 20,
+    principal="ada",
+)
+
 
 @pytest.mark.parametrize(
     ("table", "wanted"),
     [
         (sessions_table([SESSION]), [SESSION.id[-8:], "running", "$10000.000000"]),
         (engines_table([ENGINE]), [ENGINE.name, ENGINE.default_model, "yes"]),
+        (stops_table([STOP]), [STOP.id[-8:], "engine=ollama-of-the-north", "they loop"]),
     ],
 )
 def test_a_table_fits_80_columns_and_cuts_no_id_and_no_money(table, wanted):
