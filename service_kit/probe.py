@@ -43,7 +43,7 @@ def probe(
             why = ""
             if peer and error.code() is grpc.StatusCode.UNAVAILABLE:
                 why = why_unanswered(address, peer, error, is_plain=access.files is None and own is None)
-            return False, f"{address}: {error.code().name}" + (f": {why}" if why else "")
+            return False, why or f"{address}: {error.code().name}"
         there = who_answers(channel) if peer and not live else None
     if peer and there and there != peer:
         return False, wrong(address, peer, f": {there.name} answers there")

@@ -205,7 +205,7 @@ def test_health_tells_by_its_exit_code_whether_the_service_serves(tmp_path):
         assert service.terminate() == 0
         stopped = run_command(MODULE, {}, "health", "--target", service.address)
         assert stopped.returncode == 1
-        assert stopped.stderr.startswith(f"{service.address}: UNAVAILABLE: nobody listens on {service.address}: is an ")
+        assert stopped.stderr.startswith(f"nobody listens on {service.address}: is an ")
 
 
 def test_the_settings_are_told_in_one_line_at_the_start(tmp_path):
