@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from onrecord.audit.v1 import administration_pb2, administration_pb2_grpc
 
-from audit_svc.errors import AuditError
+from audit_svc.errors import AuditError, InvalidRequest
 from audit_svc.ledger.progress import OnProgress
 from audit_svc.sqlite.care.backup import new_file
 from audit_svc.sqlite.open.files import sync
@@ -21,6 +21,10 @@ from service_kit.unanswered import LEDGER, why_unanswered
 
 class Refused(AuditError):
     """The service did not do it, or could not be reached; the message says why."""
+
+
+class WrongRequest(Refused, InvalidRequest):
+    """The service says that what was asked cannot be asked."""
 
 
 class NotThere(Refused):
@@ -53,7 +57,8 @@ def service(
         try:
             yield administration_pb2_grpc.AdministrationServiceStub(channel), tuple(metadata)
         except grpc.RpcError as error:
-            kind = NotThere if error.code() is grpc.StatusCode.NOT_FOUND else Refused
+            kinds = {grpc.StatusCode.NOT_FOUND: NotThere, grpc.StatusCode.INVALID_ARGUMENT: WrongRequest}
+            kind = kinds.get(error.code(), Refused)
             why = why_unanswered(target, LEDGER, error)
             raise kind(why or f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, NoFile, WrongSetting
+from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, InvalidRequest, NoFile, WrongSetting
 from recording.transparency.errors import TransparencyError
 from service_kit.client import refuse_wrong_target
 from service_kit.printable import printable
@@ -30,6 +30,7 @@ DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and d
 Force = Annotated[bool, Option("--force", help="Replace a file that is there.")]
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_NOTHING_SAID = 2
 
 NO_FILE = (
@@ -145,13 +146,15 @@ def _option(field: str) -> str:
 
 @contextmanager
 def error_is_exit_code_1() -> Iterator[None]:
-    """Turns the ledger's errors into Failed: exit code 2 where a served database is missing, or a setting is wrong."""
+    """Turns the ledger's errors into Failed: exit code 2 where a served database is missing, or a setting or a value of
+    the command line is wrong.
+    """
     try:
         yield
         _say_meant()
     except (AuditError, TransparencyError) as error:
         _say_meant(str(error))
-        code = 2 if isinstance(error, (DatabaseVanished, WrongSetting)) else 1
+        code = EXIT_USAGE if isinstance(error, (DatabaseVanished, InvalidRequest, WrongSetting)) else EXIT_FAILED
         raise Failed(in_options(str(error)) + _hint(error), code, error) from None
 
 

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2_grpc
 
-from audit_svc.terminal.running import EXIT_FAILED, in_options
+from audit_svc.terminal.running import EXIT_FAILED, EXIT_USAGE, in_options
 from service_kit.client import open_blocking_channel
 from service_kit.terminal.failures import Failed
 from service_kit.unanswered import LEDGER, told
@@ -46,9 +46,10 @@ def open_service(target: str) -> Iterator[Service]:
 
 @contextmanager
 def answers_are_exit_code_1(target: str) -> Iterator[None]:
-    """Turns a call's failure in the body into Failed."""
+    """Turns a call's failure in the body into Failed: exit code 2 where what was asked cannot be asked."""
     try:
         yield
     except grpc.RpcError as error:
         said = told(target, LEDGER, error, in_options(error.details() or ""))
-        raise Failed(said, EXIT_FAILED, error) from None
+        code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
+        raise Failed(said, code, error) from None
