@@ -70,6 +70,7 @@ program = Program(
     ),
     Command("service_kit.client:client_options", ""),
     (audit_svc.__main__.program, gateway_svc.__main__.program, intake_svc.__main__.program),
+    {"down": "^C where `onrecord up` runs ends all"},
 )
 
 

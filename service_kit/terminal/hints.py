@@ -18,8 +18,13 @@ _SYNONYMS = (
     {"principal", "user", "caller", "person", "username"},
 )
 """Options that programs have for the same. A hint names those that a command takes."""
-_COMMANDS = {"ls": "sessions", "list": "sessions", "start": "up", "serve": "up"}
+_COMMANDS = {"ls": "sessions", "list": "sessions", "start": "up", "serve": "up", "status": "health"}
 """Commands that other programs have, and which of ours does it."""
+
+
+def stands_for(typed: str) -> str:
+    """The command of ours that a word is another name of; the word itself if it is none."""
+    return _COMMANDS.get(typed, typed)
 
 
 def meant(typed: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from service_kit.terminal.command import BadParameter, Exit, echo
 from service_kit.terminal.elsewhere import running, who_does
 from service_kit.terminal.failures import Failed, asks_for_json, tell
-from service_kit.terminal.hints import meant
+from service_kit.terminal.hints import meant, stands_for
 from service_kit.terminal.later import loaded_later
 from service_kit.terminal.parameters import Function, Parameters
 from service_kit.terminal.printing import put_stderr_in_json, stderr_is_json, terminal_width
@@ -67,6 +67,8 @@ class Program(NamedTuple):
     options: Command | None = None
     others: "Sequence[Program]" = ()
     """Programs that are named where they have a command that this one does not have."""
+    told: Mapping[str, str] = MappingProxyType({})
+    """What is done otherwise than by a command, by the words that somebody may type for it."""
 
     def main(self, words: Sequence[str] | None = None) -> NoReturn:
         """Runs the command line, words or that of the process. Where stdout cannot be written, a sentence says so.
@@ -131,7 +133,12 @@ class Program(NamedTuple):
                 parser.print_help(sys.stderr)
                 raise Exit(EXIT_USAGE)
             parser.parse_args(words if words[0].startswith("-") else [])
-            hint = meant(words[0], group.commands) or self._named_so(words[0]) or who_does(words[0], self.others)
+            hint = (
+                meant(words[0], group.commands)
+                or self._named_so(words[0])
+                or who_does(stands_for(words[0]), self.others)
+                or self._ends(path, group, words)
+            )
             parser.error(f"there is no command {words[0]!r}{hint}")
         elif isinstance(chosen, Group):
             path = f"{path} {words[0]}"
@@ -162,6 +169,13 @@ class Program(NamedTuple):
                 parameters.call(values)
             except BadParameter as error:
                 _refuse(parser, error)
+
+    def _ends(self, path: str, group: Group, words: list[str]) -> str:
+        """The end of a sentence on a word that stands for a key, or for an option."""
+        if words[0] == "help":
+            of = " ".join([path, *(word for word in words[1:2] if word in group.commands)])
+            return f": `{of} --help` tells it"
+        return f": {self.told[words[0]]}" if words[0] in self.told else ""
 
     def _named_so(self, name: str) -> str:
         """The end of a sentence on a name that is no command here, but one below."""

@@ -70,6 +70,13 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes
         (ONRECORD, "rules", "'rules': `gateway-svc rules check|test|try` does it"),
         (ONRECORD, "token", "'token': `audit-svc token` or `gateway-svc token` or `intake-svc token` does it"),
         (ONRECORD, "stats", "'stats'"),
+        # what others have commands for
+        (GATEWAY, "status", "'status': is health meant?"),
+        (ONRECORD, "status", "'status': `audit-svc health` or `gateway-svc health` or `intake-svc health` does it"),
+        (ONRECORD, "down", "'down': ^C where `onrecord up` runs ends all"),
+        (ONRECORD, "help", "'help': `onrecord --help` tells it"),
+        (ONRECORD, "help run", "'help': `onrecord run --help` tells it"),
+        (AUDIT, "hold help", "'help': `audit-svc hold --help` tells it"),
     ],
 )
 def test_an_unknown_command_is_named_with_the_one_that_is_meant(program: Program, line: str, said: str):
