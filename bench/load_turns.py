@@ -41,6 +41,8 @@ _ROWS_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Turns:
+    accepted_ms: list[float] = field(default_factory=list)
+    """From the call to the first event."""
     started_ms: list[float] = field(default_factory=list)
     """From the call to the turn's start, which the wait for a place comes before."""
     text_ms: list[float] = field(default_factory=list)
@@ -71,6 +73,8 @@ def measure(place: Path, *, short: bool) -> list[Figure]:
     return [
         Figure(f"{name}, {STEPS} tool calls each: all finished, all rows in the ledger", "s", seconds),
         Figure(f"{name}: a step, all turns together", "ms", seconds * 1000 / (turns * (STEPS + 1))),
+        Figure(f"{name}: first event, p50", "ms", percentile(times.accepted_ms, 50)),
+        Figure(f"{name}: first event, p99", "ms", percentile(times.accepted_ms, 99)),
         Figure(f"{name}: start, p50", "ms", percentile(times.started_ms, 50)),
         Figure(f"{name}: start, p99", "ms", percentile(times.started_ms, 99)),
         Figure(f"{name}: first text, p50", "ms", percentile(times.text_ms, 50)),
@@ -117,8 +121,9 @@ async def _run(address: str, turns: int) -> _Turns:
 
 
 async def _turn(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", times: _Turns) -> None:
-    called, started, text = time.perf_counter(), 0.0, 0.0
+    called, accepted, started, text = time.perf_counter(), 0.0, 0.0, 0.0
     async for event in stub.RunTurn(pb.RunTurnRequest(input="Look up the numbers.")):
+        accepted = accepted or time.perf_counter()
         if event.HasField("turn_started"):
             started = time.perf_counter()
         if event.HasField("text_delta"):
@@ -126,6 +131,7 @@ async def _turn(stub: "gateway_pb2_grpc.GatewayServiceAsyncStub", times: _Turns)
     finished = event.turn_finished
     if finished.stop_reason != pb.STOP_REASON_COMPLETED or finished.tool_calls != STEPS:
         raise RuntimeError(f"a turn did not finish: {finished}")
+    times.accepted_ms.append((accepted - called) * 1000)
     times.started_ms.append((started - called) * 1000)
     times.text_ms.append((text - called) * 1000)
     times.whole_ms.append((time.perf_counter() - called) * 1000)

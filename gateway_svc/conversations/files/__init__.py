@@ -17,6 +17,7 @@ times: one holds the sessions of 17 minutes, so that a page of a listing looks a
     transcript.py     <session id>.conversation
     session_file.py   <session id>.session
     places.py         names of files and folders; leases
+    saving.py         waits for the disk
     rewriting.py      both files anew, under another key
     noted_keys.py     keys.json, keys.lock, keys-used/
     older.py          moves over what earlier versions have left

@@ -11,6 +11,7 @@ from gateway_svc.conversations.encryption import Cipher
 from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.places import CONVERSATION, Hold
 from gateway_svc.conversations.files.rewriting import rewrite
+from gateway_svc.conversations.files.saving import Saves
 from gateway_svc.conversations.files.transcript import Transcript
 from gateway_svc.conversations.history import mended
 from gateway_svc.conversations.memory import History, Kept, Memory
@@ -36,10 +37,9 @@ class FileLease:
         state: SessionState,
         history: History,
         memory: Memory,
-        *,
-        synced: bool,
+        saves: Saves | None,
     ) -> None:
-        """Takes ownership of hold and transcript."""
+        """Takes ownership of hold and transcript. saves: those that wait for the disk; None where none does."""
         self.state = state
         self.history = history
         self._path = path
@@ -47,14 +47,14 @@ class FileLease:
         self._transcript = transcript
         self._cipher = cipher
         self._memory = memory
-        self._synced = synced
+        self._saves = saves
         self._saving = asyncio.Lock()
         self._new = not transcript.position[0]
         """Whether the names of its files may not be synced."""
         self._kept_status = state.status
 
     @classmethod
-    def open(cls, path: Path, leases: Path, cipher: Cipher, memory: Memory, *, synced: bool) -> Self:
+    def open(cls, path: Path, leases: Path, cipher: Cipher, memory: Memory, saves: Saves | None) -> Self:
         """Opens a session's files, which are encrypted if they are to be, and reads what is not in memory.
 
         Raises:
@@ -75,7 +75,7 @@ class FileLease:
         except BaseException as error:
             hold.release(in_order=isinstance(error, NotFound | Damaged) and not isinstance(error, KeyMissing))
             raise
-        return cls(path, hold, transcript, cipher, state, history, memory, synced=synced)
+        return cls(path, hold, transcript, cipher, state, history, memory, saves)
 
     def append(self, message: Message) -> None:
         kind, payload = record_of(message)
@@ -100,14 +100,17 @@ class FileLease:
             self.state.revision += 1
             self.state.updated_at_ms = now_ms()
             state, records = self.state.copy(), self._transcript.position[1] - 1
-            await in_thread(partial(self._keep, state, records))
+            keep = partial(self._keep, state, records)
+            await (self._saves.run(keep) if self._saves else in_thread(keep))
             self._kept_status, self._new = state.status, False
 
     def _keep(self, state: SessionState, records: int) -> None:
         with storing():
-            if self._synced:
+            if self._saves:
                 self._transcript.sync()
-            session_file.write(self._path, state, records, self._cipher, synced=self._synced, new=self._new)
+            session_file.write(self._path, state, records, self._cipher, synced=self._saves is not None)
+            if self._saves and self._new:
+                self._saves.sync(session_file.folders_of(self._path))
 
     async def close(self) -> None:
         await to_its_end(self._close())

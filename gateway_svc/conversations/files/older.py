@@ -24,6 +24,7 @@ from gateway_svc.conversations.files.transcript import Transcript
 from gateway_svc.conversations.messages import from_line
 from gateway_svc.conversations.records import record_of
 from gateway_svc.conversations.session import SESSION_ID, SessionState
+from recording.locks import sync_folder
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +77,9 @@ def _move(places: Places, keys: Keys, path: Path, file: BinaryIO, *, synced: boo
         records = transcript.position[1] - 1
     finally:
         transcript.close()
-    session_file.write(target, state, records, cipher, synced=synced, new=True)
+    session_file.write(target, state, records, cipher, synced=synced)
+    for folder in session_file.folders_of(target) if synced else ():
+        sync_folder(folder)
     if state.status == common_pb2.SESSION_STATUS_RUNNING:
         (places.leases / state.id).touch(0o600)  # for recovery: nobody holds it
     path.unlink()

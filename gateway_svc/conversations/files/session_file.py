@@ -4,6 +4,7 @@ A listing reads only the first.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway_svc.conversations.encryption import OVERHEAD_BYTES, Cipher
@@ -13,7 +14,6 @@ from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.stored import decode_state, encode_prompt, encode_state
 from gateway_svc.errors import Damaged, NotFound
 from recording.framing import Damage, Form, Record, encode_record, scan
-from recording.locks import sync_folder
 from recording.replacing import replace_file
 
 FORM = Form({STATE, PROMPT}, 2**24 + OVERHEAD_BYTES)
@@ -22,8 +22,10 @@ _FIRST_BYTES = 64 * 2**10
 """How much is read at first: all but a prompt, as a rule."""
 
 
-def write(path: Path, state: SessionState, records: int, cipher: Cipher, *, synced: bool, new: bool = False) -> None:
+def write(path: Path, state: SessionState, records: int, cipher: Cipher, *, synced: bool) -> None:
     """Puts the file in the place of the one before. `records` is how many the transcript has.
+
+    synced: whether what it says is on the disk when this returns; for a new one's name, see folders_of().
 
     Raises:
         OSError: it could not be written; the one before is there.
@@ -32,9 +34,11 @@ def write(path: Path, state: SessionState, records: int, cipher: Cipher, *, sync
     if prompt := encode_prompt(state, cipher):
         data += encode_record(2, PROMPT, prompt, VERSION)
     replace_file(path, data, synced=synced)
-    if synced and new:
-        for folder in path.parents[:3]:  # down from sessions/: what was made for it must stay too
-            sync_folder(folder)
+
+
+def folders_of(path: Path) -> Sequence[Path]:
+    """Those to sync after a new file: what was made for it, down from sessions/, must stay too."""
+    return path.parents[:3]
 
 
 def read(path: Path, cipher: Cipher, *, prompt: bool) -> tuple[SessionState, int]:

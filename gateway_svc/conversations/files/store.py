@@ -21,6 +21,7 @@ from gateway_svc.conversations.files.noted_keys import keys_in_use, note_keys, n
 from gateway_svc.conversations.files.older import move_over
 from gateway_svc.conversations.files.places import CONVERSATION, Hold, Places, owner_of
 from gateway_svc.conversations.files.rewriting import DRAFT, rewrite
+from gateway_svc.conversations.files.saving import Saves
 from gateway_svc.conversations.memory import Memory
 from gateway_svc.conversations.said import Place, Said, SaidPage
 from gateway_svc.conversations.session import SessionState
@@ -69,6 +70,7 @@ class FileConversations:
         self._places.make()
         self._synced = synced
         self._memory = Memory(memory_bytes)
+        self._saves = Saves()
         self._listing = asyncio.Lock()
         self._use: int | None = None
         """The descriptor that shows that the key that encrypts is in use."""
@@ -79,9 +81,12 @@ class FileConversations:
         def create() -> None:
             with storing():
                 path = self._places.new(state.owner, state.id)
-                session_file.write(path, state, 0, self._cipher(path), synced=synced and self._synced, new=True)
+                session_file.write(path, state, 0, self._cipher(path), synced=waits)
+                if waits:
+                    self._saves.sync(session_file.folders_of(path))
 
-        await in_thread(create)
+        waits = synced and self._synced
+        await (self._saves.run(create) if waits else in_thread(create))
 
     async def open(self, session_id: str) -> FileLease:
         return await in_thread(partial(self._open, session_id), FileLease.give_up)
@@ -89,7 +94,8 @@ class FileConversations:
     def _open(self, session_id: str) -> FileLease:
         with storing():
             path = self._places.find(session_id)
-            return FileLease.open(path, self._places.leases, self._cipher(path), self._memory, synced=self._synced)
+            saves = self._saves if self._synced else None
+            return FileLease.open(path, self._places.leases, self._cipher(path), self._memory, saves)
 
     async def state(self, session_id: str, viewer: str | None) -> SessionState:
         def read() -> SessionState:
@@ -213,6 +219,7 @@ class FileConversations:
         if self._use is not None:
             os.close(self._use)
             self._use = None
+        self._saves.close()
 
     def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
         for path in paths:

@@ -1,0 +1,62 @@
+"""Saves that wait for the disk.
+
+They have threads of their own, so that what only reads, or makes a session, does not wait behind them. There are many:
+a file system writes as one what several threads sync at a time.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from gateway_svc.conversations.undisturbed import in_thread
+from recording.locks import sync_folder
+
+THREADS = 32
+
+
+class Saves:
+    """Those of one process."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, "session-saves")
+        self._folders: WeakValueDictionary[Path, _Folder] = WeakValueDictionary()
+        self._changing = threading.Lock()
+
+    async def run(self, work: Callable[[], None]) -> None:
+        """Runs work in a thread, to its end."""
+        await in_thread(work, threads=self._threads)
+
+    def sync(self, folders: Iterable[Path]) -> None:
+        """Makes the names in folders durable, as sync_folder(); from any thread.
+
+        Raises:
+            OSError: it cannot be known that they are.
+        """
+        for path in folders:
+            with self._changing:
+                folder = self._folders.setdefault(path, _Folder())
+            folder.sync(path)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown()
+
+
+class _Folder:
+    """A sync that begins after somebody has asked is theirs too."""
+
+    def __init__(self) -> None:
+        self._asked = self._synced = 0
+        self._asking, self._syncing = threading.Lock(), threading.Lock()
+
+    def sync(self, path: Path) -> None:
+        with self._asking:
+            self._asked = mine = self._asked + 1
+        with self._syncing:
+            if self._synced >= mine:
+                return
+            until = self._asked
+            sync_folder(path)
+            self._synced = until
