@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from onrecord_cli.folder import DOOR_HTTP_PORT, DOOR_PORT, Running, held, ledger_file, tell, tell_end
-from onrecord_cli.processes import Service
+from onrecord_cli.processes import Service, ServiceEnded
 from service_kit.terminal.failures import as_typed
 
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GATEWAY_OPENAI_API_KEY", "GATEWAY_ANTHROPIC_API_KEY")
@@ -82,6 +82,11 @@ class Pair:
     def ended(self) -> Service | None:
         """One that has ended by itself."""
         return next((service for service in self.services.values() if service.process.poll() is not None), None)
+
+    def lost_a_port(self) -> bool:
+        """Whether something has taken a port between the look at it and its service."""
+        told = [event.get("event") for service in self.services.values() for event in service.events()]
+        return not {"service.cannot_listen", "http.cannot_listen"}.isdisjoint(told)
 
     def end(self) -> None:
         """Ends all: first those that record, whose last rows the ledger then has."""
@@ -158,7 +163,14 @@ def started(folder: Path, plan: Plan) -> Iterator[Pair]:
     with held(folder):
         pair = Pair(folder, plan)
         try:
-            pair.start()
+            try:
+                pair.start()
+            except ServiceEnded:
+                if not (plan.usual_ports and pair.lost_a_port()):
+                    raise
+                pair.end()
+                pair = Pair(folder, plan._replace(usual_ports=False))
+                pair.start()
             tell(folder, pair.running)
             yield pair
         finally:

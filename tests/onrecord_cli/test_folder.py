@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
+from onrecord_cli import pair
 from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell, tell_end, why_ended
 from tests.support.command_line import invoke
 from tests.support.forked import run_command
@@ -83,6 +86,19 @@ def test_the_folder_is_where_a_users_data_is(monkeypatch, tmp_path):
     assert str(state_folder()) == "/data/onrecord"
     monkeypatch.setenv("ONRECORD_STATE_DIR", "~/mine")
     assert state_folder() == tmp_path / "mine"
+
+
+@pytest.mark.long
+def test_where_a_port_is_taken_just_before_its_service_listens_all_listen_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setattr(pair, "_is_free", lambda port: True)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # another program has it: as good
+            other.bind(("127.0.0.1", 50052))
+            other.listen()
+        with pair.started(tmp_path, pair.Plan({}, gateway=False, door=False)) as services:
+            assert services.running.ledger.startswith("127.0.0.1:")
+            assert not services.running.ledger.endswith(":50052")
 
 
 def test_a_workspace_that_is_not_there_is_refused(tmp_path):
