@@ -11,6 +11,7 @@
     beside the records    state.py        how far it is acked; the gap that is not reported yet
                           gap.py          rows that could not be recorded, and the row that reports them
                           quarantine.py   damaged bytes
+                          interrupted.py  the row of a call that never ended
                           salvage.py      the readable rest of a folder that was taken away
                           keeper.py       the thread that syncs and trims
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from onrecord.audit.v1 import audit_pb2
-from onrecord.common.v1 import common_pb2
 
 from recording.held_folder import ACKED, LOCK, HeldFolder
 from recording.kept.folder import Kept
@@ -19,20 +18,18 @@ from recording.row_version import ROW_VERSION
 from recording.spool.appender import Appender
 from recording.spool.counters import Counters
 from recording.spool.intake import Intake
+from recording.spool.interrupted import interrupted
 from recording.spool.keeper import Keeper
 from recording.spool.quarantine import Quarantine
 from recording.spool.reader import Batch, Reader
-from recording.spool.records import UnknownRow, Versioned, decode_row, encode_row
-from recording.spool.salvage import read_out
+from recording.spool.records import UnknownRow, Versioned, decode_row
+from recording.spool.salvage import salvage
 from recording.spool.segments import Segment
 from recording.spool.state import STATE, Acked, State
 
 log = get_logger(__name__)
 
 Sync = Literal["always", "interval", "never"]
-
-INTERRUPTED = "interrupted: the gateway ended while the tool ran, so whether it finished is not known"
-INTERRUPTED_WAITING = "interrupted: the gateway ended while the call waited for an answer, so the tool did not run"
 
 _SEGMENT_BYTES = 8 * 2**20
 
@@ -188,15 +185,11 @@ class Spool:
         with self._sync_lock:
             self._intake.hand_over(other._intake, switch)
             self.moved = True
-            found = read_out(self._log, self._state.acked + 1, pair=not self._reader.recovered)
-            for rows in found.rows:
-                other._intake.append_moved(rows)
-            other._intake.append_moved(list(map(_interrupted, found.open_intents)))
-            other._intake.note_lost(found.lost_rows, found.lost_from_ms)
+            found = salvage(self._log, self._state.acked + 1, other._intake, pair=not self._reader.recovered)
         self._intake.tell()  # nothing is left to be read
         self.counters.moved += 1
         self.counters.lost += found.lost_rows
-        self.counters.interrupted += len(found.open_intents)
+        self.counters.interrupted += found.interrupted_calls
         other.sync()
         log.error(
             "spool.folder_gone",
@@ -382,7 +375,7 @@ class Spool:
 
     def _recover(self, intents: list[Versioned]) -> None:
         """Appends rows for open intents of earlier runs. Each follows from its intent, so a second is a duplicate."""
-        rows = list(map(_interrupted, intents))
+        rows = list(map(interrupted, intents))
         self._intake.append_recovered(rows)
         self.counters.interrupted += len(rows)
         if rows:
@@ -419,14 +412,3 @@ class Spool:
             self._kept.take(self._folder, segment.name)
         if acked:
             self._kept.trim()
-
-
-def _interrupted(intent: Versioned) -> Versioned:
-    """The row of an intent whose call did not end. What a newer version has put into the intent stays in it."""
-    row = decode_row(intent.payload)
-    assert isinstance(row, audit_pb2.AuditRow)  # noqa: S101 - append_intent takes no other
-    row.outcome = common_pb2.OUTCOME_INTERRUPTED
-    asked = row.decision.source == common_pb2.DECISION_SOURCE_PERSON and not row.decision.verdict
-    row.error = INTERRUPTED_WAITING if asked else INTERRUPTED
-    row.duration_ms = 0
-    return Versioned(intent.row_version, encode_row(row))
