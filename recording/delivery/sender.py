@@ -29,7 +29,8 @@ from recording.delivery.connection import (
     refuses_batch,
 )
 from recording.delivery.dead_letters import DeadLetters
-from recording.delivery.failures import Failures, backoff_seconds
+from recording.delivery.failures import Failures
+from recording.delivery.held_back import HeldBack
 from recording.delivery.verdicts import Verdict, isolate
 from recording.following.followed import FollowedSpool
 from recording.log import get_logger
@@ -58,17 +59,6 @@ class _Sent:
     spool: Spool | FollowedSpool
     batch: Batch
     covered: audit_pb2.SequenceRange
-
-
-@dataclass(slots=True)
-class _HeldBack:
-    """A spool whose next rows are of a newer version than the ledger knows. The others go on meanwhile."""
-
-    row_version: int
-    ledger_knows: int
-    times: int = 0
-    until: float = 0.0
-    """When it is tried again, by the loop's clock."""
 
 
 class Sender:
@@ -103,8 +93,7 @@ class Sender:
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._draining = asyncio.Event()
-        self._held_back: dict[str, _HeldBack] = {}
-        """By the spool's id."""
+        self._held_back = HeldBack(target.address)
         self._failures = Failures(target.address)
         self._task: asyncio.Task[None] | None = None
         self.on_connected: Callable[[], object] = lambda: None
@@ -156,16 +145,14 @@ class Sender:
     @property
     def state(self) -> SenderState:
         """The current state. It is `failing` from a failure to the next ack, and while rows wait for a newer ledger."""
-        return "failing" if self._failures.count or self._held_back else "sending" if self._in_flight else "idle"
+        return (
+            "failing" if self._failures.count or self._held_back.refusal() else "sending" if self._in_flight else "idle"
+        )
 
     def refusal(self) -> str:
         """Why the ledger takes no rows, and what an operator has to do; empty if there is nothing to do."""
-        if held := max(self._held_back.values(), key=lambda one: one.row_version, default=None):
-            return (
-                f"rows of row_version {held.row_version} wait, and the ledger knows {held.ledger_knows}: "
-                "upgrade the ledger first"
-            )
-        return f"the ledger takes no rows: {self._failures.refusal}" if self._failures.refusal else ""
+        refused = self._failures.refusal
+        return self._held_back.refusal() or (f"the ledger takes no rows: {refused}" if refused else "")
 
     def waiting_records(self) -> int:
         """The records of all spools that are not acked, intents included. Thread-safe."""
@@ -306,16 +293,10 @@ class Sender:
         """Finds the rows at fault in the oldest batch, which was refused. False if that is not possible."""
         if not self._in_flight:
             return False
-        sent, verdict = self._in_flight[0], Verdict()
+        sent = self._in_flight[0]
         link = Connection(self._target)
         try:
-            await isolate(
-                sent.batch,
-                lambda part: link.record_batch(
-                    encode_request(range_of(sent.covered.producer_id, part), part), self._ack_seconds
-                ),
-                verdict,
-            )
+            verdict = await isolate(sent.batch, sent.covered.producer_id, link, self._ack_seconds)
             # If nothing passes, the service may be refusing everything: all is kept until something passes.
             if len(verdict.refused) < len(sent.batch.payloads):
                 await self._settle(sent, verdict)
@@ -334,7 +315,7 @@ class Sender:
             self._counters.rejected += len(letters)
             log.error("audit.rows_rejected", count=len(letters), code=letters[0].code, reason=letters[0].message)
         sent.spool.ack(sent.batch)
-        self._held_back.pop(sent.spool.id, None)
+        self._held_back.release(sent.spool.id)
         self._counters.acked += len(sent.batch.payloads)
         self._counters.stored += verdict.stored
         self._counters.duplicates += verdict.duplicates
@@ -346,19 +327,7 @@ class Sender:
         if known is None or not self._in_flight:
             return False
         sent = self._in_flight[0]
-        held = self._held_back.setdefault(sent.spool.id, _HeldBack(sent.batch.row_version, known))
-        held.row_version, held.ledger_knows = sent.batch.row_version, known
-        held.until = self._loop.time() + backoff_seconds(held.times)
-        held.times += 1
-        getattr(log, "error" if held.times == 1 else "debug")(
-            "audit.ledger_too_old",
-            target=self._target.address,
-            producer_id=sent.spool.id,
-            row_version=held.row_version,
-            ledger_knows=known,
-            kept_rows=sent.spool.unread_records(),
-            hint="upgrade the ledger first: the rows are kept until it knows them",
-        )
+        self._held_back.hold(sent.spool.id, sent.batch, known, sent.spool.unread_records())
         return True
 
     async def _back_off(self, failure: Exception | None) -> None:
@@ -376,7 +345,7 @@ class Sender:
             for _ in range(len(self._turns)):
                 self._turns.rotate(-1)
                 spool = self._turns[0]
-                if self._waits(spool):
+                if self._held_back.waits(spool.id):
                     continue
                 if spool.has_unread() and (not self._in_flight or spool.unread_records() >= MAX_ROWS):
                     return spool
@@ -395,20 +364,15 @@ class Sender:
                 await asyncio.shield(self._removal)
                 return
         self._wake.clear()
-        ready = [spool for spool in self._turns if not self._waits(spool)]
+        ready = [spool for spool in self._turns if not self._held_back.waits(spool.id)]
         if self._in_flight or all(spool.listen(self._notify) for spool in ready):
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min((held.until for held in self._held_back.values()), default=None)):
+                async with asyncio.timeout_at(self._held_back.until()):
                     await self._wake.wait()
 
     def _note_removal(self, _: asyncio.Task[None]) -> None:
         self._progress.set()
         self.on_removed()
-
-    def _waits(self, spool: Spool | FollowedSpool) -> bool:
-        """Whether it is held back now."""
-        held = self._held_back.get(spool.id)
-        return held is not None and self._loop.time() < held.until
 
     def _notify(self) -> None:
         if threading.get_ident() == self._thread:

@@ -1,13 +1,20 @@
 """The audit service's verdict on single rows, and how to find the rows for which it refuses a whole batch."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import grpc
 from onrecord.audit.v1 import audit_pb2
 
-from recording.delivery.connection import ProtocolBroken, describe, refuses_batch
+from recording.delivery.connection import (
+    Connection,
+    ProtocolBroken,
+    describe,
+    encode_request,
+    range_of,
+    refuses_batch,
+)
 from recording.delivery.dead_letters import DeadLetter
 from recording.spool import Batch
 from recording.spool.records import kind_of_row
@@ -36,27 +43,30 @@ class Verdict:
             self.rejected.extend(_rejected(batch, response))
 
 
-async def isolate(batch: Batch, send: Callable[[Batch], Awaitable[audit_pb2.RecordResponse]], verdict: Verdict) -> None:
-    """Sends a batch in halves, recursively, until each refused row is alone.
+async def isolate(batch: Batch, producer_id: str, link: Connection, ack_seconds: float) -> Verdict:
+    """Sends a batch, and what is refused of it in halves, until each refused row is alone.
 
     Raises:
         grpc.aio.AioRpcError: a part was not stored for another reason than its rows.
         ProtocolBroken: see Verdict.add.
     """
-    try:
-        response = await send(batch)
-    except grpc.aio.AioRpcError as error:
-        if not refuses_batch(error):
-            raise
-        if len(batch.payloads) > 1:
-            for half in batch.split():
-                await isolate(half, send, verdict)
-            return
-        verdict.refused.append(
-            DeadLetter(batch.numbers[0], batch.payloads[0], error.code().name, describe(error), batch.row_version)
-        )
-    else:
-        verdict.add(batch, response)
+    verdict, parts = Verdict(), [batch]
+    while parts:
+        part = parts.pop()
+        try:
+            response = await link.record_batch(encode_request(range_of(producer_id, part), part), ack_seconds)
+        except grpc.aio.AioRpcError as error:
+            if not refuses_batch(error):
+                raise
+            if len(part.payloads) > 1:
+                parts += reversed(part.split())
+                continue
+            verdict.refused.append(
+                DeadLetter(part.numbers[0], part.payloads[0], error.code().name, describe(error), part.row_version)
+            )
+        else:
+            verdict.add(part, response)
+    return verdict
 
 
 def _rejected(batch: Batch, response: audit_pb2.RecordResponse) -> Iterator[DeadLetter]:

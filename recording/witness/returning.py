@@ -11,14 +11,7 @@ from pathlib import Path
 import grpc
 from onrecord.audit.v1 import audit_pb2
 
-from recording.delivery.connection import (
-    Connection,
-    Target,
-    encode_request,
-    range_of,
-    refuses_batch,
-    retry_after_seconds,
-)
+from recording.delivery.connection import Connection, Target, refuses_batch, retry_after_seconds
 from recording.delivery.verdicts import Verdict, isolate
 from recording.kept.rows import read_batches
 from recording.spool import Batch
@@ -74,17 +67,10 @@ async def send_batch(batch: Batch, producer_id: str, link: Connection, ack_secon
         grpc.aio.AioRpcError: the ledger does not take it now.
     """
     for tries in range(1, _TRIES + 1):
-        verdict = Verdict()
         try:
-            await isolate(
-                batch,
-                lambda part: link.record_batch(encode_request(range_of(producer_id, part), part), ack_seconds),
-                verdict,
-            )
+            return await isolate(batch, producer_id, link, ack_seconds)
         except grpc.aio.AioRpcError as error:
             if tries == _TRIES or refuses_batch(error):
                 raise
             await asyncio.sleep(retry_after_seconds(error) + _PAUSE_SECONDS * tries)
-        else:
-            return verdict
     raise AssertionError("the last try raises")
