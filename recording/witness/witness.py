@@ -14,47 +14,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from google.protobuf.message import Message
-from onrecord.audit.v1 import audit_pb2, proof_pb2, questions_pb2
+from onrecord.audit.v1 import audit_pb2, proof_pb2
 
-from recording.delivery.connection import Connection, M, Target, describe, reason_of
-from recording.kept.rows import sample
+from recording.delivery.connection import Connection, Target, describe, reason_of
 from recording.locks import lock_file
 from recording.log import get_logger
 from recording.rows.control import control_row
-from recording.spool import Batch, Counters
-from recording.spool.records import decode_row, kind_of_row
+from recording.spool import Counters
 from recording.transparency.checkpoint import Checkpoint
 from recording.transparency.cosignature import Cosigner
 from recording.transparency.errors import BadKey
 from recording.transparency.note import Verifier, split_note
 from recording.upkeep import attempt
-from recording.witness.checks import (
-    KINDS,
-    Contradiction,
-    check_growth,
-    check_row,
-    new_restores,
-    next_key,
-    read_head,
-    seen,
-)
+from recording.witness.acked_rows import AckedRows
+from recording.witness.checks import Contradiction, check_growth, new_restores, next_key, read_head, seen
 from recording.witness.cosigning import open_cosigner
 from recording.witness.doubts import FOLDER, Doubts
-from recording.witness.returning import send_again, send_batch
+from recording.witness.proofs import add_cosignature, get_checkpoint
+from recording.witness.returning import send_again
 from recording.witness.view import Told, View, ViewFile
 
 log = get_logger(__name__)
 
 SECONDS = 60.0
-SAMPLE_ROWS = 2
-ANSWER_SECONDS = 10.0
 
 _LEAST_SECONDS = 5.0
-_AGREE_TRIES = 3
 _UNNAMED_SECONDS = 3600.0
 """How long a ledger that does not name this witness is not asked again to take its signatures."""
-_SERVICE = f"/{proof_pb2.DESCRIPTOR.services_by_name['ProofService'].full_name}"
 _NO_SEAL = {"UNSUPPORTED", "NOT_SEALED"}
 _HINT = (
     "compare the ledger with a copy that you trust (`audit-svc verify`). If it was restored from a backup, say so: "
@@ -239,9 +225,8 @@ class Witness:
     async def _ask_checkpoint(
         self, link: Connection, before: Checkpoint | None
     ) -> proof_pb2.GetCheckpointResponse | None:
-        request = proof_pb2.GetCheckpointRequest(old_size=before.size if before else 0)
         try:
-            return await self._ask(link, "GetCheckpoint", request, proof_pb2.GetCheckpointResponse)
+            return await get_checkpoint(link, before)
         except grpc.aio.AioRpcError as error:
             if reason_of(error) not in _NO_SEAL:
                 raise
@@ -250,76 +235,10 @@ class Witness:
             return None
 
     async def _misses_rows(self, link: Connection, verifier: Verifier, head: Checkpoint) -> bool:
-        """Whether the ledger does not know some row that it acknowledged, of a few that are looked for.
-
-        Raises:
-            Contradiction: it has another in its place.
-        """
-        wanted = set(KINDS.values())
-        found = await asyncio.to_thread(sample, self._root, SAMPLE_ROWS, lambda payload: kind_of_row(payload) in wanted)
-        for spool_id, batch in found:
-            row = decode_row(batch.payloads[0])
-            if row.id in self._view.told_rows:
-                continue
-            request = proof_pb2.GetProofRequest(kind=KINDS[type(row)], row=questions_pb2.RowKey(id=row.id))
-            try:
-                answer = await self._ask(link, "GetProof", request, proof_pb2.GetProofResponse)
-            except grpc.aio.AioRpcError as error:
-                if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.DATA_LOSS}:
-                    await self._checkpoint(link, verifier, head)  # what answers may be another than a moment ago
-                if error.code() is grpc.StatusCode.NOT_FOUND and await self._was_missing(link, spool_id, batch):
-                    return True
-                if error.code() is grpc.StatusCode.DATA_LOSS and self._view.doubt is None:
-                    what = "an acknowledged row is not what was sealed, by its own words"
-                    raise Contradiction("row", what, row.id) from None
-                if error.code() is grpc.StatusCode.UNAVAILABLE:
-                    raise
-                continue  # not sealed yet, or not for this producer to ask
-            if self._view.doubt is None:
-                await self._agree(link, verifier, head, *check_row(verifier, row, answer.proof))
-        return False
-
-    async def _was_missing(self, link: Connection, spool_id: str, batch: Batch) -> bool:
-        """Whether the ledger stores a row that it does not find: it refuses one that was pruned, or refused before."""
-        verdict = await send_batch(batch, self._target.producer_id(spool_id), link, self._options.ack_seconds)
-        if verdict.stored:
-            self._note_missed(verdict.stored)
-        return verdict.stored > 0
-
-    async def _agree(
-        self, link: Connection, verifier: Verifier, head: Checkpoint, other: Checkpoint, note: str
-    ) -> None:
-        """That a checkpoint which came with a proof is of the log that this producer watches.
-
-        Raises:
-            Contradiction: it is not.
-        """
-        for _ in range(_AGREE_TRIES):  # the log may grow in between
-            if other.size == head.size and other.root == head.root:
-                return
-            later = await self._checkpoint(link, verifier, head)
-            try:
-                found = await self._checkpoint(link, verifier, other)
-            except Contradiction as found_other:
-                await self._checkpoint(link, verifier, later)  # or it is the log that has become another just now
-                what = "its proof of an acknowledged row is of another log"
-                raise Contradiction("row", what, note=found_other.note, seen=note) from None
-            other, head = found, later
-
-    async def _checkpoint(self, link: Connection, verifier: Verifier, old: Checkpoint) -> Checkpoint:
-        """The newest checkpoint.
-
-        Raises:
-            Contradiction: it does not begin with the old one.
-        """
-        request = proof_pb2.GetCheckpointRequest(old_size=old.size)
-        answer = await self._ask(link, "GetCheckpoint", request, proof_pb2.GetCheckpointResponse)
-        _, checkpoint = read_head(View(key=str(verifier)), answer)
-        try:
-            check_growth(old, checkpoint, list(answer.consistency_hashes))
-        except Contradiction as found:
-            raise Contradiction(found.kind, str(found), note=answer.note) from None
-        return checkpoint
+        rows = AckedRows(self._root, self._target, self._options.ack_seconds, link, verifier, head)
+        if missed := await rows.return_missing(self._view):
+            self._note_missed(missed)
+        return missed > 0
 
     async def _send_again(self, link: Connection) -> None:
         done = await send_again(self._root, self._target, link, self._options.ack_seconds, self._note_missed)
@@ -337,12 +256,7 @@ class Witness:
             return
         line = self._cosigner.cosign(split_note(note)[0], int(time.time()))
         try:
-            await self._ask(
-                link,
-                "AddCosignature",
-                proof_pb2.AddCosignatureRequest(note=note + line),
-                proof_pb2.AddCosignatureResponse,
-            )
+            await add_cosignature(link, note + line)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -396,9 +310,6 @@ class Witness:
     def _save(self) -> None:
         if self._file is not None:
             self._file.save(self._view)
-
-    async def _ask(self, link: Connection, method: str, request: Message, answer: type[M]) -> M:
-        return await link.ask(f"{_SERVICE}/{method}", request, answer, ANSWER_SECONDS)
 
 
 def _is_key(text: str) -> bool:
