@@ -24,7 +24,6 @@ from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.producing.stop import scope_text, what_lifts
 from service_kit.terminal.command import Argument, BadParameter, Option
-from service_kit.terminal.elsewhere import named
 from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
@@ -125,7 +124,7 @@ def resume(
         _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
     except Failed as failed:
         if is_not_in_force(failed):
-            failed.sentence += f": `{named('controls', 'audit-svc')} --kind resume` lists those that were lifted"
+            failed.sentence += ": `audit-svc controls --kind resume` lists those that were lifted"
         raise
     if as_json:
         print_fields({"stop_id": stop_id, "lifted": True})

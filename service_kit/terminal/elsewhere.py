@@ -13,15 +13,6 @@ if TYPE_CHECKING:
 places: dict[str, Mapping[str, str]] = {}
 """By another program's name: the options that make its commands work on what this one works on, the best first."""
 
-running: "list[Program]" = []
-"""The program that runs, where it is one of commands."""
-
-
-def named(name: str, otherwise: str) -> str:
-    """A command as its user types it: of the program that runs if it has it, otherwise of the other."""
-    has_it = any(name in program.root.commands for program in running)
-    return f"{running[0].name if has_it else otherwise} {name}"
-
 
 def who_does(name: str, others: "Sequence[Program]") -> str:
     """The end of a sentence on a command that only other programs have; empty if none has it."""

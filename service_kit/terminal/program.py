@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from service_kit.terminal.command import BadParameter, Exit, echo
-from service_kit.terminal.elsewhere import running, who_does
+from service_kit.terminal.elsewhere import who_does
 from service_kit.terminal.failures import Failed, asks_for_json, tell
 from service_kit.terminal.hints import meant, stands_for
 from service_kit.terminal.later import loaded_later
@@ -82,7 +82,6 @@ class Program(NamedTuple):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of another encoding than rows have
         words = list(sys.argv[1:] if words is None else words)
-        running[:] = [self]
         put_stderr_in_json(asks_for_json(words))
         try:
             try:

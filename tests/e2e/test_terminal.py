@@ -12,8 +12,8 @@ from demo.processes import environment, run_command
 from demo.script import Call, Script, Step
 
 
-async def command(address: str, *args: str):
-    return await asyncio.to_thread(run_command, "gateway_svc", {"GATEWAY_LISTEN": address, "COLUMNS": "200"}, *args)
+async def command(address: str, *args: str, program: str = "gateway_svc"):
+    return await asyncio.to_thread(run_command, program, {"GATEWAY_LISTEN": address, "COLUMNS": "200"}, *args)
 
 
 @pytest.mark.long
@@ -143,11 +143,14 @@ async def test_a_turn_that_waits_for_its_session_says_so(make_pair):
 
 @pytest.mark.long
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "cancelled elsewhere"])
-async def test_a_turn_that_nobody_here_has_ended_says_so_and_where_it_is_on_record(make_pair, is_killed):
+@pytest.mark.parametrize(("program", "named"), [("gateway_svc", "audit-svc show"), ("onrecord_cli", "onrecord show")])
+async def test_a_turn_that_nobody_here_has_ended_says_so_and_where_it_is_on_record(
+    make_pair, is_killed, program, named
+):
     call = Call(name="bash", arguments={"command": "touch begun; sleep 600"})
     pair = await make_pair(Script(steps=(Step(tool_calls=(call,)),)))
     service = pair.start_gateway()
-    turn = asyncio.create_task(command(service.address, "run", "go"))
+    turn = asyncio.create_task(command(service.address, "run", "go", "--target", service.address, program=program))
     while not (pair.workspace / "begun").exists():
         assert not turn.done()
         await asyncio.sleep(0.02)
@@ -161,7 +164,7 @@ async def test_a_turn_that_nobody_here_has_ended_says_so_and_where_it_is_on_reco
         why = "the turn was not cancelled here: its gateway was stopped, or another command cancelled it;"
     ran = await turn
     assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1] == f"{why} what ran is on record: `audit-svc show {session.id}`"
+    assert ran.stderr.splitlines()[-1] == f"{why} what ran is on record: `{named} {session.id}`"
 
 
 @pytest.mark.long

@@ -107,9 +107,3 @@ def test_what_another_program_does_is_named_with_the_options_that_point_it_here(
 )
 def test_a_hint_takes_a_typo_and_not_letters_in_common(typed: str, known: set[str], said: str):
     assert meant(typed, known) == said
-
-
-@pytest.mark.parametrize(("program", "named"), [(ONRECORD, "onrecord show"), (GATEWAY, "audit-svc show")])
-def test_a_command_of_another_program_is_named_as_it_is_typed_here(program: Program, named: str):
-    invoke(program, ["--version"])
-    assert elsewhere.named("show", "audit-svc") == named
