@@ -1,14 +1,20 @@
 """What the seal asks every store in the same SQL, with `?` for values: see ledger.SealedLedger."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from audit_svc.seal import leaf
 from audit_svc.seal.leaf import Kind
+from audit_svc.seal.ledger import Row
 
 
 class SqlSealedLedger:
     """A store's own class says how a leaf is made there, and what one moment is."""
+
+    labels: ClassVar[str]
+    """The labels of a session `s` as the text that its revisions have."""
+    compared: ClassVar[str] = "{}"
+    """What two such texts are compared as."""
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         """The rows of a statement."""
@@ -17,6 +23,19 @@ class SqlSealedLedger:
     def _each(self, sql: str, *values: object) -> Iterable[Any]:
         """As _all(), read while they are taken: there may be as many as the ledger has."""
         raise NotImplementedError
+
+    def _leaves(self, kind: Kind, where: str, *values: object) -> Iterator[Row]:
+        """The positions and leaves of rows of a kind."""
+        raise NotImplementedError
+
+    def leaf_at(self, kind: Kind, position: int) -> bytes | None:
+        """A row's leaf as the ledger has it now."""
+        return next((said for _, said in self._leaves(kind, f"{kind.column('position')} = ?", position)), None)
+
+    def leaves_of(self, kind: Kind, id_: str, recorded_by: str | None) -> list[tuple[int, bytes]]:
+        """The positions and leaves of the rows of an id."""
+        who, values = ("", (id_,)) if recorded_by is None else (" AND recorded_by = ?2", (id_, recorded_by))
+        return list(self._leaves(kind, f"id = ?1{who}", *values))
 
     def owners(self, kind: Kind, id_: str) -> list[str]:
         """Who recorded rows of an id, sorted."""
@@ -115,3 +134,27 @@ class SqlSealedLedger:
             limit,
         )
         return [id_ for (id_,) in gone]
+
+    def changed_sessions(self, limit: int) -> list[str]:
+        """The ids of sessions that are not what their last sealed revision says."""
+        names = [name for name in leaf.BY_NAME["session"].columns if name not in {"position", "labels"}]
+        alike = " AND ".join(f"s.{name} IS NOT DISTINCT FROM l.{name}" for name in names)
+        labels, compared = self.compared.format(self.labels), self.compared.format
+        counted = (
+            "(SELECT count(*) FROM {} r WHERE r.session_id = s.id AND r.recorded_by = s.recorded_by "
+            "AND r.source IN ('otlp', 'hook'))"
+        )
+        newest = (
+            "coalesce((SELECT l.labels FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by "
+            "ORDER BY l.position DESC LIMIT 1), '{}')"
+        )
+        changed = self._all(
+            "SELECT s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM session_log l "  # noqa: S608 - names of ours
+            f"WHERE l.id = s.id AND l.recorded_by = s.recorded_by AND {alike} AND {labels} = {compared('l.labels')}) "
+            f"AND NOT (s.revision = 0 AND s.tool_calls >= {counted.format('tool_call_log')} "
+            f"AND s.requests >= {counted.format('cost_log')} "
+            "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by "
+            f"AND l.revision > 0) AND {labels} = {compared(newest)}) LIMIT ?",
+            limit,
+        )
+        return [id_ for (id_,) in changed]

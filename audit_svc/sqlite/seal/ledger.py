@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from audit_svc.seal import leaf
 from audit_svc.seal.leaf import Kind
 from audit_svc.seal.ledger import Row
 from audit_svc.seal.sql_ledger import SqlSealedLedger
@@ -15,6 +14,12 @@ from audit_svc.sqlite.seal import leaves
 
 class SqliteSealedLedger(SqlSealedLedger):
     """A connection that reads a file."""
+
+    labels = (
+        "(SELECT coalesce(json_group_object(key, value), '{}') FROM (SELECT key, value FROM session_labels x "
+        "WHERE x.session_id = s.id AND x.recorded_by = s.recorded_by ORDER BY key))"
+    )
+    compared = "json({})"
 
     def __init__(self, connection: Connection, path: Path) -> None:
         """path: of the file, for errors."""
@@ -51,41 +56,8 @@ class SqliteSealedLedger(SqlSealedLedger):
         finally:
             cursor.close(True)  # the statement may be under way, and its moment with it
 
-    def leaf_at(self, kind: Kind, position: int) -> bytes | None:
-        """A row's leaf as the ledger has it now."""
-        found = self._all(leaves.select(kind, f"{kind.column('position')} = ?"), position)
-        return found[0][1].encode() if found else None
-
-    def leaves_of(self, kind: Kind, id_: str, recorded_by: str | None) -> list[tuple[int, bytes]]:
-        """The positions and leaves of the rows of an id."""
-        who, values = ("", (id_,)) if recorded_by is None else (" AND recorded_by = ?2", (id_, recorded_by))
-        return [(at, said.encode()) for at, said in self._all(leaves.select(kind, f"id = ?1{who}"), *values)]
-
-    def changed_sessions(self, limit: int) -> list[str]:
-        """The ids of sessions that are not what their last sealed revision says."""
-        session = leaf.BY_NAME["session"]
-        names = [name for name in session.columns if name not in {"position", "labels"}]
-        alike = " AND ".join(f"s.{name} IS l.{name}" for name in names)
-        labels = (
-            "(SELECT coalesce(json_group_object(key, value), '{}') FROM (SELECT key, value FROM session_labels x "
-            "WHERE x.session_id = s.id AND x.recorded_by = s.recorded_by ORDER BY key))"
-        )
-        counted = (
-            "(SELECT count(*) FROM {} r WHERE r.session_id = s.id AND r.recorded_by = s.recorded_by "
-            "AND r.source IN ('otlp', 'hook'))"
-        )
-        rows = self._all(
-            "SELECT s.id FROM sessions s WHERE NOT EXISTS (SELECT 1 FROM session_log l "  # noqa: S608 - names of ours
-            f"WHERE l.id = s.id AND l.recorded_by = s.recorded_by AND {alike} AND json({labels}) = json(l.labels)) "
-            f"AND NOT (s.revision = 0 AND s.tool_calls >= {counted.format('tool_call_log')} "
-            f"AND s.requests >= {counted.format('cost_log')} "
-            "AND NOT EXISTS (SELECT 1 FROM session_log l WHERE l.id = s.id AND l.recorded_by = s.recorded_by "
-            "AND l.revision > 0) "
-            f"AND json({labels}) = json(coalesce((SELECT l.labels FROM session_log l WHERE l.id = s.id "
-            "AND l.recorded_by = s.recorded_by ORDER BY l.position DESC LIMIT 1), '{}'))) LIMIT ?",
-            limit,
-        )
-        return [id_ for (id_,) in rows]
+    def _leaves(self, kind: Kind, where: str, *values: object) -> Iterator[Row]:
+        return ((at, said.encode()) for at, said in self._all(leaves.select(kind, where), *values))
 
     def _all(self, sql: str, *values: object) -> list[Any]:
         with translated(self._path):
