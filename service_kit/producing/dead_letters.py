@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from service_kit.printable import json_text, printable
 from service_kit.settings import load_settings
-from service_kit.terminal.command import Argument, Option, echo
+from service_kit.terminal.command import Argument, Option, Options, echo
 from service_kit.terminal.failures import Failed
 from service_kit.terminal.printing import Json, Printer, Table, Wide, counted
 
@@ -24,10 +24,31 @@ out = Printer()
 
 DROPPED = "an operator dropped them, which the ledger had refused"
 
-Ids = Annotated[list[str] | None, Argument(help="Ids of rows, as `list` shows them.")]
-All = Annotated[bool, Option("--all", help="All of them.")]
-Code = Annotated[str, Option(help="Those that were refused for this reason, such as TOO_OLD.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+class Chosen(Options):
+    """Which rows a command is about."""
+
+    ids: Annotated[list[str] | None, Argument(help="Ids of rows, as `list` shows them.")] = None
+    every: Annotated[bool, Option("--all", help="All of them.")] = False
+    code: Annotated[str, Option(help="Those that were refused for this reason, such as TOO_OLD.")] = ""
+
+    def of(self, letters: "DeadLetters") -> "list[KeptLetter]":
+        """The letters. Raises Failed: none are named, or one is not there."""
+        if not (self.ids or self.every or self.code):
+            _fail("Name rows by their ids, by --code, or take them --all.")
+        wanted = set(self.ids or ())
+        found = letters.read()
+        if missing := wanted - {letter.id for letter in found}:
+            _fail(f"There is no dead letter with the id {min(missing)}.")
+        return [
+            letter
+            for letter in found
+            if self.every
+            or (letter.id and letter.id in wanted)
+            or (self.code and letter.about.get("code") == self.code)
+        ]
 
 
 def list_letters(settings: str, variable: str, as_json: Json = False, wide: Wide = False) -> None:
@@ -47,26 +68,16 @@ def list_letters(settings: str, variable: str, as_json: Json = False, wide: Wide
     out.print(table, wide=wide)
 
 
-def show(
-    settings: str, variable: str, ids: Ids = None, every: All = False, code: Code = "", as_json: Json = False
-) -> None:
+def show(settings: str, variable: str, which: Chosen, as_json: Json = False) -> None:
     """Show refused rows as they were recorded, one JSON object a line in any case."""
-    for letter in _chosen(_open(settings, variable)[0], ids, every=every, code=code):
+    for letter in which.of(_open(settings, variable)[0]):
         _print_json(letter.about or _about(letter))
 
 
-def resend(
-    settings: str,
-    variable: str,
-    ids: Ids = None,
-    every: All = False,
-    code: Code = "",
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> None:
+def resend(settings: str, variable: str, which: Chosen, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Send refused rows again, once what they were refused for is mended. Their ids stay, so none is stored twice."""
     letters, folders = _open(settings, variable)
-    chosen = _chosen(letters, ids, every=every, code=code)
+    chosen = which.of(letters)
     rows = [letter.row() for letter in chosen if letter.about]
     if dry_run or not rows:
         told = f"{counted(len(rows), 'row')} would be sent again"
@@ -85,20 +96,12 @@ def resend(
     _tell(told, {"rows": len(rows), "resent": True, "producer_id": spool.id}, as_json=as_json)
 
 
-def drop(
-    settings: str,
-    variable: str,
-    ids: Ids = None,
-    every: All = False,
-    code: Code = "",
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> None:
+def drop(settings: str, variable: str, which: Chosen, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Remove refused rows for good. It says which, and a row `onrecord.gap` tells the ledger how many."""
     from recording.spool.gap import Gap
 
     letters, folders = _open(settings, variable)
-    chosen = _chosen(letters, ids, every=every, code=code)
+    chosen = which.of(letters)
     for letter in chosen:
         _print_json(_about(letter))
     if dry_run or not chosen:
@@ -133,20 +136,6 @@ def _open(settings: str, variable: str) -> "tuple[DeadLetters, Folders]":
     if not root.is_dir():
         _fail(f"There is no spool at {root}: set {variable} as the service has it.")
     return DeadLetters(root), Folders(root, SpoolOptions())
-
-
-def _chosen(letters: "DeadLetters", ids: list[str] | None, *, every: bool, code: str) -> "list[KeptLetter]":
-    if not (ids or every or code):
-        _fail("Name rows by their ids, by --code, or take them --all.")
-    wanted = set(ids or ())
-    found = letters.read()
-    if missing := wanted - {letter.id for letter in found}:
-        _fail(f"There is no dead letter with the id {min(missing)}.")
-    return [
-        letter
-        for letter in found
-        if every or (letter.id and letter.id in wanted) or (code and letter.about.get("code") == code)
-    ]
 
 
 def _about(letter: "KeptLetter") -> dict[str, Any]:
