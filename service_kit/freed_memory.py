@@ -5,12 +5,16 @@ the holes that large answers leave: after a storm of them, two thirds of a gatew
 """
 
 import ctypes
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
+
+from service_kit.collector import Looks
 
 EVERY_SECONDS = 30.0
+LOOKS = 3
+"""So often it is looked for cycles meanwhile: the more objects came since the last look, the longer it takes."""
 
 HEAPS = 2
 """How many heaps glibc makes at most for all threads: by itself eight for each core, and each keeps its own holes."""
@@ -37,15 +41,18 @@ def keep_few_heaps() -> None:
 def trimming(every_seconds: float = EVERY_SECONDS) -> Iterator[None]:
     """Gives freed memory back again and again, in a thread, while the body runs.
 
-    Cycles are freed first, which the collector looks for seldom (service_kit.collector): few objects of them may hold
-    large texts. Then the free pages of all heaps are given back, where the C library can: malloc_trim(3).
+    Cycles are freed before, which the collector looks for seldom by itself: few objects of them may hold large texts.
+    Then the free pages of all heaps are given back, where the C library can: malloc_trim(3).
     """
     over = threading.Event()
 
     def trim() -> None:
-        while not over.wait(every_seconds):
-            gc.collect()
-            if hasattr(_libc, "malloc_trim"):
+        looks = Looks()
+        for number in count(1):
+            if over.wait(every_seconds / LOOKS):
+                return
+            looks.look()
+            if number % LOOKS == 0 and hasattr(_libc, "malloc_trim"):
                 _libc.malloc_trim(0)
 
     threading.Thread(target=trim, name="trim", daemon=True).start()

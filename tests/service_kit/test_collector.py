@@ -1,13 +1,16 @@
-"""Each service looks for cycles seldom, and not among what it has loaded."""
+"""Services look for cycles seldom, and where that takes long, more seldom."""
 
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from demo.processes import start_service
+from service_kit import collector
+from service_kit.collector import Looks
 
 TELLS_AT_ITS_END = """
 import atexit, gc, json, runpy, sys
@@ -47,3 +50,27 @@ def test_a_service_looks_for_cycles_seldom_and_not_among_what_it_has_loaded(tmp_
     told = json.loads(line)["collector"]
     assert told["threshold"] == [50_000, 20, 20]
     assert told["frozen"] > told["all"]
+
+
+EVERY = 10
+"""Seconds between two looks."""
+
+
+@pytest.mark.parametrize(
+    ("used", "all_at"),
+    [([0.1] * 130, range(60, 1301, 60)), ([9.0] * 130, range(600, 1301, 600)), ([9.0] * 20 + [0.1] * 2, [210])],
+    ids=["resting", "busy", "resting after work"],
+)
+def test_everything_is_looked_at_where_a_service_rests_and_seldom_where_not(
+    monkeypatch: pytest.MonkeyPatch, used: list[float], all_at: list[int]
+) -> None:
+    """What has stayed is much, and nobody is answered while it is looked at. used: CPU seconds, by looks."""
+    now, cpu = 0.0, 0.0
+    monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: now, process_time=lambda: cpu))
+    looked: list[int] = []
+    monkeypatch.setattr(collector, "gc", SimpleNamespace(collect=looked.append))
+    looks = Looks()
+    for seconds in used:
+        now, cpu = now + EVERY, cpu + seconds
+        looks.look()
+    assert [EVERY * number for number, generation in enumerate(looked, 1) if generation == 2] == list(all_at)
