@@ -61,7 +61,7 @@ class Model:
 async def scripted() -> AsyncIterator[Model]:
     """The scripted model server of this folder."""
     async with ModelServer(Script()) as server:
-        text = (HERE / "script.toml").read_text().replace("{base_url}", server.url)
+        text = (HERE / "script.toml").read_text(encoding="utf-8").replace("{base_url}", server.url)
         server.script = Script.model_validate(tomllib.loads(text))
         yield Model(
             settings={

@@ -20,7 +20,7 @@ class TwoPeople:
         """Writes the list of callers into folder."""
         made = {name: make_token(name, [role]) for name, role in (("ada", Role.CALLER), ("bob", Role.APPROVER))}
         self._list = folder / "callers.toml"
-        self._list.write_text("\n".join(table for _, table in made.values()))
+        self._list.write_text("\n".join(table for _, table in made.values()), encoding="utf-8")
         self._list.chmod(0o600)
         self._tokens = {name: token for name, (token, _) in made.items()}
 

@@ -34,7 +34,9 @@ def environment(home: Path, model_url: str, door: str, door_http: str) -> dict[s
     """
     hook = {"matcher": "*", "hooks": [{"type": "command", "command": f"{HOOK} claude --door {door_http}"}]}
     (home / ".claude").mkdir(parents=True)
-    (home / ".claude" / "settings.json").write_text(json.dumps({"hooks": {event: [hook] for event in EVENTS}}))
+    (home / ".claude" / "settings.json").write_bytes(
+        json.dumps({"hooks": {event: [hook] for event in EVENTS}}).encode()
+    )
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

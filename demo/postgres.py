@@ -68,7 +68,7 @@ class PostgresServer:
             "max_connections": "100",
             **(settings or {}),
         }
-        with (self.data / "postgresql.conf").open("a") as file:
+        with (self.data / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.writelines(f"{name} = {value}\n" for name, value in lines.items())
         self.start()
 
@@ -85,7 +85,7 @@ class PostgresServer:
     @property
     def log(self) -> str:
         """What the server has logged."""
-        return (self.folder / "log").read_text(errors="replace")
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
     @property
     def pid(self) -> int:
@@ -181,7 +181,7 @@ class PostgresServer:
             [self._binaries / program, *arguments],
             input=told,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             cwd=self.folder,
             # A client may run as anybody. As this user it is started without fork(), which gRPC's threads may break.
             user=user,

@@ -125,7 +125,7 @@ def run_command(module: str, env: Mapping[str, str], *args: str) -> subprocess.C
         env=environment(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=REPOSITORY,
         timeout=300,
         check=False,

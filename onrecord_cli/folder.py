@@ -67,7 +67,7 @@ def find(folder: Path) -> Running | None:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         with suppress(OSError, ValueError, TypeError):
-            return Running(**json.loads((folder / _RUNNING).read_text()))
+            return Running(**json.loads((folder / _RUNNING).read_bytes()))
         return None
     finally:
         os.close(lock)
@@ -122,13 +122,13 @@ def held(folder: Path) -> Iterator[None]:
 def tell_end(folder: Path, why: str) -> None:
     """Writes why what this process runs ends, for why_ended(). Call it inside held()."""
     with suppress(OSError):  # a disk that is full must not keep it from ending them
-        (folder / _ENDED).write_text(json.dumps({"pid": os.getpid(), "why": why}))
+        (folder / _ENDED).write_bytes(json.dumps({"pid": os.getpid(), "why": why}).encode())
 
 
 def why_ended(folder: Path, pid: int) -> str:
     """Why what process pid ran on folder has ended, or ends; empty if it does not."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        ended = json.loads((folder / _ENDED).read_text())
+        ended = json.loads((folder / _ENDED).read_bytes())
         if ended["pid"] == pid:
             return str(ended["why"])
     now = find(folder)
@@ -138,5 +138,5 @@ def why_ended(folder: Path, pid: int) -> str:
 def tell(folder: Path, running: Running) -> None:
     """Writes what runs, for find(). Call it inside held()."""
     part = folder / f"{_RUNNING}.part"
-    part.write_text(json.dumps(running._asdict()))
+    part.write_bytes(json.dumps(running._asdict()).encode())
     part.replace(folder / _RUNNING)

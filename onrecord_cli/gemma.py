@@ -60,7 +60,7 @@ class RealModel:
         params.hostnames = ["127.0.0.1"]
         params.port = 0
         params.use_jinja = True
-        params.chat_template = TEMPLATE.read_text()
+        params.chat_template = TEMPLATE.read_text(encoding="utf-8")
         # ChatML's end-of-turn token is plain text to Gemma, so it does not end the answer by itself
         params.antiprompt = ["<|im_end|>"]
         params.sampling.temp = 0.0

@@ -82,7 +82,7 @@ class Service:
         """How it has ended, and the last of its log that matters; of a wrong setting, its sentence alone."""
         from service_kit.settings import EXIT_WRONG_SETTINGS  # takes long to load, and most services begin
 
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         plain = [line for line in lines if line and not line.startswith("{")]
         code = self.process.poll()
         is_told = code is not None and (code < 0 or (code == EXIT_WRONG_SETTINGS and bool(plain)))

@@ -69,7 +69,7 @@ def open_args_key(state_dir: Path, shared: Path | None = None) -> ArgsKey:
         return ArgsKey(first.id, first.key)
     path = state_dir / FILE
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_bytes())
         made_at, key = float(kept["made_at"]), ArgsKey(str(kept["id"]), bytes.fromhex(kept["key"]))
         if key.id and len(key.key) == 32 and time.time() - made_at < ROTATION_SECONDS:
             return key
@@ -80,7 +80,7 @@ def open_args_key(state_dir: Path, shared: Path | None = None) -> ArgsKey:
     key = ArgsKey(secrets.token_hex(8), secrets.token_bytes(32))
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=state_dir, prefix=FILE)  # readable by this user alone
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump({"id": key.id, "key": key.key.hex(), "made_at": time.time()}, file)
         file.flush()
         os.fsync(file.fileno())

@@ -61,7 +61,7 @@ def migrations_in(folder: Path) -> list[Migration]:
         down = up.with_name(up.name.replace(".up.sql", ".down.sql"))
         if not down.exists():
             raise MigrationRefused(f"{up.name} has no {down.name}")
-        migration = Migration(int(match[1]), match[2], up.read_text(), down.read_text())
+        migration = Migration(int(match[1]), match[2], up.read_text(encoding="utf-8"), down.read_text(encoding="utf-8"))
         if migration.version in migrations:
             raise MigrationRefused(f"{up.name} has the version of {migrations[migration.version].label}")
         migrations[migration.version] = migration

@@ -22,7 +22,7 @@ PROTOS = Path(__file__).parents[2] / "protos"
 
 def connect(address: str) -> grpc.Channel:
     """A channel that tries again what may be; with TLS if a CA is given, else in plain text."""
-    options = [("grpc.service_config", (PROTOS / "onrecord/service_config.json").read_text())]
+    options = [("grpc.service_config", (PROTOS / "onrecord/service_config.json").read_text(encoding="utf-8"))]
     if ca := os.environ.get("ONRECORD_CA"):
         return grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
     return grpc.insecure_channel(address, options)
@@ -31,7 +31,7 @@ def connect(address: str) -> grpc.Channel:
 def token(variable: str) -> tuple[tuple[str, str], ...]:
     """The metadata that authenticates each call."""
     path = os.environ.get(variable)
-    return (("authorization", f"Bearer {Path(path).read_text().strip()}"),) if path else ()
+    return (("authorization", f"Bearer {Path(path).read_text(encoding='utf-8').strip()}"),) if path else ()
 
 
 def events_of(

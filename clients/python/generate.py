@@ -37,18 +37,20 @@ def without_asyncio(source: str) -> str:
 def main() -> None:
     """Writes the files; with --check, exits with code 1 if one is not current."""
     made = {
-        CLIENT / "sync" / path.name: without_asyncio(path.read_text())
+        CLIENT / "sync" / path.name: without_asyncio(path.read_text(encoding="utf-8"))
         for path in sorted((CLIENT / "aio").glob("*.py"))
         if path.name != "__init__.py"
     }
     if "--check" in sys.argv[1:]:
-        stale = [path.name for path, text in made.items() if not path.is_file() or path.read_text() != text]
+        stale = [
+            path.name for path, text in made.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+        ]
         extra = {path.name for path in (CLIENT / "sync").glob("*.py")} - {path.name for path in made} - {"__init__.py"}
         if stale or extra:
             raise SystemExit(f"not current: {', '.join([*stale, *sorted(extra)])}; run make protos")
         return
     for path, text in made.items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

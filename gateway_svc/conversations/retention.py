@@ -79,7 +79,7 @@ class Retention:
     async def _noted(self) -> tuple[int, int]:
         """When it looked last, and from when on it may remove; at first by the newest session."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            noted = json.loads(self._notes.read_text())
+            noted = json.loads(self._notes.read_bytes())
             return int(noted["last_ms"]), int(noted["trusted_ms"])
         newest = await self._conversations.list_page(1, None, None)
         return (newest[0].updated_at_ms if newest else 0), 0

@@ -150,7 +150,7 @@ def _version(file: os.stat_result) -> _Version:
 
 
 def _save(path: Path, stops: Sequence[Ours], lifted: Sequence[str]) -> OSError | None:
-    with path.with_suffix(".lock").open("a") as lock:  # which its closing lets go
+    with path.with_suffix(".lock").open("ab") as lock:  # which its closing lets go
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             others, gone = _load(path)[1]

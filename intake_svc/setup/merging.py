@@ -128,7 +128,7 @@ def _without(file: File, now: bytes | None) -> bytes | None:
         return (text[:begin] + text[end + len(END) :].removeprefix("\n")).encode()
     backup, written = _beside(_real(file.path))
     before = _parsed(file.path, backup.read_bytes()) if backup.exists() else {}
-    added = written.read_text().partition("\n")[2]
+    added = written.read_text(encoding="utf-8").partition("\n")[2]
     left = _taken_out(_parsed(file.path, now), json.loads(added) if added else file.content, before)
     return _written_like(now, left) if left or backup.exists() else None
 
@@ -200,11 +200,11 @@ def _beside(path: Path) -> tuple[Path, Path]:
 
 
 def _written_digest(written: Path) -> str:
-    return written.read_text().partition("\n")[0].partition(" ")[0]
+    return written.read_text(encoding="utf-8").partition("\n")[0].partition(" ")[0]
 
 
 def _folders_made(written: Path) -> int:
-    said = written.read_text().partition("\n")[0].partition(" ")[2] if written.exists() else ""
+    said = written.read_text(encoding="utf-8").partition("\n")[0].partition(" ")[2] if written.exists() else ""
     return int(said) if said.isdecimal() else 0
 
 

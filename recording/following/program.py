@@ -80,7 +80,7 @@ def run_detached(orders: dict[str, Any]) -> None:
         os._exit(0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    handler = logging.handlers.RotatingFileHandler(root / LOG, maxBytes=_LOG_BYTES, backupCount=1)
+    handler = logging.handlers.RotatingFileHandler(root / LOG, maxBytes=_LOG_BYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter(_FORMAT))
     root_logger().addHandler(handler)
     root_logger().setLevel(logging.INFO)

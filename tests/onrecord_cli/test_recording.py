@@ -75,7 +75,7 @@ class Recorder:
 def recorded(folder: Path) -> str:
     """A recording made now."""
     recorder = Recorder()
-    with serve_model((ROOT / "tests/onrecord_cli/tides.toml").read_text(), folder) as url:
+    with serve_model((ROOT / "tests/onrecord_cli/tides.toml").read_text(encoding="utf-8"), folder) as url:
         home = Home(folder, url)
         home.environ["PATH"] = f"{programs(folder)}:{home.environ['PATH']}"
         shutil.copytree(ROOT / "demo/workspace", folder / "tides")
@@ -101,14 +101,14 @@ def words(text: str) -> set[str]:
 
 
 def test_the_recording_and_its_picture_are_of_the_same_run():
-    head, *events = map(json.loads, CAST.read_text().splitlines())
+    head, *events = map(json.loads, CAST.read_text(encoding="utf-8").splitlines())
     assert (head["version"], head["width"], head["height"]) == (2, COLUMNS, LINES)
     times = [at for at, _, _ in events]
     assert times == sorted(times)
-    lines = lines_of(CAST.read_text())
+    lines = lines_of(CAST.read_text(encoding="utf-8"))
     assert max(map(len, lines)) <= COLUMNS
     assert [line[2:] for line in lines if line.startswith("$ ")] == list(COMMANDS)
-    picture = SVG.read_text()
+    picture = SVG.read_text(encoding="utf-8")
     assert len(picture) <= MOST_BYTES
     assert "<script" not in picture
     assert "http" not in picture.replace("http://www.w3.org/", "")
@@ -122,7 +122,7 @@ def test_the_recording_and_its_picture_are_of_the_same_run():
 def test_the_recording_shows_what_the_commands_say_now(tmp_path):
     now, then = (
         in_any_order([alike(UUID.sub("ID", line)) for line in lines_of(cast)])
-        for cast in (recorded(tmp_path), CAST.read_text())
+        for cast in (recorded(tmp_path), CAST.read_text(encoding="utf-8"))
     )
     assert now == then
 

@@ -50,7 +50,7 @@ def lines(style: str) -> list[str]:
         [sys.executable, "-c", PROGRAM.replace("STYLE", style)],
         cwd=REPOSITORY,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert done.stdout == ""

@@ -28,7 +28,9 @@ Ask = Callable[..., Awaitable[tuple[int, str]]]
 
 async def run(env: dict[str, str], *words: str) -> tuple[int, str]:
     """The exit code and what it says on stdout, or else on stderr."""
-    ran = await asyncio.to_thread(subprocess.run, [*PROBE, *words], env=env, capture_output=True, text=True, timeout=30)
+    ran = await asyncio.to_thread(
+        subprocess.run, [*PROBE, *words], env=env, capture_output=True, encoding="utf-8", timeout=30
+    )
     assert not (ran.stdout and ran.stderr)
     return ran.returncode, (ran.stdout or ran.stderr).strip()
 

@@ -138,7 +138,7 @@ def schema_of(connection: Connection) -> dict[str, str]:
 
 def _check_schema(connection: Connection) -> None:
     found = schema_of(connection)
-    for name, what in json.loads(KNOWN.read_text()).items():
+    for name, what in json.loads(KNOWN.read_bytes()).items():
         if found.get(name) != what:
             problem = "differs" if name in found else "is missing"
             raise MigrationRefused(

@@ -123,7 +123,7 @@ def _ledger(connection: Connection) -> list[tuple[int, str, str, int]]:
 
 def _check_schema(connection: Connection, applied: Sequence[Migration]) -> None:
     found = _schema(connection)
-    if KNOWN.exists() and json.loads(KNOWN.read_text()) == known(applied, found):
+    if KNOWN.exists() and json.loads(KNOWN.read_bytes()) == known(applied, found):
         return
     wanted = schema_of(tuple(applied))
     for name in sorted({*wanted, *found}):

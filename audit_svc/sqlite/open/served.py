@@ -1,5 +1,6 @@
 """The marker beside a database that has been served: if it exists, a missing database is a loss."""
 
+import os
 from pathlib import Path
 
 from audit_svc.errors import DatabaseVanished
@@ -44,6 +45,6 @@ def mark_served(database: Path) -> None:
         return
     try:
         marker.touch(mode=0o600)
-        marker.write_text(_TEXT.format(name=database.name))
+        marker.write_bytes(os.fsencode(_TEXT.format(name=database.name)))
     except OSError as error:
         log.warning("store.not_marked", path=str(marker), reason=error.strerror)

@@ -95,7 +95,7 @@ def noted_keys(root: Path) -> dict[str, bytes]:
     """
     path = root / NAME
     try:
-        return {key_id: bytes.fromhex(check) for key_id, check in json.loads(path.read_text()).items()}
+        return {key_id: bytes.fromhex(check) for key_id, check in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError, TypeError):

@@ -48,7 +48,7 @@ def migrate(connection: psycopg.Connection[Any]) -> None:
                 "run the newer gateway, or name another database"
             )
         for version in sorted(files.keys() - applied):
-            connection.execute(sql.SQL(files[version].read_text()))
+            connection.execute(sql.SQL(files[version].read_text(encoding="utf-8")))
             name = files[version].name.removesuffix(".up.sql")
             connection.execute("INSERT INTO conversation_migrations VALUES (%s, %s)", (version, name))
             log.info("sessions.migrated", version=version, name=name)

@@ -57,7 +57,7 @@ def find_process_groups() -> ProcessGroups | None:
 def _make(group: Path, max_processes: int) -> None:
     group.mkdir()
     try:
-        (group / "pids.max").write_text(str(max_processes))
+        (group / "pids.max").write_bytes(b"%d" % max_processes)
     except OSError:
         group.rmdir()
         raise
@@ -84,6 +84,6 @@ def _removed(group: Path) -> bool:
         group.rmdir()
         return True
     with suppress(OSError):
-        for pid in (group / "cgroup.procs").read_text().split():
+        for pid in (group / "cgroup.procs").read_bytes().split():
             os.kill(int(pid), signal.SIGKILL)
     return False

@@ -116,7 +116,7 @@ def _checked(result: int) -> int:
 
 def _be_killed_first() -> None:
     try:
-        with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - one import less, in each call
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as score:  # noqa: PTH123 - one import less, in each call
             score.write("1000")
     except OSError:
         pass

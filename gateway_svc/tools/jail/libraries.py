@@ -19,10 +19,9 @@ def files_of(program: str) -> tuple[str, ...]:
             env={"LD_TRACE_LOADED_OBJECTS": "1", "PATH": os.defpath},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=_SECONDS,
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        told = ""
-    return (program, *_LIBRARY.findall(told))
+        told = b""
+    return (program, *_LIBRARY.findall(os.fsdecode(told)))
