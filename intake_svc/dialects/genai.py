@@ -129,7 +129,7 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
     for member in [family.add(span) for span in spans]:
         event, operation = member.event, member.operation
         is_mcp_call = event.attributes.text(_MCP_METHOD) == _MCP_CALL
-        if _is_repeated(member, family, is_mcp_call=is_mcp_call):
+        if (is_mcp_call or operation in _REQUESTS) and _is_repeated(member, family, is_mcp_call=is_mcp_call):
             rows.ignore()  # the agent's own span has it
         elif operation in _REQUESTS:
             failed = event.failed or bool(event.attributes.text(table.error_type))
@@ -144,15 +144,13 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
 
 
 def _is_repeated(member: Member, family: Family, *, is_mcp_call: bool) -> bool:
-    """Whether a span tells once more of a call or a request.
+    """Whether the span of an MCP call or of a request tells once more of one.
 
     An MCP server's does, an MCP client's below the agent's own, and that of a model's client below the agent's request.
     """
     if is_mcp_call:
         above = (each.operation for each in family.above(member))
         return member.span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
-    if member.operation not in _REQUESTS:
-        return False
     around = family.around(member)
     return around is not None and around.operation in _REQUESTS
 

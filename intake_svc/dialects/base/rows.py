@@ -1,5 +1,7 @@
 """Makes the rows of one export, by recording.rows. All text of others that a row keeps passes through here."""
 
+from functools import lru_cache
+
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
@@ -34,6 +36,8 @@ class Rows:
         self._ignored = 0
         self._scopes: dict[tuple[str, ...], Scope] = {}
         """What scope() made of such texts: most spans of an export share theirs with others."""
+        self._identifier = lru_cache(maxsize=None)(identifier)
+        self._model_name = lru_cache(maxsize=None)(model_name)
         self._tools: dict[str, tuple[bool, str, str]] = {}
         """Of a tool's name: whether it can be shown, under which its arguments are known, and the MCP server in it."""
 
@@ -121,7 +125,7 @@ class Rows:
         """Adds the model request of an event."""
         attributes, table = event.attributes, self.table
         usage = usage_of(self.dialect, table, event)
-        model = model_name(attributes.text(table.model))
+        model = self._model_name(attributes.text(table.model))
         requested = scope.model
         if not (model or requested or usage.complete):
             return self.refuse(NO_MODEL)
@@ -163,14 +167,14 @@ class Rows:
         key = session, model, turn, parent_turn, trace_id
         if (scope := self._scopes.get(key)) is None:
             scope = self._scopes[key] = Scope(
-                session_id=identifier(session),
-                engine=self.dialect.engine,
-                model=model_name(model),
-                turn_id=identifier(turn),
-                trace_id=trace_id,
+                self._identifier(session),
+                self.dialect.engine,
+                self._model_name(model),
+                self._identifier(turn),
+                trace_id,
                 agent=self._agent,
                 source=common_pb2.SOURCE_OTLP,
-                parent_turn_id=identifier(parent_turn),
+                parent_turn_id=self._identifier(parent_turn),
             )
         self.label(event, session)
         return scope

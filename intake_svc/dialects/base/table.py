@@ -167,8 +167,13 @@ class Attributes:
 
     def number(self, names: Names) -> int | None:
         """The first whole number of 0 or more, also where it comes as a fraction or as text."""
-        found = self.amount(names)
-        return found if found is None else int(found)
+        for name in names:
+            value = self._values.get(name)
+            if type(value) is int and value >= 0:
+                return value
+            if value is not None and (found := _number(value)) is not None:
+                return int(found)
+        return None
 
     def amount(self, names: Names) -> float | int | None:
         """The first number of 0 or more."""
