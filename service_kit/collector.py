@@ -26,8 +26,8 @@ class Looks:
 
     The interpreter does nothing else meanwhile, and nobody is answered. A gateway had 125,000 objects that stayed after
     10,800 calls in 131 s, of sessions in memory and turns that had ended. A look at all of them took 180 ms of CPU
-    time. One at those of the last 10 s took 8 to 15 ms at 80 to 120 calls/s, however long it had run, and none to
-    speak of at rest (two cores, with others at work).
+    time. One at those of the last 5 s took 5 to 12 ms at 120 calls/s, however long it had run (10 s: 13 to 29 ms), and
+    none to speak of at rest. Two cores, with others at work.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from service_kit.collector import Looks
 
 EVERY_SECONDS = 30.0
-LOOKS = 3
+LOOKS = 6
 """So often it is looked for cycles meanwhile: the more objects came since the last look, the longer it takes."""
 
 HEAPS = 2

@@ -43,9 +43,12 @@ turn = Turn()
 turn.itself, turn.text = turn, "x" * 10_000_000
 gone = weakref.ref(turn)
 del turn
+looked = set()
+gc.callbacks.append(lambda phase, info: looked.add(info["generation"]))
 with trimming(0.01):
     while gone():
         time.sleep(0.01)
+assert looked == {1}, "what stays is looked at too, and nobody is answered meanwhile"
 """
 
 
