@@ -1,23 +1,28 @@
 """How many parts a request has, counted before it is parsed: two bytes of it can become hundreds in memory."""
 
+import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from service_kit.errors import InvalidRequest
-from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor, decoded_by, in_turn
+from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor, decoded_by
+from service_kit.time_slice import TimeSlice
 
 MAX_PARTS = 12_000
 """Of one request. The largest that is taken is a batch of 10,000 rows, each one part."""
 COUNTED_FROM_BYTES = 64 * 1024
 """Smaller requests become some megabytes at most, and are not counted."""
+PIECE_BYTES = 16 * 1024
+"""Of a request of a stream that is counted and parsed in one go, in a millisecond; a field is whole."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MORE, _BITS, _MAX_SHIFT = 0x80, 0x7F, 70
@@ -37,6 +42,11 @@ class RequestPartsInterceptor(HandlerInterceptor):
     It goes behind all interceptors that take requests undecoded.
     """
 
+    def __init__(self) -> None:
+        self._parsing = asyncio.Lock()
+        """Held by the stream whose large request is parsed: one at a time, since it takes far more memory than its
+        bytes before anybody can bound it."""
+
     def wrap(self, handler: Handler, details: CallDetails) -> Handler:
         """Has the requests of the handler counted ahead of decoding."""
         descriptor = request_type(details.method)
@@ -50,8 +60,16 @@ class RequestPartsInterceptor(HandlerInterceptor):
             return message
 
         if handler.request_streaming and inspect.isasyncgenfunction(handler.stream_stream):
-            return _reading_late(handler, counted)
+            return _reading_late(handler, partial(self._parse, counted, descriptor))
         return decoded_by(handler, counted)
+
+    async def _parse(self, small: Callable[[bytes], Message], descriptor: Descriptor | None, data: bytes) -> Message:
+        if descriptor is None or len(data) <= COUNTED_FROM_BYTES:
+            return small(data)
+        async with self._parsing:
+            time_slice = TimeSlice()
+            await time_slice.give_way()
+            return await time_slice.through(parse_in_steps(data, descriptor))
 
 
 class _Received:
@@ -66,13 +84,13 @@ class _Received:
         return data
 
 
-def _reading_late(handler: Handler, decode: Callable[[bytes], Message]) -> Handler:
+def _reading_late(handler: Handler, decode: Callable[[bytes], Awaitable[Message]]) -> Handler:
     """The handler of a stream that decodes a request when it is read, and holds on to none."""
     behaviour: Any = handler.stream_stream
 
     async def decoded(requests: AsyncIterator[_Received]) -> AsyncIterator[Message]:
         async for request in requests:
-            yield await in_turn(decode, request.take())
+            yield await decode(request.take())
 
     async def stream(requests: AsyncIterator[_Received], context: Context) -> AsyncIterator[Any]:
         async with aclosing(behaviour(decoded(requests), context)) as responses:
@@ -101,7 +119,7 @@ def count_all_parts(data: bytes, descriptor: Any, most: int) -> int:
     An element of fewer than _SHORT_BYTES is not: it counts by its length.
     """
     try:
-        return _count(data, 0, len(data), descriptor, _SHORT_BYTES, most)
+        return _count(data, 0, len(data), descriptor, _SHORT_BYTES, most)[0]
     except RecursionError:  # by far deeper than the parser takes
         return 0
 
@@ -114,12 +132,39 @@ def check_parts(data: bytes, descriptor: Any, elements_from: int = COUNTED_FROM_
     Raises:
         InvalidRequest: there are more than MAX_PARTS.
     """
-    if len(data) > COUNTED_FROM_BYTES and _count(data, 0, len(data), descriptor, elements_from, MAX_PARTS) > MAX_PARTS:
+    if len(data) > COUNTED_FROM_BYTES:
+        _check(_count(data, 0, len(data), descriptor, elements_from, MAX_PARTS)[0])
+
+
+def parse_in_steps(data: bytes, descriptor: Descriptor) -> Generator[None, None, Message]:
+    """The message of a large request, whose parts are counted on the way, as check_parts() does. In short steps.
+
+    A group, which no proto of ours has, may lie across two of them, and is refused then.
+
+    Raises:
+        InvalidRequest: there are more than MAX_PARTS.
+        DecodeError: it is none.
+    """
+    message, at, parts = GetMessageClass(descriptor)(), 0, 0
+    while at < len(data):
+        end = min(at + PIECE_BYTES, len(data))
+        counted, end = _count(data, at, end, descriptor, COUNTED_FROM_BYTES, MAX_PARTS - parts)
+        _check(parts := parts + counted)
+        message.MergeFromString(data[at:end])
+        at = end
+        yield
+    return message
+
+
+def _check(parts: int) -> None:
+    if parts > MAX_PARTS:
         raise InvalidRequest(f"the request has more than {MAX_PARTS:,} parts: send it in several", "")
 
 
-def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None, elements_from: int, most: int) -> int:
-    """How many parts are between at and end, at least; it stops beyond most."""
+def _count(
+    data: bytes, at: int, end: int, descriptor: Descriptor | None, elements_from: int, most: int
+) -> tuple[int, int]:
+    """How many parts begin between at and end, at least, and where the last ends; it stops beyond most."""
     within = _within(descriptor, elements_from)
     parts = 0
     try:
@@ -148,7 +193,7 @@ def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None, elemen
                     if of is None:
                         parts += length
                     elif length >= least:
-                        parts += _count(data, at, min(at + length, end), of, elements_from, most - parts)
+                        parts += _count(data, at, at + length, of, elements_from, most - parts)[0]
                     elif least == _SHORT_BYTES:
                         parts += length >> 3
                 at += length
@@ -162,8 +207,8 @@ def _count(data: bytes, at: int, end: int, descriptor: Descriptor | None, elemen
                 at += 4
             # What is in a group counts as if it were here.
     except IndexError:  # cut off
-        pass
-    return parts
+        at = len(data)
+    return parts, at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
