@@ -54,7 +54,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """A module whose mark leaves out all its tests is not even imported."""
     if collection_path.suffix != ".py" or not collection_path.is_file():
         return None
-    marks = re.search(r"^pytestmark = \[?pytest\.mark\.(\w+)", collection_path.read_text(), re.MULTILINE)
+    marks = re.search(r"^pytestmark = \[?pytest\.mark\.(\w+)", collection_path.read_text("utf-8"), re.MULTILINE)
     return True if marks and f"not {marks[1]}" in config.option.markexpr.split(" and ") else None
 
 

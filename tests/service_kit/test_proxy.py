@@ -108,7 +108,7 @@ def test_every_channel_of_ours_is_opened_so() -> None:
     opened = 0
     for folder in OURS:
         for path in (REPOSITORY / folder).rglob("*.py"):
-            text = path.read_text()
+            text = path.read_text("utf-8")
             if "_channel(" not in text:
                 continue
             for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):

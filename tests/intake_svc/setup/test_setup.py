@@ -28,7 +28,7 @@ THERE = {
 def home(request: Any, tmp_path: Path) -> Path:
     for name, text in THERE.items() if request.param else ():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, "utf-8")
     return tmp_path
 
 
