@@ -17,9 +17,9 @@ KILL_SECONDS = 20.0
 SETTLED_SECONDS = 3.0
 """How long honest turns run alone before the second half is measured."""
 SAMPLE_SECONDS = 0.5
-REST_SECONDS = 40.0
+REST_SECONDS = 70.0
 """How long the peers rest, at the beginning, in the middle and at the end of the second half, before memory at rest is
-read: a service gives back what it has freed each half minute."""
+read: a service under load looks for cycles each minute, and gives back what it has freed each half minute."""
 FLAT_MINUTES = 10
 """What is shorter has no quarter in which a service has come to rest."""
 BUSY = ("RESOURCE_EXHAUSTED",)

@@ -58,7 +58,7 @@ EVERY = 10
 
 @pytest.mark.parametrize(
     ("used", "all_at"),
-    [([0.1] * 130, range(60, 1301, 60)), ([9.0] * 130, range(600, 1301, 600)), ([9.0] * 20 + [0.1] * 2, [210])],
+    [([0.1] * 130, range(30, 1301, 30)), ([9.0] * 130, range(60, 1301, 60)), ([9.0] * 20 + [0.1], [60, 120, 180, 210])],
     ids=["resting", "busy", "resting after work"],
 )
 def test_everything_is_looked_at_where_a_service_rests_and_seldom_where_not(
