@@ -6,8 +6,8 @@ import time
 RESTING = 0.05
 """Of a core: a service that uses less has few callers whom a look at everything could hold up."""
 RESTED_SECONDS, BUSY_SECONDS = 30.0, 60.0
-"""After so long everything is looked at once more, by a service that rests and by one that does not: a few objects of an
-old cycle may hold large texts."""
+"""After so long everything is looked at once more, by a service that rests and by one that does not: an old cycle of a
+few objects may hold large texts."""
 
 _YOUNG, _ALL = 1, 2
 
