@@ -2,10 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,24 +36,14 @@ async def whole(work: Coroutine[Any, Any, T], undone: Callable[[T], Coroutine[An
         raise
 
 
-async def in_thread(
-    work: Callable[[], T], undone: Callable[[T], object] | None = None, threads: Executor | None = None
-) -> T:
-    """Runs work in a thread, as whole() does. `undone` is called with a result that nobody gets.
-
-    threads: those to choose from; None: the event loop's.
-    """
+async def in_thread(work: Callable[[], T], undone: Callable[[T], object] | None = None) -> T:
+    """Runs work in a thread, as whole() does. `undone` is called with a result that nobody gets."""
 
     async def undo(result: T) -> None:
         if undone is not None:
             undone(result)
 
-    return await whole(_run(work, threads), undo)
-
-
-async def _run(work: Callable[[], T], threads: Executor | None) -> T:
-    """As asyncio.to_thread(), in any threads."""
-    return await asyncio.get_running_loop().run_in_executor(threads, partial(copy_context().run, work))
+    return await whole(asyncio.to_thread(work), undo)
 
 
 async def _wait(task: "asyncio.Task[Any]") -> None:

@@ -9,11 +9,11 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.files import saving, session_file
-from gateway_svc.conversations.files.saving import THREADS, Saves
+from gateway_svc.conversations.files.saving import AT_ONCE, Saves
 from gateway_svc.conversations.files.store import FileConversations
 from gateway_svc.conversations.session import SessionState
 
-MANY = THREADS + 10
+MANY = AT_ONCE + 10
 
 
 def _new() -> SessionState:
@@ -36,7 +36,7 @@ async def test_sessions_are_made_opened_and_read_while_others_wait_for_the_disk(
     slow = [asyncio.create_task(home.create(_new(), synced=True)) for _ in range(MANY)]
     try:
         async with asyncio.timeout(60):
-            while len(waiting) < THREADS:
+            while len(waiting) < AT_ONCE:
                 await asyncio.sleep(0.01)
         state = _new()
         await asyncio.wait_for(home.create(state, synced=False), 60)
@@ -47,7 +47,6 @@ async def test_sessions_are_made_opened_and_read_while_others_wait_for_the_disk(
         go_on.set()
         await asyncio.wait(slow)
     assert {task.exception() for task in slow} == {None}
-    await home.aclose()
 
 
 def test_who_asks_while_a_folder_is_synced_shares_the_next_sync(tmp_path, monkeypatch):
@@ -77,7 +76,6 @@ def test_who_asks_while_a_folder_is_synced_shares_the_next_sync(tmp_path, monkey
     assert len(synced) == 3
     del folder
     assert not saves._folders
-    saves.close()
 
 
 def test_a_sync_that_fails_is_tried_again_for_each_who_waits(tmp_path, monkeypatch):
@@ -91,4 +89,3 @@ def test_a_sync_that_fails_is_tried_again_for_each_who_waits(tmp_path, monkeypat
     with pytest.raises(OSError, match="no disk"):
         saves.sync([tmp_path])
     saves.sync([tmp_path])
-    saves.close()

@@ -1,32 +1,32 @@
 """Saves that wait for the disk.
 
-They have threads of their own, so that what only reads, or makes a session, does not wait behind them. There are many:
-a file system writes as one what several threads sync at a time.
+They have threads of their own, so that what only reads, or makes a session, does not wait behind them. There are some:
+a file system writes as one what they sync at a time.
 """
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from gateway_svc.conversations.undisturbed import in_thread
+from gateway_svc.conversations.undisturbed import whole
+from gateway_svc.tools.threads import Threads
 from recording.locks import sync_folder
 
-THREADS = 32
+AT_ONCE = 8
 
 
 class Saves:
     """Those of one process."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, "session-saves")
+        self._threads = Threads("saves", at_once=AT_ONCE)
         self._folders: WeakValueDictionary[Path, _Folder] = WeakValueDictionary()
         self._changing = threading.Lock()
 
     async def run(self, work: Callable[[], None]) -> None:
         """Runs work in a thread, to its end."""
-        await in_thread(work, threads=self._threads)
+        await whole(self._threads.run(work))
 
     def sync(self, folders: Iterable[Path]) -> None:
         """Makes the names in folders durable, as sync_folder(); from any thread.
@@ -38,10 +38,6 @@ class Saves:
             with self._changing:
                 folder = self._folders.setdefault(path, _Folder())
             folder.sync(path)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._threads.shutdown()
 
 
 class _Folder:

@@ -219,7 +219,6 @@ class FileConversations:
         if self._use is not None:
             os.close(self._use)
             self._use = None
-        self._saves.close()
 
     def _readable(self, paths: Iterator[Path]) -> Iterator[SessionState]:
         for path in paths:
