@@ -179,7 +179,7 @@ bench-peers: $(VENV)/.ready  ## measure other agent frameworks, a proxy, Postgre
 bench-postgres: $(VENV)/.ready  ## measure a ledger and sessions in PostgreSQL against SQLite and files, on a server that it starts; SHORT=1 for two minutes
 	$(BIN)/python -m bench.postgres $(if $(SHORT),--short)
 
-bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: seven minutes, 6 GB), and print what it takes on disk
+bench-data: $(VENV)/.ready  ## make a ledger of CALLS tool calls (10,000,000: half an hour to an hour, 8 GB), and print what it takes on disk
 	$(BIN)/python -m bench.data .state/bench-data/$(CALLS)/audit.db --tool-calls $(CALLS)
 
 bench-queries: $(VENV)/.ready  ## measure what answers take with ten times the rows; makes the ledgers first; SHORT=1 for a minute
