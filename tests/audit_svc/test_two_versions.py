@@ -88,8 +88,8 @@ def test_rows_of_a_newer_producer_wait_and_are_stored_whole_after_the_upgrade(ne
             )
             assert producer.stdout
             assert producer.stdout.readline() == (
-                f"rows of row_version {ROW_VERSION + 1} wait, and the ledger knows {ROW_VERSION}: "
-                "upgrade the ledger first\n"
+                f"5 records wait in the spool: rows of row_version {ROW_VERSION + 1} wait, "
+                f"and the ledger knows {ROW_VERSION}: upgrade the ledger first\n"
             )
             with grpc.insecure_channel(service.address) as channel:
                 listed = LedgerStub(channel).ListToolCalls(questions_pb2.ListToolCallsRequest())
