@@ -1,7 +1,7 @@
 """Saves that wait for the disk.
 
-They have threads of their own, so that what only reads, or makes a session, does not wait behind them. There are some:
-a file system writes as one what they sync at a time.
+They have threads of their own, so that what only reads, or makes a session, does not wait behind them. Several run at
+once: a file system writes together what they sync at the same time.
 """
 
 import threading

@@ -12,7 +12,7 @@ from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.ledger.batch import read_batch
 from audit_svc.ledger.query import filter_of
-from audit_svc.sql.read import listing, model_requests, walks
+from audit_svc.sql.read import listing, model_requests
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.read.database import SqliteDatabase
@@ -75,17 +75,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection
     reading = open_for_reading(database)
     yield reading
     reading.close()
-
-
-@pytest.fixture(params=["few", "many"])
-def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With many sessions of a label, and windows and patience that end soon, what is rare among millions is tried."""
-    if request.param == "many":
-        monkeypatch.setattr(listing, "FEW_SESSIONS", 0)
-        monkeypatch.setattr(walks, "MAX_PAIRS", 1)
-        monkeypatch.setattr(walks, "FIRST_WINDOW", 3)
-        monkeypatch.setattr(walks, "LAST_WINDOW", 10)
-        monkeypatch.setattr(walks, "PATIENCE_SECONDS", 0.0)
 
 
 def test_every_listing_walks_an_index_in_its_own_order(filled, patient):
