@@ -21,6 +21,7 @@ from intake_svc.metrics import DoorMetrics
 from intake_svc.numbers import numbers_of
 from intake_svc.settings import IntakeSettings
 from intake_svc.signals import Signal
+from intake_svc.unpacking import Unpacked
 from recording.logger import AuditRefused
 from recording.producing.spool_logger import Taken
 from recording.record import Record
@@ -83,12 +84,12 @@ class Door:
             self._running -= 1
             self._done.set()
 
-    async def take(self, signal: Signal, unpack: Callable[[], Message]) -> Message:
+    async def take(self, signal: Signal, unpack: Callable[[], Unpacked]) -> Message:
         """Takes one export, and returns the answer to it once its rows are safe.
 
         Args:
             signal: what came.
-            unpack: makes the message of what came, in a thread; what it raises is raised.
+            unpack: reads what came, in a thread; what it raises is raised.
 
         Raises:
             StoreUnavailable: the rows are not safe, and are to be sent again.
@@ -120,9 +121,12 @@ class Door:
         """Ends its thread."""
         self._thread.shutdown()
 
-    def _read(self, signal: Signal, unpack: Callable[[], Message], principal: str) -> tuple[Reading, int, Taken | None]:
+    def _read(
+        self, signal: Signal, unpack: Callable[[], Unpacked], principal: str
+    ) -> tuple[Reading, int, Taken | None]:
         """What came; how many rows another signal tells; and the rest in the spool, None where there is none."""
-        whole = joined([signal.read(resource) for resource in getattr(unpack(), signal.resources)])
+        message, spoiled = unpack()
+        whole = joined([*map(signal.read, getattr(message, signal.resources)), Reading(not_understood=spoiled)])
         reading, left_out = self._one_source.choose(whole, signal.name, principal)
         if principal:
             told: list[Any] = [*reading.calls, *reading.intents, *reading.costs]

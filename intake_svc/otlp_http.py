@@ -23,7 +23,7 @@ from intake_svc.door import Door
 from intake_svc.errors import STATUSES, TooLarge, Unsupported
 from intake_svc.metrics import DoorMetrics
 from intake_svc.signals import SIGNALS, Signal
-from intake_svc.unpacking import parse_json, parse_protobuf, unpack
+from intake_svc.unpacking import Unpacked, parse_json, parse_protobuf, unpack
 from service_kit.access.callers import caller_name
 from service_kit.access.guard import Guard
 from service_kit.errors import ErrorStatuses, Overloaded
@@ -34,7 +34,7 @@ PROTOBUF, JSON = "application/x-protobuf", "application/json"
 BODY_SECONDS = 60.0
 """How long a client may take to send its body."""
 
-_PARSERS: dict[str, Callable[[Signal, bytes], Message]] = {PROTOBUF: parse_protobuf, JSON: parse_json}
+_PARSERS: dict[str, Callable[[Signal, bytes], Unpacked]] = {PROTOBUF: parse_protobuf, JSON: parse_json}
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,

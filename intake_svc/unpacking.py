@@ -2,16 +2,26 @@
 
 import base64
 import binascii
-import json
 import sys
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from intake_svc.errors import TooLarge, Unsupported
+from intake_svc.salvage import (
+    NOT_READ,
+    REFUSED,
+    keep_readable,
+    keep_readable_attributes,
+    load_json,
+    with_valid_texts,
+    with_whole_characters,
+)
 from intake_svc.signals import Signal
 from service_kit.access.request_parts import check_parts, count_all_parts
 from service_kit.bounds import Exceeded, check_json
@@ -23,6 +33,29 @@ MAX_PARTS = 1_000_000
 _WINDOW = {"gzip": 31, "deflate": 15}
 """What zlib is told of the format, by the name in Content-Encoding."""
 _IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
+_ITEMS: tuple[tuple[tuple[str, str], tuple[str, str], tuple[str, ...], type[Message]], ...] = (
+    (("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), ("spans",), Span),
+    (("resourceLogs", "resource_logs"), ("scopeLogs", "scope_logs"), ("logRecords", "log_records"), LogRecord),
+)
+_STATUSES = {name.removeprefix("STATUS_CODE_"): number for name, number in Status.StatusCode.items()}
+_NO_STATUS = max(_STATUSES.values()) + 1
+"""What stands for a word that is no status: protobuf's parser would take it for none, which is no error."""
+NO_HEXADECIMAL = "an id is not hexadecimal, as OTLP's JSON has them"
+
+
+class Unpacked(NamedTuple):
+    """What a request is."""
+
+    message: Message
+    spoiled: tuple[str, ...] = ()
+    """Why spans or log records of it could not be read: one sentence each, of our own words."""
+
+
+class _List(NamedTuple):
+    resource: dict[str, Any]
+    scope: dict[str, Any]
+    items: list[Any]
+    kind: type[Message]
 
 
 def unpack(data: bytes, encoding: str, most: int) -> bytes:
@@ -49,42 +82,63 @@ def unpack(data: bytes, encoding: str, most: int) -> bytes:
     return unpacked
 
 
-def parse_protobuf(signal: Signal, data: bytes) -> Message:
-    """The message of an export in protobuf.
+def parse_protobuf(signal: Signal, data: bytes) -> Unpacked:
+    """The message of an export in protobuf. A text that is no UTF-8 is taken with `?` for what is not.
 
     Raises:
         TooLarge: it has more than MAX_PARTS parts.
         InvalidRequest: it has more resources than a request of ours may have parts.
         DecodeError: it is none.
     """
-    check_parts(data, signal.request.DESCRIPTOR, sys.maxsize)  # a resource may have thousands of spans
+    descriptor = signal.request.DESCRIPTOR
+    check_parts(data, descriptor, sys.maxsize)  # a resource may have thousands of spans
     # each part takes a byte at least
-    if len(data) > MAX_PARTS and count_all_parts(data, signal.request.DESCRIPTOR, MAX_PARTS) > MAX_PARTS:
+    if len(data) > MAX_PARTS and count_all_parts(data, descriptor, MAX_PARTS) > MAX_PARTS:
         raise TooLarge(f"the request has more than {MAX_PARTS:,} parts: send it in several")
-    return signal.request.FromString(data)
+    try:
+        return Unpacked(signal.request.FromString(data))
+    except DecodeError:
+        return Unpacked(signal.request.FromString(with_valid_texts(data, descriptor)))
 
 
-def parse_json(signal: Signal, data: bytes) -> Message:
+def parse_json(signal: Signal, data: bytes) -> Unpacked:
     """The message of an export in OTLP's JSON: ids are hexadecimal there, and what is not known is passed over.
+
+    Spans and log records that cannot be read are left out, and told; so are attributes, if the rest can be read.
 
     Raises:
         TooLarge: it has more values than bounds.JSON_VALUES.
-        InvalidRequest: its ids are not hexadecimal.
-        DecodeError: it is none.
+        InvalidRequest: the ids of all its spans and log records are not hexadecimal.
+        DecodeError: it is none, or nothing of it can be read.
     """
     try:
         check_json(data)
     except Exceeded as exceeded:
         raise TooLarge(f"the request has {exceeded}: send it in several, or in protobuf") from None
-    message = signal.request()
     try:
-        document = json.loads(data)
+        document = load_json(data)
         if not _is_export(document, signal):
             raise ValueError  # an export of another signal, sent to this one's path, would be lost in silence
-        _decode_ids(document)
-        ParseDict(document, message, ignore_unknown_fields=True)
-    except (ValueError, RecursionError, ParseError, AttributeError, TypeError):
+        spoiled = [NO_HEXADECIMAL] * _prepare(document)
+        if spoiled and not any(found.items for found in _lists(document)):
+            raise InvalidRequest(NO_HEXADECIMAL, "")
+        try:
+            return Unpacked(_parsed(signal, document), tuple(spoiled))
+        except REFUSED:
+            document = with_whole_characters(document)
+            spoiled += [NOT_READ] * _leave_readable(document)
+            if not any(found.items for found in _lists(document)):
+                raise
+            return Unpacked(_parsed(signal, document), tuple(spoiled))
+    except InvalidRequest:
+        raise
+    except REFUSED:
         raise DecodeError from None  # the parsers' own words quote what was sent
+
+
+def _parsed(signal: Signal, document: Any) -> Message:
+    message = signal.request()
+    ParseDict(document, message, ignore_unknown_fields=True)
     return message
 
 
@@ -94,27 +148,48 @@ def _is_export(document: Any, signal: Signal) -> bool:
     return isinstance(document, dict) and (not document or bool(names & document.keys()))
 
 
-def _decode_ids(document: Any) -> None:
-    """Writes the ids of an export as protobuf's JSON has bytes, in base64."""
-    for resource in _each(document, "resourceSpans", "resource_spans"):
-        for scope in _each(resource, "scopeSpans", "scope_spans"):
-            for span in _each(scope, "spans"):
-                _decode_ids_of(span)
-                for link in _each(span, "links"):
-                    _decode_ids_of(link)
-    for resource in _each(document, "resourceLogs", "resource_logs"):
-        for scope in _each(resource, "scopeLogs", "scope_logs"):
-            for record in _each(scope, "logRecords", "log_records"):
-                _decode_ids_of(record)
+def _lists(document: Any) -> Iterator[_List]:
+    """The lists of spans and of log records in an export."""
+    for resources, scopes, names, kind in _ITEMS:
+        for resource in _each(document, *resources):
+            for scope in _each(resource, *scopes):
+                items = next((scope[name] for name in names if name in scope), None)
+                if isinstance(items, list):
+                    yield _List(resource, scope, items, kind)
 
 
-def _decode_ids_of(part: dict[str, Any]) -> None:
-    for name in _IDS:
-        if isinstance(text := part.get(name), str):
-            try:
-                part[name] = base64.b64encode(binascii.unhexlify(text)).decode()
-            except ValueError:
-                raise InvalidRequest("an id is not hexadecimal, as OTLP's JSON has them", name) from None
+def _leave_readable(document: Any) -> int:
+    """Takes out of an export what cannot be read. How many spans and log records these are."""
+    taken = 0
+    for resource, scope, items, kind in _lists(document):
+        keep_readable_attributes(resource.get("resource"), scope.get("scope"))
+        taken += keep_readable(items, kind)
+    return taken
+
+
+def _prepare(document: Any) -> int:
+    """Writes spans and log records as protobuf's JSON has them, and takes out those whose ids cannot be. How many."""
+    taken = 0
+    for _, _, items, _ in _lists(document):
+        kept = [item for item in items if not isinstance(item, dict) or _prepare_item(item)]
+        taken += len(items) - len(kept)
+        items[:] = kept
+    return taken
+
+
+def _prepare_item(item: dict[str, Any]) -> bool:
+    """Writes ids in base64, and the name of a status as its number. Whether the ids are hexadecimal."""
+    status = item.get("status")
+    if isinstance(status, dict) and isinstance(word := status.get("code"), str) and not word.isdecimal():
+        status["code"] = _STATUSES.get(word.upper().removeprefix("STATUS_CODE_"), _NO_STATUS)
+    for part in (item, *_each(item, "links")):
+        for name in _IDS:
+            if isinstance(text := part.get(name), str):
+                try:
+                    part[name] = base64.b64encode(binascii.unhexlify(text)).decode()
+                except ValueError:
+                    return False
+    return True
 
 
 def _each(part: Any, *names: str) -> Iterable[dict[str, Any]]:

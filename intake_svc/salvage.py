@@ -1,0 +1,131 @@
+"""What is left of an export of which a part cannot be read: one bad text or span never costs what is around it.
+
+It is asked only where a parser refuses the whole, so that honest exports pay nothing for it.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+NOT_READ = "its JSON cannot be read"
+"""Why a span or a log record was not taken."""
+REFUSED = (ValueError, RecursionError, ParseError, AttributeError, TypeError)
+"""What ParseDict raises for JSON that is not of a message's form."""
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_MAX_SHIFT = 70
+_BYTE_FOR_BYTE = "onrecord.question_marks"
+
+
+def _question_marks(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "?" * (error.end - error.start), error.end
+
+
+codecs.register_error(_BYTE_FOR_BYTE, _question_marks)
+
+
+def with_valid_texts(data: bytes, descriptor: Any) -> bytes:
+    """An encoded message whose texts are UTF-8: each byte that is not becomes `?`.
+
+    Exporters cut texts at a number of bytes, and protobuf then refuses the whole. The lengths stay, so that nothing is
+    framed anew. Malformed data is left to the parser.
+    """
+    mended = bytearray(data)
+    waiting: list[tuple[int, int, Any]] = [(0, len(data), descriptor)]
+    try:
+        while waiting:
+            at, end, message = waiting.pop()
+            while at < end:
+                tag, at = _varint(data, at)
+                kind = tag & 7
+                if kind == _LENGTH:
+                    length, at = _varint(data, at)
+                    field = message.fields_by_number.get(tag >> 3)
+                    if field is not None and field.message_type is not None:
+                        waiting.append((at, min(at + length, end), field.message_type))
+                    elif field is not None and field.type == FieldDescriptor.TYPE_STRING:
+                        _mend(mended, at, min(at + length, end))
+                    at += length
+                elif kind == _VARINT:
+                    _, at = _varint(data, at)
+                else:
+                    at += {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
+    except IndexError:  # cut off
+        pass
+    return bytes(mended)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at at, and where it ends. Raises IndexError."""
+    value = 0
+    for shift in range(0, _MAX_SHIFT, 7):
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+    raise IndexError  # longer than any number
+
+
+def _mend(data: bytearray, at: int, end: int) -> None:
+    text = data[at:end]
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        data[at:end] = text.decode(errors=_BYTE_FOR_BYTE).encode()
+
+
+def load_json(data: bytes) -> Any:
+    """A document, with `�` for what is not in its encoding. Raises ValueError and RecursionError."""
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError:
+        return json.loads(data.decode(errors="replace"))
+
+
+def with_whole_characters(document: Any) -> Any:
+    """A document with `?` for each half of a character: JavaScript cuts texts between the two."""
+    return json.loads(json.dumps(document, ensure_ascii=False).encode(errors="replace"))
+
+
+def keep_readable(items: list[Any], kind: type[Message]) -> int:
+    """Takes out of a list what is no message of a kind; of what is but for some attributes, these. How many it took."""
+    readable = [mended for item in items if (mended := _readable(item, kind)) is not None]
+    taken = len(items) - len(readable)
+    items[:] = readable
+    return taken
+
+
+def keep_readable_attributes(*parts: Any) -> None:
+    """Takes out of the attributes of parts what is none."""
+    for part in parts:
+        if isinstance(part, dict) and isinstance(part.get("attributes"), list):
+            part["attributes"] = [each for each in part["attributes"] if _is(each, KeyValue)]
+
+
+def _readable(item: Any, kind: type[Message]) -> Any:
+    if not isinstance(item, dict):
+        return None
+    if not _is(item, kind):
+        keep_readable_attributes(item, *_parts(item, "events"), *_parts(item, "links"))
+    return item if _is(item, kind) else None
+
+
+def _parts(item: dict[str, Any], name: str) -> Iterable[Any]:
+    return item[name] if isinstance(item.get(name), list) else ()
+
+
+def _is(document: Any, kind: type[Message]) -> bool:
+    try:
+        ParseDict(document, kind(), ignore_unknown_fields=True)
+    except REFUSED:
+        return False
+    return isinstance(document, dict)

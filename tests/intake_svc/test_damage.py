@@ -1,0 +1,123 @@
+"""One damaged span, record or text costs nothing of what came with it."""
+
+import copy
+import gzip
+import json
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from tests.intake_svc.conftest import wait_for
+from tests.intake_svc.exports import JSON, PROTOBUF, calls, otlp_json, post, post_json, send
+
+WITHIN_A_CHARACTER = "é".encode()[:1]
+
+
+def spans_of(document: Any) -> list[dict[str, Any]]:
+    spans: list[dict[str, Any]] = document["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    return spans
+
+
+def pair(session: str) -> Any:
+    """Two calls, of which a test damages the second."""
+    return json.loads(otlp_json(calls(2, session)))
+
+
+def arrived(house, session: str, count: int) -> None:
+    def look() -> bool:
+        return len([row for row in house.rows() if row["session_id"] == session]) == count
+
+    wait_for(look)
+
+
+@pytest.mark.parametrize("kind", ["protobuf", "grpc"])
+def test_a_text_that_was_cut_within_a_character_costs_no_call(shared, kind):
+    """Exporters cut values at a number of bytes; protobuf then refuses the message, and all that came in it."""
+    house, door = shared
+    session = f"cut-{kind}"
+    export = calls(3, session, content="x" * 20 + "FIVES").SerializeToString()
+    export = export.replace(b"FIVES", b"FIVE" + WITHIN_A_CHARACTER, 2)
+    if kind == "grpc":
+        send(door.grpc, export)
+    else:
+        assert post(door.http, "/v1/traces", gzip.compress(export), headers={"Content-Encoding": "gzip"})[0] == 200
+    arrived(house, session, 3)
+
+
+def test_half_a_character_in_json_costs_no_call(shared):
+    """JavaScript cuts texts between the two halves of a character, and writes the half that is left as an escape."""
+    house, door = shared
+    document = pair("half")
+    spans_of(document)[1] |= {"name": "cut \ud83d"}
+    spans_of(document)[1]["attributes"].append({"key": "ai.prompt", "value": {"stringValue": "cut \ud83d"}})
+    assert post_json(door.http, "/v1/traces", document) == (200, {})
+    arrived(house, "half", 2)
+
+
+def test_json_that_is_not_utf8_costs_no_call(shared):
+    house, door = shared
+    document = pair("latin")
+    spans_of(document)[0]["name"] = "é"
+    body = json.dumps(document, ensure_ascii=False).encode("latin-1")
+    assert post(door.http, "/v1/traces", body, JSON)[0] == 200
+    arrived(house, "latin", 2)
+
+
+VALUES = {"a fraction": {"intValue": 1.5}, "too large": {"intValue": "9" * 20}, "a word": {"doubleValue": "much"}}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_that_cannot_be_costs_the_attribute_alone(shared, name):
+    house, door = shared
+    document = pair(name.replace(" ", "-"))
+    other = {"key": "an.attribute", "value": VALUES[name]}
+    spans_of(document)[1]["attributes"].append(other)
+    document["resourceSpans"][0]["resource"] = {"attributes": [other]}
+    assert post_json(door.http, "/v1/traces", document) == (200, {})
+    arrived(house, name.replace(" ", "-"), 2)
+
+
+SPANS: dict[str, dict[str, Any]] = {
+    "a date for a time": {"startTimeUnixNano": "2026-11-30T00:00:00Z"},
+    "a time before all": {"startTimeUnixNano": "-5"},
+    "an id of the form of UUIDs": {"traceId": "5b8efff7-9803-8103-d269-b633813fc60c"},
+    "an id in base64": {"spanId": "7uGbfsOxsXQ="},
+    "attributes that are no list": {"attributes": {"gen_ai.operation.name": "execute_tool"}},
+}
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_a_span_that_cannot_be_read_is_told_and_costs_itself_alone(shared, name):
+    house, door = shared
+    session = name.replace(" ", "-")
+    document = pair(session)
+    alone = copy.deepcopy(document)
+    spans_of(document)[1] |= SPANS[name]
+    code, answer = post_json(door.http, "/v1/traces", document)
+    assert (code, answer["partialSuccess"]["rejectedSpans"]) == (200, "1")
+    assert answer["partialSuccess"]["errorMessage"] in (
+        "its JSON cannot be read",
+        "an id is not hexadecimal, as OTLP's JSON has them",
+    )
+    arrived(house, session, 1)
+
+    del spans_of(alone)[1]
+    spans_of(alone)[0] |= SPANS[name]
+    assert post_json(door.http, "/v1/traces", alone)[0] == 400  # of which there is nothing to take
+
+
+def test_a_record_that_cannot_be_read_is_told_too(shared):
+    _, door = shared
+    records = [{"timeUnixNano": "soon"}, {"timeUnixNano": "1"}]
+    document = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "gemini-cli"}, "logRecords": records}]}]}
+    code, answer = post_json(door.http, "/v1/logs", document)
+    assert (code, answer["partialSuccess"]["rejectedLogRecords"]) == (200, "1")
+
+
+def test_bytes_that_are_no_message_are_still_refused(shared):
+    _, door = shared
+    export = calls(1, "never").SerializeToString()
+    for damaged in (export[:-1], b"\xff" * 40, b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
+        assert post(door.http, "/v1/traces", damaged, PROTOBUF)[0] == 400
+    assert ExportTraceServiceResponse.FromString(post(door.http, "/v1/traces", export)[2]) is not None
