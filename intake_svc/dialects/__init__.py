@@ -58,7 +58,7 @@ _CONVENTIONS: dict[str, tuple[Dialect, _Reader[Span]]] = {
     "openinference": (openinference.DIALECT, openinference.read_spans),
     "genai": (genai.DIALECT, genai.read_spans),
 }
-_MARKS = {openinference.MARK: "openinference"} | dict.fromkeys(genai.MARKS, "genai")
+_MARKS = {openinference.MARK: "openinference"} | dict.fromkeys((*genai.MARKS, genai.TOOL_MARK), "genai")
 _LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
     claude.LOG_SCOPE: (claude.DIALECT, claude.read_logs),
     gemini.GEMINI_SCOPE: (gemini.GEMINI, gemini.read_gemini_logs),

@@ -166,7 +166,7 @@ def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
         arguments = event.attributes.together(SPANS.argument)
         if decision is not None and decision.verdict == common_pb2.VERDICT_DENIED:
             result = refused(event)
-        elif execution is None or success is None:
+        elif execution is None or success is None or not (success is False or event.says_end):
             result = unknown_end(event)
         else:
             error = execution.attributes.text(SPANS.error_type) or execution.error_type

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects.base.decisions import by_agent
-from intake_svc.dialects.base.event import Event, of_span
+from intake_svc.dialects.base.event import Event, is_id, of_span
 from intake_svc.dialects.base.logs import FAILED
-from intake_svc.dialects.base.results import refused, result_of
+from intake_svc.dialects.base.results import refused, result_of, unknown_end
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Attributes, Dialect, Names, Table, wanted
@@ -20,13 +20,15 @@ from recording.calls import Failure, Scope
 
 MARKS = ("gen_ai.operation.name", "mcp.method.name")
 """Of which the conventions ask one of each span."""
+TOOL_MARK = "gen_ai.tool.name"
+"""What marks a call whose span has neither: pydantic-ai's, up to version 2 of its own format."""
 
 DIALECT = Dialect(engine="genai", agent="genai")
 SPANS = Table(
     kind=MARKS,
     session=("gen_ai.conversation.id", "session.id"),
     turn=("gen_ai.agent.call.id",),
-    tool=("gen_ai.tool.name",),
+    tool=(TOOL_MARK,),
     call_id=("gen_ai.tool.call.id",),
     arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
     status=("gen_ai.tool.status",),
@@ -47,6 +49,10 @@ _MESSAGE = Table(arguments=("content",))
 _REQUESTS = frozenset(("chat", "generate_content", "text_completion", "embeddings"))
 _MCP_METHOD = MARKS[1:]
 _MCP_CALL = "tools/call"
+_NO_TOOL = "(merged tools)"
+"""ADK's name for a span that has the answers of calls that ran side by side, beside the span of each."""
+_BAD, _GOOD = frozenset(("error", "failed", "failure")), frozenset(("", "success", "succeeded", "ok", "completed"))
+"""Words by which a call's status says how it ended. By another one it is not known."""
 _LONGEST_WAY = 64
 
 
@@ -57,7 +63,7 @@ class Member:
     span: Span
     event: Event
     operation: str
-    """By the first attribute of the table's kind; empty where it has none."""
+    """By the first attribute of the table's kind, or by TOOL_MARK; empty where it has neither."""
     key: tuple[bytes, bytes]
     """The ids of its trace and its own."""
     around: tuple[bytes, bytes] | None
@@ -83,9 +89,12 @@ class Family:
         table, event = self.table, of_span(span, self.table)
         trace_id, around = span.trace_id, span.parent_span_id
         operation = event.attributes.text(self.operation)
+        if not operation and event.attributes.text(table.tool) and not event.attributes.text(_MCP_METHOD):
+            operation = "execute_tool"
         key = trace_id, span.span_id
-        member = Member(span, event, operation, key, (trace_id, around) if around else None)
-        self.members[key] = member
+        member = Member(span, event, operation, key, (trace_id, around) if is_id(around) else None)
+        if event.is_named:
+            self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(table.session)):
             self.sessions[event.trace_id] = session
         return member
@@ -135,6 +144,8 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
             failed = event.failed or bool(event.attributes.text(table.error_type))
             failure = Failure(FAILED, event.attributes.number(table.http_status)) if failed else None
             rows.cost(event, scope=_scope(rows, member, family), failure=failure)
+        elif event.attributes.text(table.tool) == _NO_TOOL:
+            rows.ignore()
         elif operation == "execute_tool" or (is_mcp_call and not operation):
             _add_call(rows, member, family)
         else:
@@ -159,12 +170,18 @@ def _add_call(rows: Rows, member: Member, family: Family) -> None:
     event, table = member.event, rows.table
     attributes = event.attributes
     error = attributes.text(table.error_type) or event.error_type
-    failed = event.failed or bool(error) or attributes.word(table.status) in ("error", "failed")
+    status = attributes.word(table.status)
+    failed = event.failed or bool(error) or status in _BAD
+    is_told = failed or (event.says_end and status in _GOOD)
     arguments = attributes.json(table.arguments)
     was_refused = error in rows.dialect.refusals
     rows.call(
         event,
-        refused(event) if was_refused else result_of(table, event, failed=failed, error=error),
+        refused(event)
+        if was_refused
+        else result_of(table, event, failed=failed, error=error)
+        if is_told
+        else unknown_end(event),
         by_agent(allowed=False) if was_refused else None,
         scope=_scope(rows, member, family),
         arguments=_in_message(member.span) if arguments is None else arguments,

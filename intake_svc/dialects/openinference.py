@@ -26,6 +26,7 @@ SPANS = Table(
     tool=("tool.name",),
     call_id=("tool_call.id", "tool.id"),
     arguments=("input.value",),
+    error_type=("error.type",),
     model=("llm.model_name",),
     provider=("llm.provider", "llm.system"),
     input_tokens=("llm.token_count.prompt",),

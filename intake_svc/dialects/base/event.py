@@ -39,6 +39,10 @@ class Event:
     """Whether the span's status is an error."""
     error_type: str = ""
     """The type of the exception that the span tells of."""
+    says_end: bool = True
+    """Whether it says that it ended and how: not with a status that we do not know, nor a span that has not ended."""
+    is_named: bool = False
+    """Whether an id tells it from all others, so that what has the same one is the same."""
 
     def row_id(self, told: str) -> str:
         """The id of the row that is made of it: as a UUIDv7, of its time and a digest of what it is known by.
@@ -51,18 +55,22 @@ class Event:
 
 def of_span(span: Span, table: Table) -> Event:
     """A span. Its name, its status message and its links are not read, and of its events the types of exceptions."""
-    start, end, trace_id = span.start_time_unix_nano, span.end_time_unix_nano, span.trace_id
-    began, ended = start // _NANOS, end // _NANOS
-    known = start <= end and began >= _EARLIEST_MS and ended <= _LATEST_MS
+    start, end, trace_id, span_id = span.start_time_unix_nano, span.end_time_unix_nano, span.trace_id, span.span_id
+    began, ended, duration = start // _NANOS, end // _NANOS, (end - start) // _NANOS
+    if not (start <= end and began >= _EARLIEST_MS and ended <= _LATEST_MS):
+        began, ended, duration = _as_far_as_known(began, ended)
+    status = span.status.code if span.HasField("status") else 0
     return Event(
         Attributes(span.attributes, *wanted(table)),
-        began if known else 0,
-        (end - start) // _NANOS if known else 0,
-        ended if known else 0,
+        began,
+        duration,
+        ended,
         _trace_id(trace_id),
-        b"span" + trace_id + span.span_id,
-        span.HasField("status") and span.status.code == _ERROR,
+        b"span" + trace_id + span_id,
+        status == _ERROR,
         _exception(span) if span.events else "",
+        end > 0 and status <= _ERROR,
+        is_id(span_id),
     )
 
 
@@ -72,15 +80,31 @@ def of_log(record: LogRecord, table: Table) -> Event:
     duration = attributes.number(table.duration_ms) or 0
     nanos = record.time_unix_nano or record.observed_time_unix_nano
     ended = _ms(attributes.text(table.time)) or nanos // _NANOS
-    known = ended - duration >= _EARLIEST_MS and ended <= _LATEST_MS
+    began, ended, duration = _as_far_as_known(ended - duration, ended)
     return Event(
         attributes=attributes,
-        began_ms=ended - duration if known else 0,
-        duration_ms=duration if known else 0,
-        ended_ms=ended if known else 0,
+        began_ms=began,
+        duration_ms=duration,
+        ended_ms=ended,
         trace_id=_trace_id(record.trace_id),
         source=b"log" + nanos.to_bytes(8) + record.trace_id + record.span_id,
     )
+
+
+def _as_far_as_known(began: int, ended: int) -> tuple[int, int, int]:
+    """When something began and ended, and how long it took, all in milliseconds.
+
+    Clocks are set back while a call runs, and some spans have only one time: one that a row could have stands for both.
+    Without one all are 0.
+    """
+    known = [ms if _EARLIEST_MS <= ms <= _LATEST_MS else 0 for ms in (began, ended)]
+    began, ended = known[0] or known[1], known[1] or known[0]
+    return (began, ended, ended - began) if began <= ended else (began, began, 0)
+
+
+def is_id(sent: bytes) -> bool:
+    """Whether an id of a span is one: zeros stand for none."""
+    return any(sent)
 
 
 def _exception(span: Span) -> str:

@@ -1,5 +1,6 @@
 """Makes the rows of one export, by recording.rows. All text of others that a row keeps passes through here."""
 
+from collections import Counter
 from functools import lru_cache
 
 from onrecord.audit.v1 import audit_pb2
@@ -34,6 +35,8 @@ class Rows:
         self._sequence: list[SequenceNumber] = []
         self._labels: list[Labelled] = []
         self._ignored = 0
+        self._alike: Counter[tuple[bytes, int, str]] = Counter()
+        """How many calls there are of which all is alike that tells them from others."""
         self._scopes: dict[tuple[str, ...], Scope] = {}
         """What scope() made of such texts: most spans of an export share theirs with others."""
         self._identifier = lru_cache(maxsize=None)(identifier)
@@ -102,6 +105,8 @@ class Rows:
         if (tool := self._tools.get(name)) is None:
             tool = self._tools[name] = is_name(name), f"{self.dialect.engine}:{name}", mcp_server_of(name)
         offered, known_as, server = tool
+        if not (call_id or event.is_named or number is not None):
+            told = self._told_apart(event, told, arguments)
         server = attributes.text(table.mcp_server) or server
         row = open_call(
             ToolCall(event.row_id(told), identifier(call_id), name, arguments or ""),
@@ -120,6 +125,17 @@ class Rows:
             return self._intents.append(row)
         end_call(row, result)
         return self._calls.append(row)
+
+    def _told_apart(self, event: Event, told: str, arguments: str | None) -> str:
+        """What tells a call that has no id from others: some that ran side by side end in the same millisecond.
+
+        Where all is alike, the second of an export is another call, since exporters put nothing in twice.
+        """
+        attributes, table = event.attributes, self.table
+        told += f"\0{attributes.number(table.result_bytes)}\0{attributes.flag(table.success)}\0{len(arguments or '')}"
+        key = event.source, event.began_ms, told
+        self._alike[key] += 1
+        return f"{told}\0{self._alike[key]}"
 
     def cost(self, event: Event, *, scope: Scope, failure: Failure | None = None) -> None:
         """Adds the model request of an event."""

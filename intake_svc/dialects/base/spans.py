@@ -31,12 +31,12 @@ def read_each(
     for event in events:
         match kind(event):
             case Kind.RESULT:
-                is_told = event.failed or not table.result or event.attributes.have(table.result)
+                error = event.attributes.text(table.error_type) or event.error_type
+                failed = event.failed or bool(error)
+                is_told = failed or (event.says_end and (not table.result or event.attributes.have(table.result)))
                 rows.call(
                     event,
-                    result_of(table, event, failed=event.failed, error=event.error_type)
-                    if is_told
-                    else unknown_end(event),
+                    result_of(table, event, failed=failed, error=error) if is_told else unknown_end(event),
                     scope=rows.scope(event, turn=turns.get(_call(table, event), "") if turns else ""),
                     arguments=event.attributes.json(table.arguments),
                 )

@@ -159,6 +159,64 @@ def test_a_request_that_the_models_client_tells_of_too_is_the_agents():
     assert after.ignored == before.ignored + 1
 
 
+def test_a_call_of_pydantic_ai_is_told_by_the_tools_name_alone_in_its_older_formats():
+    """Its formats 1 and 2, which were the default before version 2, have no gen_ai.operation.name."""
+    export = sample("pydantic-ai-2.68.0")
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    put(tool.attributes, gen_ai__operation__name=None)
+    mcp = export.spans.scope_spans.add().spans.add(
+        trace_id=tool.trace_id, span_id=b"client12", kind=Span.SPAN_KIND_CLIENT
+    )
+    mcp.parent_span_id = tool.span_id
+    mcp.start_time_unix_nano, mcp.end_time_unix_nano = tool.start_time_unix_nano, tool.end_time_unix_nano
+    put(mcp.attributes, mcp__method__name="tools/call", gen_ai__tool__name="add")
+
+    assert read(export).calls == read(sample("pydantic-ai-2.68.0")).calls
+
+
+def test_adks_span_of_the_answers_of_several_calls_is_no_call():
+    export = sample("google-adk-2.13.0")
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    merged = export.spans.scope_spans[0].spans.add()
+    merged.CopyFrom(tool)
+    merged.span_id = b"merged12"
+    put(merged.attributes, gen_ai__tool__name="(merged tools)", gen_ai__tool__call__id="an-event")
+
+    assert read(export).calls == read(sample("google-adk-2.13.0")).calls
+
+
+def test_a_request_whose_ids_are_zeros_is_not_taken_for_one_around_itself():
+    export = sample("pydantic-ai-2.68.0")
+    for span in spans_with(export, "gen_ai.operation.name", "chat"):
+        span.span_id = span.parent_span_id = bytes(8)
+
+    assert len(read(export).costs) == 2
+
+
+@pytest.mark.parametrize("name", ["gemini", "qwen-code"])
+@pytest.mark.parametrize("other", [{"content_length": "7"}, {"success": "false"}, {}], ids=["size", "end", "alike"])
+def test_calls_that_end_in_the_same_millisecond_are_as_many_rows(name, other):
+    """They have no ids, and an agent that runs calls side by side tells of all when the last has ended."""
+    export = sample(name)
+    event = "gemini_cli.tool_call" if name == "gemini" else "qwen-code.tool_call"
+    second = export.logs.scope_logs[0].log_records.add()
+    second.CopyFrom(log_records(export, event)[0])
+    put(second.attributes, **other)
+    rows, again = read(export).calls, read(export).calls
+
+    assert len({row.id for row in rows}) == 2
+    assert rows == again
+
+
+def test_calls_of_spans_without_ids_are_as_many_rows():
+    export = sample("openai-agents-0.24.0-otel-v2-0.1.0")  # which has no ids of calls either
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    tool.span_id = bytes(8)
+    export.spans.scope_spans[0].spans.add().CopyFrom(tool)
+
+    assert len({row.id for row in read(export).calls}) == 2
+
+
 def test_a_call_over_mcp_without_an_agents_span_is_the_clients():
     export = sample("pydantic-ai-2.68.0")
     (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
@@ -190,7 +248,7 @@ def test_a_call_that_cannot_be_a_row_is_told(attribute, reason):
     if attribute:
         put(tool.attributes, **{attribute.replace(".", "__"): None})
     else:
-        tool.end_time_unix_nano = tool.start_time_unix_nano - 1
+        tool.start_time_unix_nano, tool.end_time_unix_nano = 5, 1_790_000_000_000  # in milliseconds
     reading = read(export)
 
     assert reading.not_understood == (reason,)
