@@ -4,7 +4,6 @@ It is asked only where a parser refuses the whole, so that honest exports pay no
 """
 
 import codecs
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -81,19 +80,6 @@ def _mend(data: bytearray, at: int, end: int) -> None:
         text.decode()
     except UnicodeDecodeError:
         data[at:end] = text.decode(errors=_BYTE_FOR_BYTE).encode()
-
-
-def load_json(data: bytes) -> Any:
-    """A document, with `�` for what is not in its encoding. Raises ValueError and RecursionError."""
-    try:
-        return json.loads(data)
-    except UnicodeDecodeError:
-        return json.loads(data.decode(errors="replace"))
-
-
-def with_whole_characters(document: Any) -> Any:
-    """A document with `?` for each half of a character: JavaScript cuts texts between the two."""
-    return json.loads(json.dumps(document, ensure_ascii=False).encode(errors="replace"))
 
 
 def keep_readable(items: list[Any], kind: type[Message]) -> int:

@@ -13,15 +13,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from intake_svc.errors import TooLarge, Unsupported
-from intake_svc.salvage import (
-    NOT_READ,
-    REFUSED,
-    keep_readable,
-    keep_readable_attributes,
-    load_json,
-    with_valid_texts,
-    with_whole_characters,
-)
+from intake_svc.lenient_json import load_json, with_whole_characters
+from intake_svc.salvage import NOT_READ, REFUSED, keep_readable, keep_readable_attributes, with_valid_texts
 from intake_svc.signals import Signal
 from service_kit.access.request_parts import check_parts, count_all_parts
 from service_kit.bounds import Exceeded, check_json

@@ -54,6 +54,11 @@ def is_of_hooks(id_: str) -> bool:
     return id_[14:15] == "8"
 
 
+def is_told_by(id_: str, row: audit_pb2.AuditRow) -> bool:
+    """Whether a row of telemetry is of the call of such a row, whose key it has, and not of a later one of that id."""
+    return is_of_hooks(id_) or row.created_at_ms <= began_ms(id_) + SLACK_MS
+
+
 def may_begin(id_: str, began_at_ms: int, at_ms: int) -> bool:
     """Whether a hook that was called at at_ms may have told that the call of such a row begins.
 

@@ -13,7 +13,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from intake_svc.calls.accounts import decided, interrupted, merged
-from intake_svc.calls.call import Call, event_key, key_of, may_be_alike, may_begin, row_id, session_of
+from intake_svc.calls.call import Call, event_key, is_told_by, key_of, may_be_alike, may_begin, row_id, session_of
 from intake_svc.calls.journal import Journal
 from intake_svc.calls.on_record import OnRecord
 from intake_svc.calls.open_calls import OpenCalls
@@ -179,7 +179,7 @@ class Calls:
                     both = replace(call, row=merged(call.row, row), has_ended=True, told=[*call.told, row.id])
                     changed[both.row.id] = both
                     joined.rows.append(both.row)
-                elif self.is_here(row.engine) and self._on_record.is_done(key, row):
+                elif self._is_told_again(key, row, call):
                     joined.duplicates += 1
                 else:
                     joined.rows.append(row)
@@ -233,6 +233,12 @@ class Calls:
     def _is_told(self, event: str) -> bool:
         """Whether a hook's event has been taken before."""
         return bool(event) and (self._open.was_told_by(event) or self._on_record.knows(event))
+
+    def _is_told_again(self, key: str, row: audit_pb2.AuditRow, joined: Call | None) -> bool:
+        """Whether a row of telemetry is of a call on the record, or that another of its export was joined to."""
+        if joined is not None and is_told_by(joined.row.id, row):
+            return True
+        return self.is_here(row.engine) and self._on_record.is_done(key, row)
 
     def _latest(self, key: str) -> Call | None:
         calls = self._open.with_key(key)

@@ -5,7 +5,7 @@ from collections import deque
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from intake_svc.calls.call import SLACK_MS, Call, began_ms, is_of_hooks, may_begin, overlap
+from intake_svc.calls.call import Call, began_ms, is_told_by, may_begin, overlap
 from intake_svc.calls.journal import Journal
 from intake_svc.dialects import claude, codex
 
@@ -54,7 +54,7 @@ class OnRecord:
     def is_told(self, key: str, row: audit_pb2.AuditRow) -> bool:
         """Whether a row of telemetry is of the call that is known by the key, and not of a later one of that id."""
         known = self._journal.done.get(key, "").removeprefix(_RESULT)
-        return bool(known) and (is_of_hooks(known) or row.created_at_ms <= began_ms(known) + SLACK_MS)
+        return bool(known) and is_told_by(known, row)
 
     def is_done(self, key: str, row: audit_pb2.AuditRow) -> bool:
         """Whether a row of telemetry is of a call that is on the record by another row."""

@@ -9,6 +9,8 @@ from intake_svc.hooks.tables import TABLES, HookTable, Kind
 from intake_svc.names import branch_name, identifier, is_name, repository_name
 
 MAX_MS = 2**53
+_EARLIEST_MS = 946_684_800_000
+"""Before the year 2000 no row begins."""
 _EXIT_CODE = re.compile(r"Exit code ([0-9]{1,9})\b", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _VERSION = re.compile(r"v?[0-9][A-Za-z0-9.+_-]{0,40}", re.ASCII)
@@ -97,6 +99,7 @@ def from_line(line: bytes) -> HookEvent:
             and all(isinstance(text, str) and identifier(text) == text for text in texts)
             and all(number is None or (isinstance(number, int) and abs(number) < MAX_MS) for number in numbers)
             and (repository_name(event.repository), branch_name(event.branch)) == (event.repository, event.branch)
+            and may_have_taken(event.duration_ms, event.at_ms)
             and isinstance(event.arguments_count, int | None)
             and (event.tool == "" or is_name(event.tool))
             and event_id(event.id) == event.id
@@ -106,6 +109,11 @@ def from_line(line: bytes) -> HookEvent:
     except (ValueError, TypeError, KeyError, RecursionError):
         raise WrongEvent("it is no event that onrecord-hook kept") from None
     return event
+
+
+def may_have_taken(duration_ms: int | None, at_ms: int) -> bool:
+    """Whether a call that ended then may have taken so long."""
+    return duration_ms is None or at_ms - duration_ms >= _EARLIEST_MS
 
 
 def event_id(text: str) -> str:
@@ -138,6 +146,7 @@ def read_event(
         raise WrongEvent("it is of no event that is known here")
     result = document.get(table.result) if table.result else None
     ended, error = kind is Kind.AFTER, document.get(table.error)
+    is_known = table.says_success and (isinstance(result, dict) or not (table.failed_by or table.status))
     if ended and isinstance(result, dict):
         if table.failed_by and result.get(table.failed_by):
             kind = Kind.FAILED
@@ -148,6 +157,7 @@ def read_event(
     if kind is Kind.FAILED and isinstance(error, str) and (found := _EXIT_CODE.match(error)):
         code = int(found[1])
     tool, size = _text(document, table.tool), _number(document, table.result_bytes)
+    duration = _number(document, table.duration_ms)
     return HookEvent(
         agent=agent,
         kind=kind,
@@ -161,8 +171,8 @@ def read_event(
         result_bytes=_size(result) if size is None and result is not None else size,
         exit_code=code if type(code) is int and abs(code) < 2**31 else None,
         is_interrupted=document.get(table.interrupted) is True,
-        is_known=kind is not Kind.AFTER or table.says_success,
-        duration_ms=_number(document, table.duration_ms),
+        is_known=kind is not Kind.AFTER or is_known,
+        duration_ms=duration if may_have_taken(duration, at_ms) else None,
         model=identifier(_text(document, table.model)),
         version=version if _VERSION.fullmatch(version := _text(document, table.version)) else "",
         repository=repository_name(place[0]),

@@ -15,6 +15,7 @@ from intake_svc.hooks.answers import NOT_RECORDED, refusal
 from intake_svc.hooks.client import NotTaken, Options, folder, post
 from intake_svc.hooks.event import HookEvent, WrongEvent, read_event
 from intake_svc.hooks.tables import Kind
+from intake_svc.lenient_json import load_json
 
 MAX_BYTES = 4 * 2**20
 MAX_LOST = 2**20
@@ -38,7 +39,7 @@ def fall_back(options: Options, event: bytes, why: str, place: tuple[str, str], 
     """
     is_strict = options.mode == "strict"
     try:
-        read = read_event(options.agent, json.loads(event), at_ms, options.event, place, event_id)
+        read = read_event(options.agent, load_json(event), at_ms, options.event, place, event_id)
     except (WrongEvent, ValueError, RecursionError):
         read = None
     if is_strict and (read is None or read.kind is Kind.BEFORE):

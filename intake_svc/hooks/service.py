@@ -1,7 +1,6 @@
 """Takes the events of hooks, whichever way they come, and says what the agent is answered."""
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,13 @@ from onrecord.common.v1 import common_pb2
 
 from intake_svc.calls.calls import Calls
 from intake_svc.dialects.reading import Labelled
-from intake_svc.errors import StoreUnavailable
+from intake_svc.errors import StoreUnavailable, TooLarge
 from intake_svc.hooks.answers import refusal
 from intake_svc.hooks.event import HookEvent, WrongEvent, from_line, read_event
 from intake_svc.hooks.rules import decide
 from intake_svc.hooks.tables import Kind
 from intake_svc.labels import SessionLabels
+from intake_svc.lenient_json import load_json
 from intake_svc.metrics import DoorMetrics
 from intake_svc.stops import Stops
 from recording.calls import Decision
@@ -27,6 +27,7 @@ from recording.logger import AuditRefused
 from recording.record import Record
 from recording.spool import SpoolClosed
 from service_kit.access.callers import current_caller
+from service_kit.bounds import Exceeded, check_json
 from service_kit.errors import InvalidRequest
 from service_kit.producing.stop import Subject, told
 from service_kit.producing.stop import decision as stopped_by
@@ -76,6 +77,7 @@ class Hooks:
 
         Raises:
             InvalidRequest: it is no event of the agent's hooks.
+            TooLarge: it has more values than bounds.JSON_VALUES.
             StoreUnavailable: it is not on the disk.
         """
         caller = current_caller()
@@ -128,7 +130,11 @@ class Hooks:
     ) -> dict[str, Any] | None:
         now = time.time_ns() // 1_000_000
         try:
-            event = read_event(agent, json.loads(body), now, name, place, event_id)
+            check_json(body)
+            event = read_event(agent, load_json(body), now, name, place, event_id)
+        except Exceeded as exceeded:  # `onrecord-hook` keeps what it says, without the arguments
+            self._metrics.count_hooks("not_understood")
+            raise TooLarge(f"the event has {exceeded}") from None
         except WrongEvent as error:
             self._metrics.count_hooks("not_understood")
             raise InvalidRequest(str(error), "") from None
