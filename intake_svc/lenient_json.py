@@ -16,6 +16,13 @@ def load_json(data: bytes) -> Any:
         return json.loads(data.decode(errors="replace"))
 
 
-def with_whole_characters(document: Any) -> Any:
-    """A document with `?` for each half of a character: JavaScript cuts texts between the two."""
-    return json.loads(json.dumps(document, ensure_ascii=False).encode(errors="replace"))
+def mend_characters(document: Any) -> None:
+    """Puts `?` for each half of a character in a document's texts: JavaScript cuts texts between the two."""
+    waiting = [document]
+    while waiting:
+        part = waiting.pop()
+        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
+            if isinstance(value, dict | list):
+                waiting.append(value)
+            elif isinstance(value, str) and not value.isascii():
+                part[key] = value.encode(errors="replace").decode()

@@ -61,7 +61,12 @@ class OtlpApp:
         self._max_bytes = max_bytes
         self.asgi = Starlette(
             routes=[
-                *(Route(f"/v1/{signal.name}", partial(self._answer, signal), methods=["POST"]) for signal in SIGNALS),
+                # not every exporter follows a redirect to the path without a slash behind it
+                *(
+                    Route(f"/v1/{signal.name}{end}", partial(self._answer, signal), methods=["POST"])
+                    for signal in SIGNALS
+                    for end in ("", "/")
+                ),
                 *more,
             ]
         )

@@ -13,7 +13,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from intake_svc.errors import TooLarge, Unsupported
-from intake_svc.lenient_json import load_json, with_whole_characters
+from intake_svc.lenient_json import load_json, mend_characters
 from intake_svc.salvage import NOT_READ, REFUSED, keep_readable, keep_readable_attributes, with_valid_texts
 from intake_svc.signals import Signal
 from service_kit.access.request_parts import check_parts, count_all_parts
@@ -23,8 +23,8 @@ from service_kit.errors import InvalidRequest
 MAX_PARTS = 1_000_000
 """Of one request in protobuf. A span has about a hundred, and exporters send 512 at once by default."""
 
-_WINDOW = {"gzip": 31, "deflate": 15}
-"""What zlib is told of the format, by the name in Content-Encoding."""
+_WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""What zlib is told of the format, by the name in Content-Encoding. RFC 9110 has x-gzip as another name of gzip."""
 _IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 _ITEMS: tuple[tuple[tuple[str, str], tuple[str, str], tuple[str, ...], type[Message]], ...] = (
     (("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), ("spans",), Span),
@@ -118,7 +118,7 @@ def parse_json(signal: Signal, data: bytes) -> Unpacked:
         try:
             return Unpacked(_parsed(signal, document), tuple(spoiled))
         except REFUSED:
-            document = with_whole_characters(document)
+            mend_characters(document)
             spoiled += [NOT_READ] * _leave_readable(document)
             if not any(found.items for found in _lists(document)):
                 raise

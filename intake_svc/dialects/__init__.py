@@ -4,7 +4,6 @@ One module a producer, with its table from attribute to field. An attribute that
 names and status messages of spans, bodies of log records, and links.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -40,7 +39,7 @@ FAULTY = "its reading failed by a fault of ours"
 
 log = structlog.get_logger(__name__)
 
-_T = TypeVar("_T", Span, LogRecord)
+_T = TypeVar("_T", Span, LogRecord, tuple[bool, Span])
 _Reader = Callable[[Iterable[_T], Agent], Reading]
 _NAME, _VERSION = ("service.name",), ("service.version",)
 _RESOURCE = frozenset(_NAME + _VERSION + REPOSITORY + BRANCH)
@@ -52,13 +51,12 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     copilot.SPAN_SCOPE: (copilot.DIALECT, copilot.read_spans),
     opencode.SPAN_SCOPE: (opencode.DIALECT, opencode.read_spans),
     litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
-    openinference.SDK_SCOPE: (openinference.DIALECT, openinference.read_sdk_spans),
-}
-_CONVENTIONS: dict[str, tuple[Dialect, _Reader[Span]]] = {
-    "openinference": (openinference.DIALECT, openinference.read_spans),
-    "genai": (genai.DIALECT, genai.read_spans),
 }
 _MARKS = {openinference.MARK: "openinference"} | dict.fromkeys((*genai.MARKS, genai.TOOL_MARK), "genai")
+_UNREAD = frozenset(
+    ("ai.operationId", "langfuse.observation.type", "llm.request.type", "mlflow.spanType", "traceloop.span.kind")
+)
+"""What marks spans of agents by conventions that no dialect is for: beside others they are no less a hole."""
 _LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
     claude.LOG_SCOPE: (claude.DIALECT, claude.read_logs),
     gemini.GEMINI_SCOPE: (gemini.GEMINI, gemini.read_gemini_logs),
@@ -73,20 +71,33 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
     resource = Attributes(resource_spans.resource.attributes, _RESOURCE)
     name, version = resource.text(_NAME), resource.text(_VERSION)
     readings: list[Reading] = []
-    by_convention: dict[str, list[Span]] = defaultdict(list)
+    by_genai: list[Span] = []
+    by_openinference: list[tuple[bool, Span]] = []
+    others = 0
     for scope in resource_spans.scope_spans:
         if scope.scope.name in _SPANS_NOT_READ or scope.scope.name.startswith(codex.SCOPE):
             readings.append(Reading(ignored=len(scope.spans)))
         elif known := _SPAN_SCOPES.get(scope.scope.name):
             readings.append(_read(*known, scope.spans, name, version))
         elif scope.scope.name.startswith(openinference.SPAN_SCOPE):
-            readings.append(_read(*_CONVENTIONS["openinference"], scope.spans, name, version))
+            is_sdk = scope.scope.name == openinference.SDK_SCOPE
+            by_openinference += [(is_sdk, span) for span in scope.spans]
         else:
             for span in scope.spans:
-                by_convention[_convention(span)].append(span)
-    # of all scopes together: an MCP client's span is of another than the agent's span around it
-    others = len(by_convention.pop("", ()))
-    readings += [_read(*_CONVENTIONS[convention], spans, name, version) for convention, spans in by_convention.items()]
+                match _convention(span):
+                    case "genai":
+                        by_genai.append(span)
+                    case "openinference":
+                        by_openinference.append((False, span))
+                    case "unread":
+                        readings.append(Reading(not_understood=(NO_PRODUCER,)))
+                    case _:
+                        others += 1
+    # of all scopes together: a client's span is of another than the agent's span around it
+    if by_genai:
+        readings.append(_read(genai.DIALECT, genai.read_spans, by_genai, name, version))
+    if by_openinference:
+        readings.append(_read(openinference.DIALECT, openinference.read_spans, by_openinference, name, version))
     return _with_others(_located(joined(readings), resource), others)
 
 
@@ -107,11 +118,17 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
 
 
 def _convention(span: Span) -> str:
-    """The convention for programs of any kind that a span follows, by the attribute that marks it; empty for none."""
+    """The convention for programs of any kind that a span follows, by the attribute that marks it.
+
+    `unread` for one that no dialect is for; empty for none.
+    """
+    found = ""
     for item in span.attributes:
         if convention := _MARKS.get(item.key):
             return convention
-    return ""
+        if item.key in _UNREAD:
+            found = "unread"
+    return found
 
 
 def _located(reading: Reading, resource: Attributes) -> Reading:

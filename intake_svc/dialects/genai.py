@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects.base.decisions import by_agent
-from intake_svc.dialects.base.event import Event, is_id, of_span
+from intake_svc.dialects.base.event import Event, is_given, of_span
 from intake_svc.dialects.base.logs import FAILED
 from intake_svc.dialects.base.results import refused, result_of, unknown_end
 from intake_svc.dialects.base.rows import Rows
@@ -92,7 +92,7 @@ class Family:
         if not operation and event.attributes.text(table.tool) and not event.attributes.text(_MCP_METHOD):
             operation = "execute_tool"
         key = trace_id, span.span_id
-        member = Member(span, event, operation, key, (trace_id, around) if is_id(around) else None)
+        member = Member(span, event, operation, key, (trace_id, around) if is_given(around) else None)
         if event.is_named:
             self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(table.session)):

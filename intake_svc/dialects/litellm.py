@@ -18,7 +18,7 @@ SPAN_SCOPE = "litellm"
 DIALECT = Dialect(engine="litellm", agent="litellm")
 SPANS: Table = replace(
     genai.SPANS,
-    kind=("litellm.call_id",),
+    kind=("litellm.call_id", "llm.request.type"),  # older versions have the second alone
     turn=(),
     tool=(),
     call_id=(),
@@ -30,7 +30,7 @@ SPANS: Table = replace(
 
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
-    """The rows of spans: one that has a call's id is a request, those below it tell of the same once more."""
+    """The rows of spans: one that has a call's id or type is a request, those below it tell of the same once more."""
     return read_each(DIALECT, SPANS, spans, agent, _kind)
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from intake_svc.dialects.base.event import Event, is_given, source_of
 from intake_svc.dialects.base.logs import Kind
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.spans import kind_by, read_each
 from intake_svc.dialects.base.table import Dialect, Table
-from intake_svc.dialects.reading import Reading
+from intake_svc.dialects.reading import Reading, joined
 
 SPAN_SCOPE = "openinference."
 """What its scopes begin with: openinference.instrumentation.langchain and others."""
@@ -40,14 +41,46 @@ SDK_SCOPE = "openinference.instrumentation.openai_agents"
 SDK_SPANS = replace(SPANS, result=("output.value",))
 """Of the OpenAI Agents SDK, which tells of a call that a person refused as of one that returned nothing, and well."""
 
-_KINDS = {"TOOL": Kind.RESULT, "LLM": Kind.REQUEST}
+_REQUEST = "LLM"
+_KINDS = {"TOOL": Kind.RESULT, _REQUEST: Kind.REQUEST}
+_COUNTS = frozenset(SPANS.input_tokens + SPANS.output_tokens)
 
 
-def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
-    """The rows of spans."""
-    return read_each(DIALECT, SPANS, spans, agent, kind_by(_KINDS, SPANS))
+def read_spans(spans: Iterable[tuple[bool, Span]], agent: Agent) -> Reading:
+    """The rows of spans of all scopes, each with whether it is of the OpenAI Agents SDK."""
+    all_spans = list(spans)
+    repeated = _repeated([span for _, span in all_spans])
+    kind = kind_by(_KINDS, SPANS)
+
+    def kind_once(event: Event) -> Kind:
+        return Kind.NOTHING if event.source in repeated else kind(event)
+
+    parts = (
+        (SPANS, [span for is_sdk, span in all_spans if not is_sdk]),
+        (SDK_SPANS, [s for is_sdk, s in all_spans if is_sdk]),
+    )
+    return joined([read_each(DIALECT, table, part, agent, kind_once) for table, part in parts if part])
 
 
-def read_sdk_spans(spans: Iterable[Span], agent: Agent) -> Reading:
-    """The rows of spans of the OpenAI Agents SDK."""
-    return read_each(DIALECT, SDK_SPANS, spans, agent, kind_by(_KINDS, SDK_SPANS))
+def _repeated(spans: Iterable[Span]) -> frozenset[bytes]:
+    """The sources of the requests that another span tells of too, right above or below.
+
+    Where a framework and its model's client are both instrumented, each has a span of one request. The framework's
+    counts, unless the client's alone has tokens.
+    """
+    requests = {
+        source_of(span): span
+        for span in spans
+        if is_given(span.span_id)
+        and any(item.key == MARK and item.value.string_value == _REQUEST for item in span.attributes)
+    }
+    found = set()
+    for source, span in requests.items():
+        above = source_of(span, span.parent_span_id)
+        if above in requests and above != source:
+            found.add(above if _is_counted(span) and not _is_counted(requests[above]) else source)
+    return frozenset(found)
+
+
+def _is_counted(span: Span) -> bool:
+    return any(item.key in _COUNTS for item in span.attributes)

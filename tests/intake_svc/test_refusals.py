@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from typing import Any
 
 import grpc
@@ -91,9 +92,18 @@ def test_json_with_an_id_that_is_not_hexadecimal_is_told_from_what_is_no_json(sh
     assert '"peer": "127.0.0.1"' in log
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "identity"])
+def test_each_name_of_an_encoding_is_taken(shared, encoding):
+    _, door = shared
+    data = calls().SerializeToString()
+    packed = data if encoding == "identity" else zlib.compress(data) if encoding == "deflate" else gzip.compress(data)
+    assert post(door.http, "/v1/traces", packed, PROTOBUF, {"Content-Encoding": encoding})[0] == 200
+
+
 def test_the_paths_are_those_of_otlp_and_no_other(shared):
     _, door = shared
     assert post_json(door.http, "/v1/logs", {}) == (200, {})
+    assert post_json(door.http, "/v1/logs/", {}) == (200, {})
     assert post(door.http, "/v1/other", b"")[0] == 404
     assert post(door.http, "/", b"")[0] == 404
 

@@ -66,12 +66,17 @@ def of_span(span: Span, table: Table) -> Event:
         duration,
         ended,
         _trace_id(trace_id),
-        b"span" + trace_id + span_id,
+        source_of(span),
         status == _ERROR,
         _exception(span) if span.events else "",
         end > 0 and status <= _ERROR,
-        is_id(span_id),
+        is_given(span_id),
     )
+
+
+def source_of(span: Span, span_id: bytes | None = None) -> bytes:
+    """The source of a span's event, or of that of another span of its trace."""
+    return b"span" + span.trace_id + (span.span_id if span_id is None else span_id)
 
 
 def of_log(record: LogRecord, table: Table) -> Event:
@@ -102,7 +107,7 @@ def _as_far_as_known(began: int, ended: int) -> tuple[int, int, int]:
     return (began, ended, ended - began) if began <= ended else (began, began, 0)
 
 
-def is_id(sent: bytes) -> bool:
+def is_given(sent: bytes) -> bool:
     """Whether an id of a span is one: zeros stand for none."""
     return any(sent)
 

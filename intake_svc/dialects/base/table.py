@@ -217,7 +217,8 @@ class Attributes:
         return _read(value) if type(value) is AnyValue else value
 
 
-_DIGITS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", re.ASCII)
+_DIGITS = re.compile(r"([0-9]{1,18})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
+"""A number as JavaScript and Python write it: 0.0043200000000000005 has more digits than it needs, 1e-7 has none."""
 
 
 def _number(value: Value) -> float | int | None:
@@ -227,8 +228,8 @@ def _number(value: Value) -> float | int | None:
         return value if value >= 0 else None
     if type(value) is float:
         return value if math.isfinite(value) and value >= 0 else None
-    if type(value) is str and _DIGITS.fullmatch(value):
-        return float(value) if "." in value else int(value)
+    if type(value) is str and (found := _DIGITS.fullmatch(value)):
+        return int(value) if found[1] == value else float(value)
     return None
 
 

@@ -122,6 +122,20 @@ def test_a_sentence_in_the_place_of_any_value_is_in_no_row(name):
         item.value.CopyFrom(before)
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("person", ["alice.w+agents@example.com", "https://alice:hunter2@models.internal/v1"])
+def test_what_names_a_person_in_the_place_of_any_value_is_in_no_row(name, person):
+    """Applications make ids of sessions of e-mail addresses, and names of models of URLs."""
+    export = sample(name)
+    for item in [item for _, items in list(attribute_lists(export)) for item in items]:
+        if item.key not in ("full_command", "file_path"):  # which are shown
+            before = AnyValue()
+            before.CopyFrom(item.value)
+            item.value.CopyFrom(AnyValue(string_value=person))
+            assert "alice" not in said(export), item.key
+            item.value.CopyFrom(before)
+
+
 def arguments_of(name: str, export: Export) -> Callable[[str, str], None]:
     """Sets a call's tool and its arguments."""
 

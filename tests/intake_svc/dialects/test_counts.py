@@ -77,6 +77,18 @@ def test_what_claude_reports_is_the_price():
     assert all(row.cost_reported for row in read(export).costs)
 
 
+@pytest.mark.parametrize(
+    ("dollars", "micros"), [("0.0043200000000000005", 4_320), ("1.5e-05", 15), ("1e-7", 0), ("2E+1", 20_000_000)]
+)
+def test_a_price_is_read_however_its_number_is_written(dollars, micros):
+    """Claude Code's numbers are texts, as JavaScript makes them."""
+    export = sample("claude-code-2.1.197-logs")
+    for record in log_records(export, "api_request"):
+        put(record.attributes, cost_usd_micros=None, cost_usd=dollars)
+
+    assert {(row.cost_micros, row.cost_reported) for row in read(export).costs} == {(micros, True)}
+
+
 def test_without_a_report_the_price_is_that_of_the_list_at_the_time_of_the_request():
     export = sample("pydantic-ai-2.68.0")
     for span in spans_with(export, "gen_ai.operation.name", "chat"):
@@ -236,6 +248,57 @@ def test_spans_of_no_known_producer_are_told_unless_they_stand_beside_those_of_o
 
     assert read(unknown).not_understood == ("no dialect is known by which the producer speaks",) * 4
     assert (read(beside).not_understood, read(beside).ignored) == ((), 2)
+
+
+@pytest.mark.parametrize("mark", ["traceloop.span.kind", "ai.operationId", "mlflow.spanType"])
+def test_spans_of_agents_that_no_dialect_is_for_are_told_also_beside_those_of_one(mark):
+    export = sample("pydantic-ai-2.68.0")
+    put(export.spans.scope_spans.add().spans.add(name="a tool").attributes, **{mark.replace(".", "__"): "tool"})
+
+    assert read(export).not_understood == ("no dialect is known by which the producer speaks",)
+
+
+def inner_request(export: Export, outer: Span, scope: str) -> Span:
+    """The account of the model's client of a request that its framework tells of."""
+    inner = export.spans.scope_spans.add(scope={"name": scope}).spans.add()
+    inner.CopyFrom(outer)
+    inner.span_id, inner.parent_span_id = b"client12", outer.span_id
+    return inner
+
+
+@pytest.mark.parametrize("name", ["langchain-1.5.2-openinference-0.1.80", "openai-agents-0.24.0-openinference-2.6.0"])
+@pytest.mark.parametrize(
+    "scope", ["openinference.instrumentation.openai", "@arizeai/openinference-instrumentation-openai"]
+)
+def test_a_request_that_two_instrumentations_of_openinference_tell_of_is_one(name, scope):
+    """Phoenix's auto_instrument puts in one for each library that is there."""
+    export = sample(name)
+    inner_request(export, spans_with(export, "openinference.span.kind", "LLM")[0], scope)
+    before, after = read(sample(name)), read(export)
+
+    assert after.costs == before.costs
+    assert after.ignored == before.ignored + 1
+
+
+def test_of_two_accounts_of_a_request_the_one_with_tokens_counts():
+    export = sample("langchain-1.5.2-openinference-0.1.80")
+    outer = spans_with(export, "openinference.span.kind", "LLM")[0]
+    inner_request(export, outer, "openinference.instrumentation.openai")
+    counted = {"llm__token_count__prompt": None, "llm__token_count__completion": None}
+    put(outer.attributes, **counted)
+    before, after = read(sample("langchain-1.5.2-openinference-0.1.80")), read(export)
+
+    assert sorted(map(counts, after.costs)) == sorted(map(counts, before.costs))
+
+
+def test_a_request_of_an_older_litellm_is_known_by_its_type():
+    export = sample("litellm-1.110.2")
+    for span in export.spans.scope_spans[0].spans:
+        usage = {"gen_ai__usage__prompt_tokens": 11, "gen_ai__usage__completion_tokens": 7}
+        put(span.attributes, litellm__call_id=None, gen_ai__operation__name=None, **usage)
+        put(span.attributes, gen_ai__usage__input_tokens=None, gen_ai__usage__output_tokens=None)
+
+    assert [counts(row)[:2] for row in read(export).costs] == [(11, 7)]
 
 
 @pytest.mark.parametrize(
