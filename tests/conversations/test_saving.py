@@ -50,7 +50,7 @@ async def test_sessions_are_made_opened_and_read_while_others_wait_for_the_disk(
 
 
 def test_who_asks_while_a_folder_is_synced_shares_the_next_sync(tmp_path, monkeypatch):
-    saves, synced = Saves(), list[Path]()
+    saves, synced = Saves(synced=True), list[Path]()
     syncing, go_on = threading.Event(), threading.Event()
 
     def sync(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_who_asks_while_a_folder_is_synced_shares_the_next_sync(tmp_path, monkey
 
 
 def test_a_sync_that_fails_is_tried_again_for_each_who_waits(tmp_path, monkeypatch):
-    saves, tries = Saves(), iter([OSError("no disk"), None])
+    saves, tries = Saves(synced=True), iter([OSError("no disk"), None])
 
     def sync(folder: Path) -> None:
         if error := next(tries):

@@ -18,7 +18,7 @@ from gateway_svc.conversations.memory import History, Kept, Memory
 from gateway_svc.conversations.messages import encode
 from gateway_svc.conversations.records import SUMS, record_of
 from gateway_svc.conversations.session import SessionState
-from gateway_svc.conversations.undisturbed import in_thread, to_its_end
+from gateway_svc.conversations.undisturbed import to_its_end
 from gateway_svc.errors import Damaged, KeyMissing, NotFound, storing
 from gateway_svc.messages import Message
 from gateway_svc.turns.account import Totals
@@ -37,9 +37,9 @@ class FileLease:
         state: SessionState,
         history: History,
         memory: Memory,
-        saves: Saves | None,
+        saves: Saves,
     ) -> None:
-        """Takes ownership of hold and transcript. saves: those that wait for the disk; None where none does."""
+        """Takes ownership of hold and transcript."""
         self.state = state
         self.history = history
         self._path = path
@@ -54,7 +54,7 @@ class FileLease:
         self._kept_status = state.status
 
     @classmethod
-    def open(cls, path: Path, leases: Path, cipher: Cipher, memory: Memory, saves: Saves | None) -> Self:
+    def open(cls, path: Path, leases: Path, cipher: Cipher, memory: Memory, saves: Saves) -> Self:
         """Opens a session's files, which are encrypted if they are to be, and reads what is not in memory.
 
         Raises:
@@ -100,17 +100,14 @@ class FileLease:
             self.state.revision += 1
             self.state.updated_at_ms = now_ms()
             state, records = self.state.copy(), self._transcript.position[1] - 1
-            keep = partial(self._keep, state, records)
-            await (self._saves.run(keep) if self._saves else in_thread(keep))
+            await self._saves.run(partial(self._keep, state, records))
             self._kept_status, self._new = state.status, False
 
     def _keep(self, state: SessionState, records: int) -> None:
         with storing():
-            if self._saves:
+            if self._saves.synced:
                 self._transcript.sync()
-            session_file.write(self._path, state, records, self._cipher, synced=self._saves is not None)
-            if self._saves and self._new:
-                self._saves.sync(session_file.folders_of(self._path))
+            self._saves.write(self._path, state, records, self._cipher, new=self._new)
 
     async def close(self) -> None:
         await to_its_end(self._close())

@@ -18,18 +18,17 @@ import structlog
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.conversations.encryption import Keys
-from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.files.places import CONVERSATION, SET_ASIDE, Places
+from gateway_svc.conversations.files.saving import Saves
 from gateway_svc.conversations.files.transcript import Transcript
 from gateway_svc.conversations.messages import from_line
 from gateway_svc.conversations.records import record_of
 from gateway_svc.conversations.session import SESSION_ID, SessionState
-from recording.locks import sync_folder
 
 log = structlog.get_logger(__name__)
 
 
-def move_over(places: Places, keys: Keys, *, synced: bool) -> None:
+def move_over(places: Places, keys: Keys, saves: Saves) -> None:
     """Moves over all that nobody holds; an older gateway that still runs keeps its own until the next start.
 
     Raises:
@@ -43,12 +42,12 @@ def move_over(places: Places, keys: Keys, *, synced: bool) -> None:
             except BlockingIOError:
                 log.warning("session.left_to_older_gateway", session_id=path.stem)
                 continue
-            moved += _move(places, keys, path, file, synced=synced)
+            moved += _move(places, keys, path, file, saves)
     if moved:
         log.info("sessions.moved", sessions=moved, hint="an earlier version kept them in another format")
 
 
-def _move(places: Places, keys: Keys, path: Path, file: BinaryIO, *, synced: bool) -> bool:
+def _move(places: Places, keys: Keys, path: Path, file: BinaryIO, saves: Saves) -> bool:
     state = _last_state(file) if SESSION_ID.fullmatch(path.stem) else None
     if state is None or state.id != path.stem:
         aside = places.root / SET_ASIDE
@@ -72,14 +71,12 @@ def _move(places: Places, keys: Keys, path: Path, file: BinaryIO, *, synced: boo
                 damaged += 1
                 end, number = transcript.position
                 transcript.go_to(end, number + 1)  # a number that never came
-        if synced:
+        if saves.synced:
             transcript.sync()
         records = transcript.position[1] - 1
     finally:
         transcript.close()
-    session_file.write(target, state, records, cipher, synced=synced)
-    for folder in session_file.folders_of(target) if synced else ():
-        sync_folder(folder)
+    saves.write(target, state, records, cipher, new=True)
     if state.status == common_pb2.SESSION_STATUS_RUNNING:
         (places.leases / state.id).touch(0o600)  # for recovery: nobody holds it
     path.unlink()

@@ -4,7 +4,6 @@ A listing reads only the first.
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from gateway_svc.conversations.encryption import OVERHEAD_BYTES, Cipher
@@ -25,7 +24,7 @@ _FIRST_BYTES = 64 * 2**10
 def write(path: Path, state: SessionState, records: int, cipher: Cipher, *, synced: bool) -> None:
     """Puts the file in the place of the one before. `records` is how many the transcript has.
 
-    synced: whether what it says is on the disk when this returns; for a new one's name, see folders_of().
+    synced: whether what it says is on the disk when this returns; for a new one's name, see Saves.write().
 
     Raises:
         OSError: it could not be written; the one before is there.
@@ -34,11 +33,6 @@ def write(path: Path, state: SessionState, records: int, cipher: Cipher, *, sync
     if prompt := encode_prompt(state, cipher):
         data += encode_record(2, PROMPT, prompt, VERSION)
     replace_file(path, data, synced=synced)
-
-
-def folders_of(path: Path) -> Sequence[Path]:
-    """Those to sync after a new file: what was made for it, down from sessions/, must stay too."""
-    return path.parents[:3]
 
 
 def read(path: Path, cipher: Cipher, *, prompt: bool) -> tuple[SessionState, int]:

@@ -68,25 +68,22 @@ class FileConversations:
         self._keys = keys or Keys()
         self._places = Places(state_dir / "sessions")
         self._places.make()
-        self._synced = synced
         self._memory = Memory(memory_bytes)
-        self._saves = Saves()
+        self._saves, self._unsynced = Saves(synced=synced), Saves(synced=False)
         self._listing = asyncio.Lock()
         self._use: int | None = None
         """The descriptor that shows that the key that encrypts is in use."""
         note_keys(self._places.root, self._keys)
-        move_over(self._places, self._keys, synced=synced)
+        move_over(self._places, self._keys, self._saves)
 
     async def create(self, state: SessionState, *, synced: bool) -> None:
         def create() -> None:
             with storing():
                 path = self._places.new(state.owner, state.id)
-                session_file.write(path, state, 0, self._cipher(path), synced=waits)
-                if waits:
-                    self._saves.sync(session_file.folders_of(path))
+                saves.write(path, state, 0, self._cipher(path), new=True)
 
-        waits = synced and self._synced
-        await (self._saves.run(create) if waits else in_thread(create))
+        saves = self._saves if synced else self._unsynced
+        await saves.run(create)
 
     async def open(self, session_id: str) -> FileLease:
         return await in_thread(partial(self._open, session_id), FileLease.give_up)
@@ -94,8 +91,7 @@ class FileConversations:
     def _open(self, session_id: str) -> FileLease:
         with storing():
             path = self._places.find(session_id)
-            saves = self._saves if self._synced else None
-            return FileLease.open(path, self._places.leases, self._cipher(path), self._memory, saves)
+            return FileLease.open(path, self._places.leases, self._cipher(path), self._memory, self._saves)
 
     async def state(self, session_id: str, viewer: str | None) -> SessionState:
         def read() -> SessionState:
