@@ -13,7 +13,7 @@ from gateway_svc.conversations.encryption import Cipher
 from gateway_svc.conversations.files import session_file
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.conversations.undisturbed import in_thread, whole
-from gateway_svc.tools.threads import Threads
+from gateway_svc.threads import Threads
 from recording.locks import sync_folder
 
 AT_ONCE = 8

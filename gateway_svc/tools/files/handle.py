@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from gateway_svc.threads import Threads
 from gateway_svc.tools import ToolError
 from gateway_svc.tools.files.confine import READ_FLAGS, ResolvedPath, as_tool_errors, open_regular, resolve
 from gateway_svc.tools.files.replace import replace_file
-from gateway_svc.tools.threads import Threads
 
 _CHANGE_SECONDS = 10.0
 """How long a change waits for the one before it, which takes milliseconds unless its file system hangs."""
@@ -44,8 +44,8 @@ class Files:
         self.path = workspace
         """The workspace's path when it was opened: for absolute paths and messages."""
         self._root = os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self.looking = Threads("looks at files")
-        self.changing = Threads("changes of files", at_once=8)
+        self.looking = Threads("looks at files", refusal=ToolError)
+        self.changing = Threads("changes of files", at_once=8, refusal=ToolError)
         """Apart from looking: they wait for one another."""
         self._one_change = threading.Lock()
 

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import httpx2
 
+from gateway_svc.threads import Threads
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.threads import Threads
 from gateway_svc.tools.web.addresses import is_metadata, refusal
 
 MAX_URL_CHARACTERS = 8_192
@@ -26,7 +26,7 @@ class SystemResolver:
     """The addresses of hosts, as the operating system resolves them: a name server that is silent blocks for long."""
 
     def __init__(self) -> None:
-        self._lookups = Threads("look-ups of names", at_once=64)
+        self._lookups = Threads("look-ups of names", at_once=64, refusal=ToolError)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """See Resolver."""

@@ -13,7 +13,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from gateway_svc.tools import ToolError
+from gateway_svc.errors import Overloaded
 
 T = TypeVar("T")
 
@@ -24,9 +24,12 @@ IDLE_SECONDS = 5.0
 class Threads:
     """Threads for one kind of work: so many calls at once, the others wait, and so many that were left behind."""
 
-    def __init__(self, what: str, *, at_once: int = 32, left_behind: int = 128) -> None:
-        """`what` the work is, in the plural, for the message of an error."""
+    def __init__(
+        self, what: str, *, at_once: int = 32, left_behind: int = 128, refusal: type[Exception] = Overloaded
+    ) -> None:
+        """`what` the work is, in the plural, for the message of a refusal."""
         self._what = what
+        self._refusal = refusal
         self._turns = asyncio.Semaphore(at_once)
         self._max_left_behind = left_behind
         self._left_behind = 0
@@ -37,11 +40,11 @@ class Threads:
         """Returns what work returns. If the call is cancelled meanwhile, `undone` gets the result once it is there.
 
         Raises:
-            ToolError: too many are left behind.
+            the refusal: too many are left behind.
         """
         async with self._turns:
             if self._left_behind >= self._max_left_behind:
-                raise ToolError(f"too many {self._what} of earlier calls hang: try again later")
+                raise self._refusal(f"too many {self._what} of earlier calls hang: try again later")
             loop = asyncio.get_running_loop()
             ended: asyncio.Future[T] = loop.create_future()
 
