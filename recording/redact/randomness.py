@@ -87,7 +87,9 @@ def find(text: str) -> list[Span]:
     return spans
 
 
-_NAME = re.compile(r"[A-Za-z_][\w.\[\]-]{0,39}", re.ASCII)
+LONGEST_NAME = 40
+"""In characters."""
+_NAME = re.compile(rf"[A-Za-z_][\w.\[\]-]{{0,{LONGEST_NAME - 1}}}", re.ASCII)
 
 
 def is_name(text: str) -> bool:

@@ -14,7 +14,7 @@ from recording.redact import exact
 from recording.redact.commands import without_content
 from recording.redact.fit import cut, fold
 from recording.redact.outline import outline
-from recording.redact.randomness import is_name
+from recording.redact.randomness import LONGEST_NAME, is_name
 from recording.redact.text import redact, redact_own, redact_text
 from recording.redact.urls import without_values
 from recording.show import Arguments, Show
@@ -29,8 +29,6 @@ _MAX_REMEMBERED = 256
 _MOST_REMEMBERED = 1_024
 _LONG_SPACE = re.compile(r"[ \t\n]{9,}")
 _MAX_NAMED = 12
-_LONGEST_NAME = 40
-"""As randomness.is_name() has it."""
 _PATH_PART = re.compile(r"[^/]+")
 
 _Show = Callable[[Any], Any]
@@ -70,7 +68,7 @@ def summarize_args(
     if len(summary) < len(value) and tool_name not in _complete:
         others = (name for name in value if name not in shown and (parameters is None or name in parameters))
         for name in islice(others, _MAX_NAMED):
-            if len(name) <= _LONGEST_NAME and (redacted := _argument_name(exact.version(), name)):
+            if len(name) <= LONGEST_NAME and (redacted := _argument_name(exact.version(), name)):
                 summary[redacted] = _shape(value[name])
     if more := len(value) - len(summary):
         summary["$more"] = more
