@@ -9,6 +9,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.script import Call, Script, Step
 from service_kit.access.roles import Role, make_token
 from tests.e2e.test_security import bearer, refusal
+from tests.support.pages import pages_of
 
 SCRIPT = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "sleep 60"}),)), Step(text="done")))
 
@@ -34,13 +35,8 @@ async def test_a_session_is_seen_gone_on_with_and_cancelled_by_its_caller_alone(
     ada, bob, ops = (bearer(tokens[name]) for name in ("ada", "bob", "ops"))
 
     async def listed(metadata) -> set[str]:
-        page = await gateway.ListSessions(pb.ListSessionsRequest(page_size=1), metadata=metadata)
-        found = {session.id for session in page.sessions}
-        while page.next_page_token:
-            request = pb.ListSessionsRequest(page_size=1, page_token=page.next_page_token)
-            page = await gateway.ListSessions(request, metadata=metadata)
-            found |= {session.id for session in page.sessions}
-        return found
+        asked = pages_of(gateway.ListSessions, pb.ListSessionsRequest(page_size=1), metadata=metadata)
+        return {session.id async for page in asked for session in page.sessions}
 
     made = (await gateway.CreateSession(pb.CreateSessionRequest(), metadata=ada)).session.id
     turn = gateway.RunTurn(pb.RunTurnRequest(input="go"), metadata=ada)

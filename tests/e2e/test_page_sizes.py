@@ -1,7 +1,6 @@
 """Every RPC that answers in pages bounds them in bytes: clients of gRPC accept messages of 4 MiB."""
 
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -15,6 +14,7 @@ from demo.script import Script, Step
 from recording.row_version import ROW_VERSION
 from service_kit.paging import MAX_PAGE_SIZE
 from tests.protos.services import SERVICES
+from tests.support.pages import pages_of, parts_of
 
 pytestmark = pytest.mark.long
 
@@ -93,22 +93,6 @@ def batches() -> list[audit_pb2.RecordRequest]:
     return [batch for batch in found if batch.tool_calls]
 
 
-async def pages(stub: Any, method: Any, fields: dict[str, Any]) -> AsyncIterator[Any]:
-    token, request_type = "", method.input_type._concrete_class
-    while True:
-        page = await getattr(stub, method.name)(
-            request_type(page_size=MAX_PAGE_SIZE, page_token=token, **fields), timeout=60
-        )
-        yield page
-        if not (token := page.next_page_token):
-            return
-
-
-def parts_of(page: Any) -> int:
-    """How many of what it lists are in a page."""
-    return sum(len(value) for field, value in page.ListFields() if field.is_repeated)
-
-
 async def test_no_page_has_more_bytes_than_clients_accept_and_all_pages_have_everything(make_pair):
     assert set(PAGED) == set(ASKED) | ALWAYS_SMALL | ELSEWHERE, "say here what a new list is asked"
     pair = await make_pair(Script(steps=(Step(text="done"),)))
@@ -130,6 +114,9 @@ async def test_no_page_has_more_bytes_than_clients_accept_and_all_pages_have_eve
             method = PAGED[full_name]
             channel = to_us if "gateway" in full_name else to_audit
             stub = STUBS[method.containing_service.name](channel)
-            counts = [parts_of(page) async for page in pages(stub, method, fields)]
+            request_type: Any = method.input_type
+            asked = request_type._concrete_class(page_size=MAX_PAGE_SIZE, **fields)
+            listed = pages_of(getattr(stub, method.name), asked, timeout=60)
+            counts = [parts_of(page) async for page in listed]
             assert (sum(counts), min(counts) > 0) == (expected, True), full_name
             assert len(counts) > 1, f"{full_name}: one page has them all, so that no bound was met"

@@ -22,6 +22,7 @@ from demo.script import Call, Script, Step, Tokens
 from gateway_svc.workers.identity import CALLER
 from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import SECONDS_TO_ARRIVE, Pair, error_of, kinds, run_turn, text_of
+from tests.support.pages import pages_of
 from tests.support.ports import own_port
 from tests.support.processes import children_of, has_ended
 
@@ -157,12 +158,8 @@ async def test_what_waits_is_listed_watched_answered_and_stopped_over_any_connec
     while len(added) < len(turns):
         added |= {call.tool_call_id for call in (await watch.read()).added}
     for end in ops:
-        listed, token = list[approvals_pb2.PendingToolCall](), ""
-        while not listed or token:
-            request = approvals_pb2.ListPendingToolCallsRequest(page_size=2, page_token=token)
-            page = await end.ListPendingToolCalls(request)
-            listed += page.tool_calls
-            token = page.next_page_token
+        asked = pages_of(end.ListPendingToolCalls, approvals_pb2.ListPendingToolCallsRequest(page_size=2))
+        listed = [call async for page in asked for call in page.tool_calls]
         assert {call.tool_call_id for call in listed} == added
         assert [call.asked_at_ms for call in listed] == sorted(call.asked_at_ms for call in listed)
     forged = ((CALLER, b'{"name": "ops", "roles": ["admin", "approver"]}'),)

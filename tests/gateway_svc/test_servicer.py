@@ -24,6 +24,7 @@ from gateway_svc.turns import events
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import build_server
 from tests.gateway_svc.scripted_turns import House, Runner
+from tests.support.pages import pages_of
 
 
 @asynccontextmanager
@@ -138,13 +139,8 @@ async def test_what_waits_is_listed_and_watched_in_messages_that_clients_accept(
             for call_id in ids:
                 row = audit_pb2.AuditRow(id=call_id, args_summary="x" * 4096, model="\U0001f600" * 256)
                 stack.enter_context(answers.expect(row, ""))
-            listed: list[str] = []
-            token = ""
-            while not listed or token:
-                request = approvals_pb2.ListPendingToolCallsRequest(page_size=1000, page_token=token)
-                page = await stub.ListPendingToolCalls(request)
-                listed += [call.tool_call_id for call in page.tool_calls]
-                token = page.next_page_token
+            asked = pages_of(stub.ListPendingToolCalls, approvals_pb2.ListPendingToolCallsRequest(page_size=1000))
+            listed = [call.tool_call_id async for page in asked for call in page.tool_calls]
             watch: Any = stub.WatchPendingToolCalls(approvals_pb2.WatchPendingToolCallsRequest())
             watched: list[str] = []
             while len(watched) < len(ids):

@@ -16,6 +16,7 @@ from demo.model_server import ModelServer
 from demo.processes import Service, start_service
 from recording.channel.options import CLIENT_OPTIONS
 from tests.scaled.envoy import Envoy, configuration
+from tests.support.pages import pages_of
 from tests.support.ports import own_port
 
 SECONDS_TO_ARRIVE = 30.0
@@ -125,15 +126,10 @@ class Replicas:
 
     async def rows(self) -> list[audit_pb2.AuditRow]:
         """All tool calls in the ledger."""
-        found, token = [], ""
         async with self.ledger() as channel:
             questions = questions_pb2_grpc.QuestionServiceStub(channel)
-            while True:
-                request = questions_pb2.ListToolCallsRequest(page_size=_READ_AT_ONCE, page_token=token)
-                answer = await questions.ListToolCalls(request)
-                found += [record.tool_call for record in answer.tool_calls]
-                if not (token := answer.next_page_token):
-                    return found
+            listed = pages_of(questions.ListToolCalls, questions_pb2.ListToolCallsRequest(page_size=_READ_AT_ONCE))
+            return [record.tool_call async for page in listed for record in page.tool_calls]
 
     async def rows_with(self, calls: set[str]) -> dict[str, list[audit_pb2.AuditRow]]:
         """The rows by the id that the model gave their calls, once there are those of calls."""

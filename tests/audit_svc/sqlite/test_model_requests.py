@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import apsw
@@ -20,6 +21,7 @@ from audit_svc.sqlite.write.writer import Writer
 from service_kit.paging import InvalidPage
 from tests.audit_svc import asking
 from tests.audit_svc.samples import NOW_MS, cost_row, question, record_request, row_of, session_row
+from tests.support.pages import pages
 
 Request = questions_pb2.ListModelRequestsRequest
 RANDOM = random.Random(7)
@@ -114,15 +116,9 @@ def test_the_usual_filters_are_known_to_the_index_that_is_walked(filled, filters
 
 def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient):
     for filters in FILTERS:
-        found: list[audit_pb2.CostRow] = []
-        token = ""
-        while True:
-            page = asking.list_model_requests(filled, question(Request, **filters, page_size=7, page_token=token))
-            assert len(page.model_requests) <= 7
-            found.extend(map(row_of, page.model_requests))
-            token = page.next_page_token
-            if not token:
-                break
+        asked = question(Request, **filters, page_size=7)
+        listed = pages(partial(asking.list_model_requests, filled), asked)
+        found = [row_of(one) for page in listed for one in page.model_requests]
         expected = [row for row in ROWS if matches(row, filters)]
         assert found == sorted(expected, key=lambda row: row.created_at_ms)[::-1], filters
 

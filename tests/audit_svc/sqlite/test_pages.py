@@ -1,5 +1,6 @@
 """Listings: what they filter, and how they page."""
 
+from functools import partial
 from typing import Any
 
 import apsw
@@ -19,6 +20,7 @@ from tests.audit_svc.asking import summarize_usage
 from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, question, record_request, row_of, session_row
 from tests.audit_svc.sqlite.listed import FILTERS, ROWS, SESSION_FILTERS, SESSIONS, Request, fill
 from tests.ledger.asking import entry_row
+from tests.support.pages import pages
 
 
 def matches(row: audit_pb2.AuditRow, filters: dict[str, Any]) -> bool:
@@ -54,15 +56,9 @@ def newest_first(rows: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, filters):
-    found: list[audit_pb2.AuditRow] = []
-    token = ""
-    while True:
-        page = asking.list_tool_calls(filled, question(Request, **filters, page_size=7, page_token=token))
-        assert len(page.tool_calls) <= 7
-        found.extend(map(row_of, page.tool_calls))
-        token = page.next_page_token
-        if not token:
-            break
+    asked = question(Request, **filters, page_size=7)
+    listed = pages(partial(asking.list_tool_calls, filled), asked)
+    found = [row_of(one) for page in listed for one in page.tool_calls]
     expected = [row for row in ROWS if matches(row, filters)]
     assert found == newest_first(expected)
 
@@ -82,15 +78,9 @@ def test_an_export_holds_every_matching_row_once_the_oldest_first(filled, filter
 
 @pytest.mark.parametrize("filters", SESSION_FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_pages_of_sessions_hold_every_matching_one_with_its_labels(filled, patient, filters):
-    found: list[audit_pb2.SessionRow] = []
-    token = ""
-    while True:
-        asked = question(questions_pb2.ListSessionRecordsRequest, **filters, page_size=4, page_token=token)
-        page = asking.list_sessions(filled, asked)
-        found.extend(map(row_of, page.sessions))
-        token = page.next_page_token
-        if not token:
-            break
+    asked = question(questions_pb2.ListSessionRecordsRequest, **filters, page_size=4)
+    listed = pages(partial(asking.list_sessions, filled), asked)
+    found = [row_of(one) for page in listed for one in page.sessions]
     expected = [session for session in SESSIONS if session_matches(session, filters)]
     assert found == newest_first(expected)
 
@@ -101,17 +91,10 @@ def test_a_timeline_has_requests_and_calls_in_their_order(writer, reading):
     sent = record_request(tool_calls=calls, model_requests=requests, sessions=[session_row(id="s")])
     writer.record(read_batch(sent, NOW_MS)).result()
     found: list[audit_pb2.AuditRow | audit_pb2.CostRow] = []
-    token = ""
-    while True:
-        asked = questions_pb2.GetSessionRecordRequest(
-            session=questions_pb2.RowKey(id="s"), page_size=3, page_token=token
-        )
-        page = asking.get_session(reading, asked)
+    asked = questions_pb2.GetSessionRecordRequest(session=questions_pb2.RowKey(id="s"), page_size=3)
+    for page in pages(partial(asking.get_session, reading), asked):
         assert row_of(page.session) == session_row(id="s")
         found.extend(map(entry_row, page.entries))
-        token = page.next_page_token
-        if not token:
-            break
     expected: list[audit_pb2.AuditRow | audit_pb2.CostRow] = [*calls, *requests]
     assert found == sorted(expected, key=lambda row: row.created_at_ms)
 

@@ -1,6 +1,7 @@
 """Calls with texts, and pages of them by the index and by a plain scan."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import apsw
@@ -15,6 +16,7 @@ from audit_svc.sqlite.open.connection import transaction
 from audit_svc.sqlite.write.inserts import Inserts
 from tests.audit_svc import asking
 from tests.audit_svc.samples import NOW_MS, audit_row, question, record_request, row_of
+from tests.support.pages import pages
 
 Request = questions_pb2.ListToolCallsRequest
 BEGIN = NOW_MS - NOW_MS % HOUR_MS - 10 * HOUR_MS
@@ -46,16 +48,8 @@ def lower(text: str) -> str:
 
 def listed(connection: apsw.Connection, size: int, **filters: Any) -> list[str]:
     """The ids of all pages."""
-    ids: list[str] = []
-    token = ""
-    for _ in range(1000):
-        page = asking.list_tool_calls(connection, question(Request, **filters, page_size=size, page_token=token))
-        assert len(page.tool_calls) <= size
-        ids += [row_of(one).id for one in page.tool_calls]
-        token = page.next_page_token
-        if not token:
-            return ids
-    raise AssertionError("the pages do not end")
+    listed = pages(partial(asking.list_tool_calls, connection), question(Request, **filters, page_size=size))
+    return [row_of(one).id for page in listed for one in page.tool_calls]
 
 
 def call(number: int) -> audit_pb2.AuditRow:

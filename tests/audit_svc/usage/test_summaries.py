@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import apsw
@@ -39,6 +40,7 @@ from tests.audit_svc.usage.counted import (
     requests,
 )
 from tests.support.examples import examples
+from tests.support.pages import pages
 
 
 @pytest.fixture(scope="module")
@@ -243,13 +245,8 @@ def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_count
 @given(rows=st.lists(calls, max_size=25), asked=questions, size=st.integers(1, 4))
 def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size):
     with holding(empty, rows, []):
-        asked.page_size, found = size, list[questions_pb2.UsageGroup]()
-        while True:
-            page = summarize_usage(empty, asked)
-            found.extend(page.groups)
-            if not page.next_page_token:
-                break
-            asked.page_token = page.next_page_token
+        asked.page_size = size
+        found = [group for page in pages(partial(summarize_usage, empty), asked) for group in page.groups]
         assert found == expected(asked, rows, [])
 
 
