@@ -9,12 +9,11 @@ import apsw
 import grpc
 import pytest
 
-from audit_svc.services import LedgerServices, error_interceptor
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.store import SqliteLedger
 from audit_svc.sqlite.write.writer import Writer
-from service_kit.server import bind, build_server
 from tests.audit_svc.empty import write_empty
+from tests.audit_svc.serving import serving
 from tests.audit_svc.stubs import LedgerStub
 
 
@@ -80,16 +79,8 @@ async def ledger(database: Path, open_ledger: Callable[..., SqliteLedger]) -> As
     """A client's stub of a ledger on a real port."""
     write_empty(database)
     store = open_ledger(database)
-    server = build_server([error_interceptor()])
-    services = LedgerServices(store)
-    services.add_to(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with serving(store) as (address, _), grpc.aio.insecure_channel(address) as channel:
         yield LedgerStub(channel)
-    services.begin_drain()
-    await server.stop(None)
-    await services.close()
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from audit_svc import servicer
 from audit_svc.errors import QueueFull
 from audit_svc.ledger.batch import Batch
 from audit_svc.servicer import STREAM_BATCHES
-from audit_svc.services import LedgerServices, error_interceptor
+from audit_svc.services import LedgerServices
 from audit_svc.sqlite.store import SqliteLedger
-from service_kit.server import bind, build_server
 from tests.audit_svc.samples import audit_row, question, record_request, request, row_of, session_row
+from tests.audit_svc.serving import serving
 from tests.audit_svc.sqlite.test_writer import held
 from tests.audit_svc.stubs import LedgerStub
 
@@ -170,15 +170,8 @@ class WatchedStore(SqliteLedger):
 async def small(database: Path) -> AsyncIterator[tuple[Any, LedgerServices, WatchedStore]]:
     """A ledger whose queue holds ten rows, its services and its store."""
     store = WatchedStore.open(database, queue_rows=10)
-    server = build_server([error_interceptor()])
-    services = LedgerServices(store)
-    services.add_to(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with serving(store) as (address, services), grpc.aio.insecure_channel(address) as channel:
         yield LedgerStub(channel), services, store
-    await server.stop(None)
-    await services.close()
     await store.close()
 
 

@@ -24,6 +24,7 @@ from gateway_svc.turns import events
 from service_kit.errors import ErrorInterceptor
 from service_kit.server import build_server
 from tests.gateway_svc.scripted_turns import House, Runner
+from tests.support.grpc_server import started
 from tests.support.pages import pages_of
 
 
@@ -33,13 +34,8 @@ async def serving(house: House, answers: Answers) -> AsyncIterator[grpc.aio.Chan
     gateway = GatewayServicer(house.turns, house.sessions, {}, "one")
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway, server)
     approvals_pb2_grpc.add_ApprovalServiceServicer_to_server(ApprovalServicer(answers), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
-    finally:
-        await server.stop(0)
+    async with started(server) as address, grpc.aio.insecure_channel(address) as channel:
+        yield channel
 
 
 async def refused(call: Any) -> tuple[grpc.StatusCode, str, str]:

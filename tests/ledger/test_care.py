@@ -11,9 +11,8 @@ from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.query import filter_of, query_of
 from audit_svc.ledger.steps import HOUR_MS
-from audit_svc.services import LedgerServices, error_interceptor
-from service_kit.server import bind, build_server
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, row_of, session_row
+from tests.audit_svc.serving import serving
 from tests.ledger.asking import all_pages, record
 
 MARK = NOW_MS // HOUR_MS * HOUR_MS - 5 * HOUR_MS
@@ -96,20 +95,14 @@ async def test_a_tail_misses_nothing_that_is_committed_after_a_prune(aged):
 
 
 async def test_a_backup_is_sent_whole_or_refused_as_unimplemented_with_a_sentence(aged):
-    server = build_server([error_interceptor()])
-    services = LedgerServices(aged)
-    services.add_to(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            parts, refusal = [], None
-            try:
-                stub = administration_pb2_grpc.AdministrationServiceStub(channel)
-                async for part in stub.Backup(administration_pb2.BackupRequest()):
-                    parts.append(part)
-            except grpc.aio.AioRpcError as error:
-                refusal = error
+    async with serving(aged) as (address, _), grpc.aio.insecure_channel(address) as channel:
+        parts, refusal = [], None
+        try:
+            stub = administration_pb2_grpc.AdministrationServiceStub(channel)
+            async for part in stub.Backup(administration_pb2.BackupRequest()):
+                parts.append(part)
+        except grpc.aio.AioRpcError as error:
+            refusal = error
         if refusal is None:
             data = b"".join(part.data for part in parts)
             assert len(data) == parts[0].total_bytes
@@ -119,6 +112,3 @@ async def test_a_backup_is_sent_whole_or_refused_as_unimplemented_with_a_sentenc
             assert len(refusal.details() or "") > 20
             with pytest.raises(Unsupported):
                 await aged.back_up()
-    finally:
-        await server.stop(None)
-        await services.close()

@@ -22,11 +22,12 @@ from gateway_svc.servicer import GatewayServicer
 from recording.channel.options import CLIENT_OPTIONS
 from recording.rows import ROW_VERSION
 from service_kit.handlers import Handler
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
 from tests.audit_svc.samples import audit_row
 from tests.audit_svc.stubs import LedgerStub
 from tests.faults.proxy import Proxy
 from tests.gateway_svc.house import open_house
+from tests.support.grpc_server import started
 
 CALLS, AT_ONCE = 400, 4
 BYTES_OF_A_CONNECTION = 800, 6_000
@@ -66,13 +67,11 @@ async def serving(folder: Path) -> AsyncIterator[tuple[str, Arrived]]:
         services.add_to(server)
         gateway = GatewayServicer(house.turns, house.sessions, house.agents, "ollama")
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway, server)
-        address = bind(server, "127.0.0.1:0")
-        await server.start()
         try:
-            yield address, arrivals.arrived
+            async with started(server) as address:
+                yield address, arrivals.arrived
+                services.begin_drain()
         finally:
-            services.begin_drain()
-            await server.stop(None)
             await services.close()
             await ledger.close()
 

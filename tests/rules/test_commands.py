@@ -9,11 +9,10 @@ import pytest
 from onrecord.audit.v1 import audit_pb2_grpc
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.services import LedgerServices, error_interceptor
 from audit_svc.sqlite.store import SqliteLedger
 from gateway_svc.__main__ import program
-from service_kit.server import bind, build_server
 from tests.audit_svc.samples import NOW_MS, audit_row, record_request, session_row
+from tests.audit_svc.serving import serving
 from tests.support.command_line import Result, invoke
 
 RULES = """
@@ -154,22 +153,15 @@ async def test_rules_are_tried_on_recorded_calls_as_far_as_the_record_tells(rule
         audit_row(tool_name="bash", created_at_ms=NOW_MS - 8 * 86_400_000),
     ]
     ledger = SqliteLedger.open(tmp_path / "audit.db", queue_rows=1000)
-    server = build_server([error_interceptor()])
-    services = LedgerServices(ledger)
-    services.add_to(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
-            sessions = [session_row(id="web", labels={"team": "web"})]
-            await audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(
-                record_request(tool_calls=rows, sessions=sessions), wait_for_ready=True
-            )
-        result = await asyncio.to_thread(run, "try", rules, "--since", "7d", "--target", address)
+        async with serving(ledger) as (address, _):
+            async with grpc.aio.insecure_channel(address) as channel:
+                sessions = [session_row(id="web", labels={"team": "web"})]
+                await audit_pb2_grpc.AuditServiceStub(channel).RecordBatch(
+                    record_request(tool_calls=rows, sessions=sessions), wait_for_ready=True
+                )
+            result = await asyncio.to_thread(run, "try", rules, "--since", "7d", "--target", address)
     finally:
-        services.begin_drain()
-        await server.stop(None)
-        await services.close()
         await ledger.close()
     assert result.exit_code == 0, result.output
     rule, *lines = result.stdout.splitlines()[:6]

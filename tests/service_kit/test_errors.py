@@ -12,8 +12,9 @@ from grpc_status import rpc_status
 from structlog.testing import capture_logs
 
 from service_kit.errors import ErrorInterceptor
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
+from tests.support.grpc_server import started
 
 METHODS = ["Repeat", "RepeatTwice", "RepeatAll"]
 
@@ -22,11 +23,8 @@ METHODS = ["Repeat", "RepeatTwice", "RepeatAll"]
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
     server = build_server([sample_interceptor()])
     add_sample(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with started(server) as address, grpc.aio.insecure_channel(address) as channel:
         yield channel
-    await server.stop(None)
 
 
 def start(channel: grpc.aio.Channel, method: str, payload: Any) -> Any:

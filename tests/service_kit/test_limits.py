@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import grpc
@@ -14,30 +15,26 @@ from grpc_status import rpc_status
 from service_kit.access.limits import LimitSettings, RateInterceptor
 from service_kit.errors import RateExceeded
 from service_kit.health import Health
-from service_kit.server import answering, bind, build_server
+from service_kit.server import answering, build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
+from tests.support.grpc_server import started
 
 Serve = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    servers = []
+    async with AsyncExitStack() as stack:
 
-    async def start(**settings: Any) -> str:
-        limits = LimitSettings(**settings)
-        rate = [RateInterceptor(limits.rate_per_second)] if limits.rate_per_second else []
-        server = build_server([sample_interceptor(), *rate], limits.server_options())
-        add_sample(server)
-        health_pb2_grpc.add_HealthServicer_to_server(Health([NAME]), server)
-        address = bind(server, "127.0.0.1:0")
-        await server.start()
-        servers.append(server)
-        return address
+        async def start(**settings: Any) -> str:
+            limits = LimitSettings(**settings)
+            rate = [RateInterceptor(limits.rate_per_second)] if limits.rate_per_second else []
+            server = build_server([sample_interceptor(), *rate], limits.server_options())
+            add_sample(server)
+            health_pb2_grpc.add_HealthServicer_to_server(Health([NAME]), server)
+            return await stack.enter_async_context(started(server))
 
-    yield start
-    for server in servers:
-        await server.stop(None)
+        yield start
 
 
 def repeat(channel: grpc.aio.Channel, value: str) -> Any:
@@ -142,10 +139,8 @@ def test_callers_that_came_once_are_forgotten():
 async def test_a_request_of_too_many_parts_is_refused_and_so_is_a_later_one_of_a_stream(method):
     server = build_server(answering(sample_interceptor(), []))
     add_sample(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
     many = b"\x10\x01" * 40_000
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with started(server) as address, grpc.aio.insecure_channel(address) as channel:
         calls: Any = channel
         if method == "RepeatTwice":
             call = calls.unary_stream(f"/{NAME}/{method}")(many)
@@ -157,4 +152,3 @@ async def test_a_request_of_too_many_parts_is_refused_and_so_is_a_later_one_of_a
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    await server.stop(None)

@@ -16,7 +16,8 @@ from onrecord.gateway.v1 import gateway_pb2
 from recording.delivery.connection import Connection, Target, open_target
 from service_kit.client import ClientAccess, open_channel
 from service_kit.probe import probe
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
+from tests.support.grpc_server import started
 
 REPOSITORY = Path(__file__).parents[2]
 OURS = ("recording", "service_kit", "gateway_svc", "audit_svc", "clients/python/lib", "demo", "bench")
@@ -86,13 +87,8 @@ async def failure(call: Awaitable[object]) -> str:
 @pytest.mark.parametrize("way", [by_command, by_probe, by_delivery, by_client])
 async def test_the_way_to_a_service_is_direct(asked: list[bytes], way: Callable[[str], Awaitable[str]]) -> None:
     """A server that knows no method answers for itself."""
-    server = build_server([])
-    address = bind(server, "127.0.0.1:0", None)
-    await server.start()
-    try:
+    async with started(build_server([])) as address:
         assert "UNIMPLEMENTED" in await way(address)
-    finally:
-        await server.stop(None)
     assert asked == []
 
 

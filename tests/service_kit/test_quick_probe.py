@@ -19,6 +19,7 @@ from service_kit.probe import probe
 from service_kit.quick_probe import DETAIL_KEY as WRITTEN_KEY
 from service_kit.server import build_server
 from tests.support.certificates import Authority
+from tests.support.grpc_server import started
 from tests.support.listening import listening
 from tests.support.ports import needs_ipv6
 
@@ -40,14 +41,10 @@ async def health():
     return Health(["a.B"])
 
 
-async def serving(
-    health: Health, address: str, credentials: grpc.ServerCredentials | None = None
-) -> tuple[str, grpc.aio.Server]:
+def telling(health: Health) -> grpc.aio.Server:
     server = build_server([])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    await server.start()
-    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}", server
+    return server
 
 
 DETAILS = [
@@ -63,8 +60,7 @@ DETAILS = [
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "unix"])
 async def test_it_says_what_the_command_says_whatever_the_status(health, listen, tmp_path):
-    address, server = await serving(health, f"unix:{tmp_path}/socket" if listen == "unix" else listen)
-    try:
+    async with started(telling(health), f"unix:{tmp_path}/socket" if listen == "unix" else listen) as address:
         for serves in (True, False):
             for detail in DETAILS if listen == "127.0.0.1:0" else DETAILS[:2]:
                 health.set(serves=serves, detail=detail)
@@ -75,8 +71,6 @@ async def test_it_says_what_the_command_says_whatever_the_status(health, listen,
                     assert said == told.strip()
                 assert said.isprintable()
                 assert (await run({"INTAKE_LISTEN": address}, "intake", "--live"))[0] == 0
-    finally:
-        await server.stop(0)
     assert await run({"AUDIT_LISTEN": address}, "audit", "--live") == (1, f"{address}: UNAVAILABLE")
 
 
@@ -86,13 +80,12 @@ async def test_it_trusts_and_shows_the_services_own_certificate(health, is_mutua
     own, other = authority.server(host="audit"), authority.server(host="audit", file="other")
     files = ServerFiles(own.certificate, own.key, authority.path if is_mutual else None)
     health.set(serves=True, detail="look here")
-    address, server = await serving(health, "127.0.0.1:0", server_credentials(files))
 
     def env(certificate: Path, key: Path, **others: str) -> dict[str, str]:
         ca = {"AUDIT_TLS_CLIENT_CA": str(authority.path)} if is_mutual else {}
         return {"AUDIT_LISTEN": address, "AUDIT_TLS_CERT": str(certificate), "AUDIT_TLS_KEY": str(key), **ca, **others}
 
-    try:
+    async with started(telling(health), credentials=server_credentials(files)) as address:
         assert await run(env(own.certificate, own.key), "audit") == (0, f"{address}: SERVING: look here")
         assert await run(env(other.certificate, other.key), "audit") == (1, f"{address}: UNAVAILABLE"), "not its own"
         assert await run({"AUDIT_LISTEN": address}, "audit") == (1, f"{address}: UNAVAILABLE"), "in plain text"
@@ -104,8 +97,6 @@ async def test_it_trusts_and_shows_the_services_own_certificate(health, is_mutua
             client = {"ONRECORD_CA": str(authority.path)}
             client |= {"ONRECORD_CERT": str(other.certificate), "ONRECORD_KEY": str(other.key)}
             assert (await run({**without, **client}, "audit"))[0] == 0, "shows and trusts what it is told to"
-    finally:
-        await server.stop(0)
 
 
 @pytest.mark.parametrize(
@@ -121,13 +112,8 @@ async def test_who_is_no_such_service_is_never_taken_for_one(answer):
 
 
 async def test_a_server_without_health_does_not_serve():
-    server = build_server([])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        assert (await run({"AUDIT_LISTEN": f"127.0.0.1:{port}"}, "audit", "--live"))[0] == 1
-    finally:
-        await server.stop(0)
+    async with started(build_server([])) as address:
+        assert (await run({"AUDIT_LISTEN": address}, "audit", "--live"))[0] == 1
 
 
 @pytest.mark.long

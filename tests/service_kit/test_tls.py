@@ -1,6 +1,7 @@
 """Real handshakes: who gets in, who is kept out, and what changes while the server runs."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,24 @@ from recording.channel.certificates import certificate_name
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.watched import WrongFile
 from service_kit.access.tls import ServerFiles, server_credentials
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority, Pair
+from tests.support.grpc_server import started
 
 Serve = Callable[[ServerFiles], Awaitable[str]]
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    servers = []
+    async with AsyncExitStack() as stack:
 
-    async def start(files: ServerFiles) -> str:
-        server = build_server([sample_interceptor()])
-        add_sample(server)
-        address = bind(server, "localhost:0", server_credentials(files))
-        await server.start()
-        servers.append(server)
-        return address
+        async def start(files: ServerFiles) -> str:
+            server = build_server([sample_interceptor()])
+            add_sample(server)
+            return await stack.enter_async_context(started(server, "localhost:0", server_credentials(files)))
 
-    yield start
-    for server in servers:
-        await server.stop(None)
+        yield start
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import http.server
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -16,34 +17,31 @@ from recording.channel.tls import ClientFiles, channel_credentials
 from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.health import Health
 from service_kit.probe import probe
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
 from service_kit.unanswered import GATEWAY, LEDGER, told
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority
+from tests.support.grpc_server import started
 
 Serve = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    servers = []
+    async with AsyncExitStack() as stack:
 
-    async def start(
-        services: Sequence[str] | None = None, files: ServerFiles | None = None, health: Health | None = None
-    ) -> str:
-        """The address of a server, whose health tells of services; without any it has no health."""
-        server = build_server([sample_interceptor()])
-        add_sample(server)
-        if services is not None or health:
-            health_pb2_grpc.add_HealthServicer_to_server(health or Health(services or []), server)
-        address = bind(server, "localhost:0", server_credentials(files) if files else None)
-        await server.start()
-        servers.append(server)
-        return address
+        async def start(
+            services: Sequence[str] | None = None, files: ServerFiles | None = None, health: Health | None = None
+        ) -> str:
+            """The address of a server, whose health tells of services; without any it has no health."""
+            server = build_server([sample_interceptor()])
+            add_sample(server)
+            if services is not None or health:
+                health_pb2_grpc.add_HealthServicer_to_server(health or Health(services or []), server)
+            credentials = server_credentials(files) if files else None
+            return await stack.enter_async_context(started(server, "localhost:0", credentials))
 
-    yield start
-    for server in servers:
-        await server.stop(None)
+        yield start
 
 
 def ask(target: str, files: ClientFiles | None = None, method: str = f"/{NAME}/Nothing", value: str = "") -> str:

@@ -18,9 +18,10 @@ from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.open.connection import open_for_reading, open_for_writing
 from audit_svc.sqlite.write.checkpoints import empty_wal
 from audit_svc.terminal import remote
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
 from tests.audit_svc.aged import make_ledger
 from tests.audit_svc.samples import audit_row, batch, record_request
+from tests.support.grpc_server import started
 
 
 def silent(done: int, total: int) -> None:
@@ -195,9 +196,7 @@ class Liar(administration_pb2_grpc.AdministrationServiceServicer):
 async def test_a_copy_that_was_changed_on_the_way_is_not_kept(tmp_path):
     server = build_server([])
     administration_pb2_grpc.add_AdministrationServiceServicer_to_server(Liar(), server)  # type: ignore[abstract]
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
-    with pytest.raises(remote.TransferFailed, match="not what it sent"):
-        await asyncio.to_thread(remote.back_up, address, tmp_path / "kept" / "copy.db", silent)
+    async with started(server) as address:
+        with pytest.raises(remote.TransferFailed, match="not what it sent"):
+            await asyncio.to_thread(remote.back_up, address, tmp_path / "kept" / "copy.db", silent)
     assert names(tmp_path / "kept") == []
-    await server.stop(None)

@@ -20,7 +20,7 @@ from audit_svc.seal.outside.policy import BadLine, read_policy
 from audit_svc.seal.reader import SealReader
 from audit_svc.seal.texts import check_texts
 from audit_svc.seal.tiles import tile_path
-from audit_svc.services import LedgerServices, error_interceptor, rules
+from audit_svc.services import rules
 from audit_svc.sqlite.store import SqliteLedger
 from recording.channel.watched import Watched
 from recording.rows import control_row
@@ -31,10 +31,10 @@ from recording.transparency.note import Signer, Verifier, split_note
 from recording.transparency.proof import Proof
 from service_kit.access.interceptor import AccessInterceptor
 from service_kit.access.roles import Role, load_callers, make_token
-from service_kit.server import bind, build_server
 from tests.audit_svc.empty import write_empty
 from tests.audit_svc.samples import audit_row, cost_row, record_request, request, session_row
 from tests.audit_svc.seal.conftest import Seal
+from tests.audit_svc.serving import serving
 from tests.audit_svc.stubs import LedgerStub
 
 ORIGIN = "ledger.example.com/test"
@@ -116,17 +116,10 @@ async def world(database: Path, open_ledger: Callable[..., SqliteLedger], tmp_pa
     callers = tmp_path / "callers"
     callers.write_text("".join(entry for _, entry in made.values()))
     access = AccessInterceptor(rules(), Watched([callers], partial(load_callers, callers)))
-    server = build_server([error_interceptor(), access])
     reader = SealReader(seal.place.open_ledger, seal.place.open_log(), lambda: read_policy(POLICY))
-    services = LedgerServices(store, reader)
-    services.add_to(server)
-    address = bind(server, "127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield World(LedgerStub(channel), seal, {name: token for name, (token, _) in made.items()})
-    services.begin_drain()
-    await server.stop(None)
-    await services.close()
+    tokens = {name: token for name, (token, _) in made.items()}
+    async with serving(store, access, reader=reader) as (address, _), grpc.aio.insecure_channel(address) as channel:
+        yield World(LedgerStub(channel), seal, tokens)
     reader.close()
 
 
