@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from audit_svc.seal.errors import InUse, SealError
-from audit_svc.seal.folder import CHECKPOINT, make_key, read_key
+from audit_svc.seal.folder import make_key, read_key
 from audit_svc.seal.key_change import Act, KeyChange
 from audit_svc.terminal.running import Database, error_is_exit_code_1
 from audit_svc.terminal.seal.ordering import ask_sealer
@@ -68,11 +68,7 @@ def _say(text: str, key: str, *, as_json: bool) -> None:
 def _change(act: Act, reason: str, found: Where, key_file: Path | None) -> KeyChange:
     """Has the key changed: by the running sealer, else here."""
     with error_is_exit_code_1():
-        if not reason.strip():
-            raise SealError("--reason is empty: say why, it stands in the log for ever")
-        found.refuse_unsealed()
-        if found.log.read(CHECKPOINT) is None:
-            raise SealError(f"{found.log.place()} has no checkpoint: nothing is sealed there")
+        found.refuse_act(reason)
         try:
             with found.open_sealer(key_file) as sealer:
                 return (sealer.rotate_key if act == "rotate" else sealer.retire_key)(reason, getpass.getuser())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from audit_svc.seal.errors import SealError
-from audit_svc.seal.folder import own_verifier, read_verifier
+from audit_svc.seal.folder import CHECKPOINT, own_verifier, read_verifier
 from audit_svc.seal.ledger import SealedLedger
 from audit_svc.seal.log import Log
 from audit_svc.seal.sealer import Sealer
@@ -30,6 +30,14 @@ class Where(NamedTuple):
         """Raises SealError where there is no folder of a seal. hint: what to do."""
         if isinstance(self.place, FolderPlace) and not self.place.folder.is_dir():
             raise SealError(f"there is no seal at {self.place.folder}: {hint}")
+
+    def refuse_act(self, reason: str) -> None:
+        """Refuses what changes a seal. Raises SealError where no reason is given, or nothing is sealed."""
+        if not reason.strip():
+            raise SealError("--reason is empty: say why, it stands in the log for ever")
+        self.refuse_unsealed()
+        if self.log.read(CHECKPOINT) is None:
+            raise SealError(f"{self.log.place()} has no checkpoint: nothing is sealed there")
 
     def verifier(self, key: str | None = None) -> Verifier:
         """The key that somebody names, or the one beside the log. Raises SealError, BadKey."""

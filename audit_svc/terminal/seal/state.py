@@ -5,8 +5,8 @@ from contextlib import closing
 from typing import Annotated
 
 from audit_svc.seal import leaf
-from audit_svc.seal.errors import InUse, Rewritten, SealError
-from audit_svc.seal.folder import CHECKPOINT, newest_checkpoint
+from audit_svc.seal.errors import InUse, Rewritten
+from audit_svc.seal.folder import newest_checkpoint
 from audit_svc.seal.history import History, Restore
 from audit_svc.seal.tiles import Tiles
 from audit_svc.terminal.running import Database, Json, error_is_exit_code_1, progress, say
@@ -72,12 +72,7 @@ def accept_restore(
     """Go on with a ledger that was restored from a backup: what is lost by that goes into the log, with the reason."""
     found = where(db, seal)
     with error_is_exit_code_1():
-        if not reason.strip():
-            raise SealError("--reason is empty: say why, it stands in the log for ever")
-        found.refuse_unsealed()
-        if found.log.read(CHECKPOINT) is None:
-            raise SealError(f"{found.log.place()} has no checkpoint: nothing is sealed there, and so nothing lost")
-    with error_is_exit_code_1():
+        found.refuse_act(reason)
         try:
             with found.open_sealer(key_file) as sealer:
                 restore = sealer.accept_restore(reason, getpass.getuser())
