@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway_svc.assembly import assemble, open_audited
+from gateway_svc.assembly import Audited, assemble, open_audited
 from gateway_svc.loop.answers import Answers
 from gateway_svc.settings import GatewaySettings
 from recording import redact
@@ -39,6 +41,17 @@ def settings(monkeypatch, tmp_path, **env: str) -> GatewaySettings:
     return chosen
 
 
+@asynccontextmanager
+async def opened(configured: GatewaySettings) -> AsyncIterator[Audited]:
+    audited = open_audited(configured, Answers(1))
+    try:
+        yield audited
+    finally:
+        for agent in audited.agents:
+            await agent.aclose()
+        await audited.record.aclose()
+
+
 async def test_both_http_engines_share_one_logger(monkeypatch, tmp_path):
     configured = settings(
         monkeypatch,
@@ -48,15 +61,10 @@ async def test_both_http_engines_share_one_logger(monkeypatch, tmp_path):
         GATEWAY_OPENAI_URL="http://127.0.0.1:9/v1",
         GATEWAY_OPENAI_MODEL="m",
     )
-    audited = open_audited(configured, Answers(1))
-    try:
+    async with opened(configured) as audited:
         ollama, openai = audited.agents
         assert (ollama.name, openai.name) == ("ollama", "openai")
         assert ollama._logger is openai._logger is audited.record.logger
-    finally:
-        for agent in audited.agents:
-            await agent.aclose()
-        await audited.record.aclose()
 
 
 async def test_rules_that_cannot_be_used_are_told_of_by_health_and_an_engine_that_asks_none_at_the_start(
@@ -103,10 +111,8 @@ async def test_a_token_that_would_cross_the_network_in_plain_text_is_warned_abou
     audit = {"GATEWAY_AUDIT_TARGET": target, "GATEWAY_AUDIT_TOKEN_FILE": str(token), **tls}
     configured = settings(monkeypatch, tmp_path / "state", **engine, **audit)
     with capture_logs() as logged:
-        audited = open_audited(configured, Answers(1))
-    for agent in audited.agents:
-        await agent.aclose()
-    await audited.record.aclose()
+        async with opened(configured):
+            pass
     assert [line["event"] for line in logged].count("audit.token_in_plain_text") == warnings
 
 
@@ -118,10 +124,8 @@ async def test_a_token_that_every_user_can_read_is_warned_about(monkeypatch, tmp
     token = {"GATEWAY_AUDIT_TOKEN_FILE": str(tmp_path / "token")}
     configured = settings(monkeypatch, tmp_path / "state", **engine, **token)
     with capture_logs() as logged:
-        audited = open_audited(configured, Answers(1))
-    for agent in audited.agents:
-        await agent.aclose()
-    await audited.record.aclose()
+        async with opened(configured):
+            pass
     assert [line["event"] for line in logged].count("files.readable_by_all") == warnings
 
 
@@ -148,10 +152,8 @@ async def test_the_gateways_own_key_is_kept_off_the_record(monkeypatch, tmp_path
         GATEWAY_OPENAI_MODEL="m",
         OPENAI_API_KEY=key,
     )
-    audited = open_audited(configured, Answers(1))
-    for agent in audited.agents:
-        await agent.aclose()
-    await audited.record.aclose()
+    async with opened(configured):
+        pass
     assert key not in redact.redact_text(f"the server said {key} is wrong")
 
 

@@ -43,6 +43,17 @@ class FakeAudit:
             self.changed.notify_all()
         return response
 
+    def hold(self) -> asyncio.Event:
+        """Has it wait for the event before it stores anything."""
+        gate = asyncio.Event()
+
+        async def wait(request: audit_pb2.RecordRequest, context: Context) -> audit_pb2.RecordResponse:
+            await gate.wait()
+            return await self.store(request, context)
+
+        self.behave = wait
+        return gate
+
     async def until(self, holds: Callable[[], object]) -> None:
         """Waits until something holds that requests change."""
         async with self.changed:

@@ -13,7 +13,7 @@ from onrecord.common.v1 import common_pb2
 
 from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS
 from recording.spool import Folders, Spool, SpoolOptions
-from tests.recording.fake_audit import Context, FakeAudit, refusing, rows_of, serving
+from tests.recording.fake_audit import FakeAudit, refusing, rows_of, serving
 from tests.recording.samples import crash, intent, open_spool, opened, segments_of, tool_call
 from tests.recording.sending import names, record, sending
 
@@ -66,13 +66,7 @@ async def test_a_row_is_sent_when_it_comes_whichever_thread_brings_it(tmp_path: 
 
 async def test_four_full_batches_are_under_way_and_no_fifth(tmp_path: Path) -> None:
     service = FakeAudit()
-    gate = asyncio.Event()
-
-    async def wait(request: audit_pb2.RecordRequest, context: Context) -> audit_pb2.RecordResponse:
-        await gate.wait()
-        return await service.store(request, context)
-
-    service.behave = wait
+    gate = service.hold()
     with opened(tmp_path) as spool:
         record(spool, 0, 8 * MAX_ROWS)
         async with serving(service) as target, sending(spool, target) as sender:
@@ -86,13 +80,7 @@ async def test_four_full_batches_are_under_way_and_no_fifth(tmp_path: Path) -> N
 async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Path) -> None:
     """Batches grow with the load by themselves."""
     service = FakeAudit()
-    gate = asyncio.Event()
-
-    async def wait(request: audit_pb2.RecordRequest, context: Context) -> audit_pb2.RecordResponse:
-        await gate.wait()
-        return await service.store(request, context)
-
-    service.behave = wait
+    gate = service.hold()
     with opened(tmp_path) as spool:
         async with serving(service) as target, sending(spool, target) as sender:
             record(spool, 0, 1)
