@@ -241,7 +241,7 @@ async def show_rows(address: str, expected: int, *, approval: bool, agents: bool
             Text(row.args_summary).cut(SHOWN_ARGUMENTS) if console.width else row.args_summary,
             *([row.principal, row.decision.decided_by, duration(row.decision.waited_ms)] if approval else []),
             outcome_text(row),
-            duration(known_duration_ms(row.outcome, row.duration_ms)),
+            duration(known_duration_ms(row.outcome, row.duration_ms, row.source)),
             row.error,
             size(row.result_bytes),
         )

@@ -14,7 +14,15 @@ WITHOUT_DURATION = frozenset(
 duration is 0, or how long somebody waited: neither is the tool's time."""
 
 
-def known_duration_ms(outcome: common_pb2.Outcome.ValueType, duration_ms: int) -> int | None:
+OF_OTHERS = frozenset({common_pb2.SOURCE_OTLP, common_pb2.SOURCE_HOOK})
+"""How rows come of other agents, which do not always tell how long something took: 0 is what they did not tell."""
+
+
+def known_duration_ms(
+    outcome: common_pb2.Outcome.ValueType,
+    duration_ms: int,
+    source: common_pb2.Source.ValueType = common_pb2.SOURCE_UNSPECIFIED,
+) -> int | None:
     """How long a call's tool ran, by its row; None where it did not run, or nobody knows."""
-    unbegun = outcome == common_pb2.OUTCOME_CANCELLED and not duration_ms
-    return None if unbegun or outcome in WITHOUT_DURATION else duration_ms
+    untold = not duration_ms and (outcome == common_pb2.OUTCOME_CANCELLED or source in OF_OTHERS)
+    return None if untold or outcome in WITHOUT_DURATION else duration_ms

@@ -8,7 +8,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.plain import enum_name, money
 from audit_svc.terminal.running import out, size
-from recording.durations import known_duration_ms
+from recording.durations import OF_OTHERS, known_duration_ms
 from service_kit.printable import printable
 from service_kit.terminal import outcomes
 from service_kit.terminal.failures import as_typed
@@ -32,9 +32,9 @@ def outcome_text(row: audit_pb2.AuditRow) -> Text:
 
 def took(row: audit_pb2.AuditRow | audit_pb2.CostRow, about: str = "") -> str:
     """How long a call's tool ran, or a model request. about: said before a call's time that was only observed."""
-    if isinstance(row, audit_pb2.CostRow):  # none takes no time: 0 is what an agent's telemetry does not tell
-        return duration(row.duration_ms if row.duration_ms or row.source != common_pb2.SOURCE_OTLP else None)
-    known = known_duration_ms(row.outcome, row.duration_ms)
+    if isinstance(row, audit_pb2.CostRow):
+        return duration(None if row.source in OF_OTHERS and not row.duration_ms else row.duration_ms)
+    known = known_duration_ms(row.outcome, row.duration_ms, row.source)
     return (about if row.times_observed and known is not None else "") + duration(known)
 
 

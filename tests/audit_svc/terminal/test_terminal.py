@@ -169,6 +169,22 @@ def test_a_call_that_did_not_run_or_nobody_saw_end_has_no_time(place: Place):
         assert re.search(rf" {name}\S*( exit \d)? +{took} ", listed), listed
 
 
+def test_a_call_whose_agent_did_not_tell_how_long_it_took_has_no_time(place: Place):
+    """A hook's end without a begin has the outcome, and 0 ms."""
+    sources = {"by_hook": common_pb2.SOURCE_HOOK, "by_otlp": common_pb2.SOURCE_OTLP, "own": common_pb2.SOURCE_OWN_LOOP}
+    place.record(
+        sessions=[session_row(id="seen", created_at_ms=NOW_MS - 50_000)],
+        tool_calls=[
+            call(n, id=f"seen-{name}", session_id="seen", tool_name=name, source=source, duration_ms=0)
+            for n, (name, source) in enumerate(sources.items())
+        ],
+    )
+    told = place.run("show", "seen").stdout
+    for name in sources:
+        took = "0 ms" if name == "own" else "-"
+        assert re.search(rf"{name}\b.* · {took} · ", told), told
+
+
 def test_a_request_says_what_was_not_told_of_it(place: Place):
     told, cut = (
         cost_row(id=name, session_id="asked", usage_incomplete=is_cut, duration_ms=0, source=source, input_tokens=7)

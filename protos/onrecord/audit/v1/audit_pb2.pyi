@@ -173,7 +173,8 @@ class AuditRow(_message.Message):
     """The arguments, summarised and redacted by the producer, at most 4096 bytes of UTF-8. Stored as it comes."""
     duration_ms: _builtins.int
     """From the tool's start to its end, in milliseconds, 0 or more. With OUTCOME_INTERRUPTED, DENIED, INVALID_CALL and DRY_RUN it
-    is no such time, whatever it says: the tool did not run, or nobody knows when it ended. So with OUTCOME_CANCELLED and 0.
+    is no such time, whatever it says: the tool did not run, or nobody knows when it ended. So is 0 with OUTCOME_CANCELLED, and
+    with SOURCE_OTLP and SOURCE_HOOK, whose agents do not always tell it; percentiles count these as 0.
     """
     exit_code: _builtins.int
     """The exit code of a command; unset when the tool runs none or the command was killed."""
