@@ -31,7 +31,7 @@ _TARGET = Target(max_ours=25)
 def measure(place: Path, *, short: bool) -> list[Figure]:
     """The figure: both toolboxes by turns, and the difference of each pair of calls."""
     path = place / "rules.toml"
-    path.write_text("".join(_table(number, condition) for number, condition in enumerate(_CONDITIONS)))
+    path.write_text("".join(_table(number, condition) for number, condition in enumerate(_CONDITIONS)), "utf-8")
     plain, ruled = Toolbox([BashTool(None)]), Toolbox([BashTool(None)], rules=Rules(path))
     scope = Scope("session-1", "ollama", "qwen3:4b", "turn-1", principal="ada")
     by_rules: list[float] = []

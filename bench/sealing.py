@@ -106,7 +106,7 @@ async def _watch(place: Path, rows: int) -> list[tuple[int, float]]:
     """The sizes that checkpoints tell, and when each was first seen."""
     path, seen = folder_of(place / "audit.db") / CHECKPOINT, [(0, 0.0)]
     while seen[-1][0] < rows:
-        size = int(path.read_text().split("\n")[1]) if path.exists() else 0
+        size = int(path.read_text("utf-8").split("\n")[1]) if path.exists() else 0
         if size > seen[-1][0]:
             seen.append((size, time.time()))
         await asyncio.sleep(1 / LOOKS_A_SECOND)

@@ -1,10 +1,14 @@
-"""Product code says the encoding of each file and program that it reads or writes as text: a locale says another."""
+"""Code says the encoding of each file and program that it reads or writes as text: a locale says another.
+
+Of the tests and benchmarks it is those whose own texts are not ASCII alone: the others read what they wrote.
+"""
 
 import ast
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 OURS = ("recording", "service_kit", "gateway_svc", "audit_svc", "intake_svc", "onrecord_cli", "clients/python", "demo")
+THEIRS = ("tests", "bench")
 ENCODING_AT = {"read_text": 0, "write_text": 1}
 """Where it may stand without its name."""
 HANDLERS = ("FileHandler", "RotatingFileHandler", "TextIOWrapper")
@@ -29,9 +33,9 @@ def leaves_it_to_the_locale(call: ast.Call) -> bool:
 def test_no_file_or_program_is_read_in_an_encoding_that_the_locale_says():
     found = [
         f"{path.relative_to(REPOSITORY)}:{call.lineno}"
-        for ours in OURS
-        for path in (REPOSITORY / ours).rglob("*.py")
-        if "build" not in path.parts
+        for folder in (*OURS, *THEIRS)
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if "build" not in path.parts and (folder in OURS or not path.read_bytes().isascii())
         for call in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(call, ast.Call) and leaves_it_to_the_locale(call)
     ]

@@ -171,9 +171,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = {"file": "a\nb", "empty": "", "words": "no token", "nobody": "callers = []", "token": "t", "callers": table}
     texts["short-key"] = f"a {'0' * 63}\n"
     for name, content in texts.items():
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, "utf-8")
     os.mkfifo(folder / "fifo")
-    (folder / "anybody").write_text("token")
+    (folder / "anybody").write_text("token", "utf-8")
     (folder / "anybody").chmod(0o606)
     Authority(folder).server()
     return folder

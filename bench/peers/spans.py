@@ -107,7 +107,7 @@ def _phoenix(place: Path) -> Iterator[_Receiver]:
     command = [str(python.with_name("phoenix")), "serve"]
     log = place / "phoenix.log"
     with (
-        log.open("w") as out,
+        log.open("w", encoding="utf-8") as out,
         subprocess.Popen(command, env=environment(settings), stdout=out, stderr=out, cwd=REPOSITORY) as process,
     ):
         try:
@@ -119,7 +119,7 @@ def _phoenix(place: Path) -> Iterator[_Receiver]:
                 stored += spans
                 while _count(database) < stored:
                     if process.poll() is not None:
-                        raise RuntimeError(log.read_text())
+                        raise RuntimeError(log.read_text("utf-8"))
                     time.sleep(_LOOK_SECONDS)
 
             with over_grpc(address) as send:
@@ -136,7 +136,7 @@ def _wait_until_it_answers(address: str, process: "subprocess.Popen[bytes]", log
                 return send(b"")  # an export of nothing
         except grpc.RpcError:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(log.read_text()) from None
+                raise RuntimeError(log.read_text("utf-8")) from None
             time.sleep(0.5)
 
 

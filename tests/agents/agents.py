@@ -114,7 +114,7 @@ enabled = false
 def codex(place: Place) -> Launch:
     folder = place.home / ".codex"
     folder.mkdir()
-    (folder / "config.toml").write_text(CODEX.format(model=place.model, grpc=place.grpc))
+    (folder / "config.toml").write_text(CODEX.format(model=place.model, grpc=place.grpc), "utf-8")
     command = [str(bin_of("codex", "codex")), "exec", "--skip-git-repo-check", f"{CANARY} prompt"]
     return Launch(command, {"SCRIPTED_KEY": "nobody", "CODEX_HOME": str(folder)})
 
@@ -132,14 +132,14 @@ def gemini(place: Place) -> Launch:
     folder = place.home / ".gemini"
     (folder / "policies").mkdir(parents=True)
     rule = '[[rule]]\ntoolName = "run_shell_command"\ncommandPrefix = "touch"\ndecision = "deny"\npriority = 900\n'
-    (folder / "policies" / "rules.toml").write_text(rule)
+    (folder / "policies" / "rules.toml").write_text(rule, "utf-8")
     settings = {
         "telemetry": {"enabled": True, "target": "local", "otlpEndpoint": f"http://{place.grpc}", "logPrompts": False},
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "general": {"disableAutoUpdate": True},
         "privacy": {"usageStatisticsEnabled": False},
     }
-    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
     command = [str(bin_of("gemini-cli", "gemini")), "--approval-mode", "yolo", "-m", "gemini-2.5-flash"]
     env = {"GEMINI_API_KEY": "nobody", "GOOGLE_GEMINI_BASE_URL": place.model, "GEMINI_CLI_TRUST_WORKSPACE": "true"}
     return Launch([*command, "-p", f"{CANARY} prompt"], {**env, "GEMINI_CLI_NO_RELAUNCH": "true"})
@@ -169,7 +169,7 @@ def opencode(place: Place) -> Launch:
         "permission": {"bash": {"*": "allow", "touch *": "deny"}},
         "provider": {"scripted": provider},
     }
-    (place.work / "opencode.json").write_text(json.dumps(settings))
+    (place.work / "opencode.json").write_text(json.dumps(settings), "utf-8")
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{place.http}", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
     return Launch([str(bin_of("opencode", "opencode")), "run", f"{CANARY} prompt"], env)
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 FOLDER = Path(sys.prefix) / "agents"
 """Within the virtual environment, where `make clean` finds it."""
 SECONDS = 900
-VERSIONS: Mapping[str, Mapping[str, Any]] = tomllib.loads((HERE / "versions.toml").read_text())
+VERSIONS: Mapping[str, Mapping[str, Any]] = tomllib.loads((HERE / "versions.toml").read_text("utf-8"))
 
 
 def chosen() -> list[str]:
@@ -49,7 +49,7 @@ def install(name: str) -> None:
     """
     wanted, folder = VERSIONS[name], FOLDER / name
     ready = folder / ".ready"
-    if ready.exists() and json.loads(ready.read_text()) == wanted:
+    if ready.exists() and json.loads(ready.read_text("utf-8")) == wanted:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ def install(name: str) -> None:
         venv.create(folder, clear=True, symlinks=True)
         pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
         run([*pip, "--disable-pip-version-check", "--no-compile", *packages])
-    ready.write_text(json.dumps(wanted))
+    ready.write_text(json.dumps(wanted), "utf-8")
     print(f"{name}: installed in {monotonic() - began:.0f} s", flush=True)
 
 

@@ -292,9 +292,9 @@ async def test_what_is_no_http_does_not_harm_it():
 
 
 def test_the_command_prints_its_address_and_serves_a_script(tmp_path):
-    (tmp_path / "a.toml").write_text('[[steps]]\ntext = "from a file"\n')
+    (tmp_path / "a.toml").write_text('[[steps]]\ntext = "from a file"\n', "utf-8")
     command = [sys.executable, "-m", "demo.model_server", "--script", str(tmp_path / "a.toml"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split()[-1]
@@ -305,10 +305,10 @@ def test_the_command_prints_its_address_and_serves_a_script(tmp_path):
 
 
 def test_the_command_tells_what_is_wrong_with_a_script(tmp_path):
-    (tmp_path / "a.toml").write_text("steps = 1\n")
+    (tmp_path / "a.toml").write_text("steps = 1\n", "utf-8")
     command = [sys.executable, "-m", "demo.model_server", "--script"]
     for path, words in [(tmp_path / "a.toml", "steps"), (tmp_path / "missing.toml", "No such file")]:
-        ended = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
+        ended = subprocess.run([*command, str(path)], capture_output=True, encoding="utf-8", check=False)
         assert ended.returncode == 2
         assert words in ended.stderr
         assert "Traceback" not in ended.stderr

@@ -37,8 +37,8 @@ def test_a_toml_file_a_json_file_and_objects_say_the_same(tmp_path):
         ),
         pages={"/pages/hello.html": {"body": "<h1>Hello</h1>"}},
     )
-    (tmp_path / "a.toml").write_text(TOML)
-    (tmp_path / "a.json").write_text(script.model_dump_json())
+    (tmp_path / "a.toml").write_text(TOML, "utf-8")
+    (tmp_path / "a.json").write_text(script.model_dump_json(), "utf-8")
     assert load_script(tmp_path / "a.toml") == load_script(tmp_path / "a.json") == script
 
 
@@ -53,7 +53,7 @@ def test_a_toml_file_a_json_file_and_objects_say_the_same(tmp_path):
 )
 def test_what_a_script_cannot_say_is_told(tmp_path, text, told):
     path = tmp_path / "a.toml"
-    path.write_text(text)
+    path.write_text(text, "utf-8")
     with pytest.raises(ValueError, match=told):
         load_script(path)
 

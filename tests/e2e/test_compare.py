@@ -43,7 +43,7 @@ SHOWN = (
 @pytest.mark.long
 async def test_a_person_sees_what_moving_an_agent_to_the_other_engine_would_mean(make_pair):
     pair = await make_pair(PRIMARY)
-    (pair.workspace / "notes.txt").write_text("high tide at noon\n")
+    (pair.workspace / "notes.txt").write_text("high tide at noon\n", "utf-8")
     pair.start_audit()
     async with ModelServer(OTHER) as other:
         gateway = await pair.gateway(pair.start_gateway(GATEWAY_OPENAI_URL=other.openai_url))

@@ -88,7 +88,7 @@ async def test_fifty_commands_one_of_which_ignores_signals_are_gone_when_the_ans
         await run_turn(gateway)
     assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     again.kill()
-    (pair.state_dir / "stops.json").write_text('{"version": 1, "st')
+    (pair.state_dir / "stops.json").write_text('{"version": 1, "st', "utf-8")
     code, _, told = command("gateway_svc", pair.gateway_env({}), "serve")
     assert code == 2
     assert "stops.json" in told
@@ -150,7 +150,7 @@ async def test_the_program_of_claude_is_ended_with_all_that_it_started(make_pair
     play = [init(), *message("msg_1", tools=[call]), ask, {"do": "spawn"}, {"do": "sleep", "seconds": 600}]
     plays = tmp_path / "claude"
     plays.mkdir()
-    (plays / "play-0.json").write_text(json.dumps({"lines": play, "ignore_term": True}))
+    (plays / "play-0.json").write_text(json.dumps({"lines": play, "ignore_term": True}), "utf-8")
     program = Path(claude_cli.__file__)
     pair = await make_pair(Script())
     pair.start_audit()
@@ -195,4 +195,4 @@ async def test_people_stop_list_and_lift_from_the_terminal(make_pair):
 
 
 def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+    return path.read_text("utf-8") if path.exists() else ""

@@ -61,7 +61,7 @@ KNOWN = {
 def plant(workspace: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (workspace / name).parent.mkdir(parents=True, exist_ok=True)
-        (workspace / name).write_text(text)
+        (workspace / name).write_text(text, "utf-8")
         (workspace / name).chmod(0o755)
 
 
@@ -108,7 +108,7 @@ def test_no_file_changes_what_is_found_or_passed_on(tmp_path_factory, files, ahe
         target = workspace / name.strip("/")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            target.write_text(text, "utf-8")
             target.chmod(0o755)
         except (OSError, ValueError):  # another is in its way
             continue

@@ -132,17 +132,17 @@ def test_equal_arguments_have_equal_digests_and_the_key_outlives_a_restart(tmp_p
     assert open_args_key(tmp_path) == key
     [file] = tmp_path.iterdir()
     assert file.stat().st_mode & 0o077 == 0, "nobody else reads it"
-    file.write_text("torn")
+    file.write_text("torn", "utf-8")
     other = open_args_key(tmp_path)
     assert (other.id == key.id, other.key == key.key) == (False, False), "and another key says so by its id"
 
 
 def test_producers_that_share_a_file_of_keys_have_equal_digests_and_its_first_key_is_the_one(tmp_path: Path):
     shared, folders = tmp_path / "keys", [tmp_path / "one", tmp_path / "two"]
-    shared.write_text(f"may {'a1' * 32}\n")
+    shared.write_text(f"may {'a1' * 32}\n", "utf-8")
     one, two = (open_args_key(folder, shared) for folder in folders)
     assert (one.id, one.digest("{}")) == (two.id, two.digest("{}")) == ("may", one.digest("{ }"))
-    shared.write_text(f"june {'b2' * 32}\nmay {'a1' * 32}\n")
+    shared.write_text(f"june {'b2' * 32}\nmay {'a1' * 32}\n", "utf-8")
     later = open_args_key(folders[0], shared)
     assert (later.id, later.digest("{}") == one.digest("{}")) == ("june", False)
     assert not any(map(Path.exists, folders)), "and none has a key of its own"

@@ -194,7 +194,7 @@ async def test_a_stop_and_its_end_outlast_the_gateway(tmp_path):
 async def test_a_file_of_stops_that_cannot_be_read_keeps_the_gateway_from_starting(tmp_path, spoil):
     await Stops(tmp_path).stop(asked({"engine": "one"}), "root")
     path = tmp_path / "stops.json"
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text("utf-8"))
     if spoil == "other_version":
         value["version"] = 2
     elif spoil == "no_target":
@@ -204,7 +204,7 @@ async def test_a_file_of_stops_that_cannot_be_read_keeps_the_gateway_from_starti
     elif spoil == "list":
         value = []
     text = json.dumps(value)
-    path.write_text({"cut": text[: len(text) // 2], "empty": ""}.get(spoil, text))
+    path.write_text({"cut": text[: len(text) // 2], "empty": ""}.get(spoil, text), "utf-8")
     with pytest.raises(SettingsError, match=r"stops\.json"):
         Stops(tmp_path)
 

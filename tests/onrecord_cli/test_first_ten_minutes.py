@@ -26,7 +26,7 @@ SEAL_SECONDS = 3
 
 def typed() -> Iterator[tuple[str, list[str]]]:
     """The commands of the page, each with the lines that it shows."""
-    for block in re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```console\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             first, *shown = command.rstrip("\n").split("\n")
             yield first, shown
@@ -56,7 +56,7 @@ def in_any_order(lines: list[str]) -> list[str]:
 def played(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """The commands of the page, each with the lines that it shows and those that it showed now."""
     up: Terminal | None = None
-    with serve_model((ROOT / "tests/onrecord_cli/tides.toml").read_text(), folder) as url:
+    with serve_model((ROOT / "tests/onrecord_cli/tides.toml").read_text("utf-8"), folder) as url:
         home = Home(folder, url)
         home.environ["PATH"] = f"{programs(folder)}:{home.environ['PATH']}"
         for command, shown in typed():
@@ -105,7 +105,7 @@ def programs(folder: Path) -> Path:
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     for name, module in (("onrecord", "-m onrecord_cli"), ("python", "")):
-        (bin_folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (bin_folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n', "utf-8")
         (bin_folder / name).chmod(0o755)
     return bin_folder
 
@@ -114,18 +114,20 @@ def services(bin_folder: Path) -> None:
     """Puts the commands of the services beside those of programs()."""
     for name in ("gateway-svc", "audit-svc", "intake-svc"):
         module = name.replace("-", "_")
-        (bin_folder / name).write_text((bin_folder / "onrecord").read_text().replace("onrecord_cli", module))
+        (bin_folder / name).write_text(
+            (bin_folder / "onrecord").read_text("utf-8").replace("onrecord_cli", module), "utf-8"
+        )
         (bin_folder / name).chmod(0o755)
 
 
 def write_anew() -> None:
     """Puts what is shown now into the page."""
-    text = PAGE.read_text()
+    text = PAGE.read_text("utf-8")
     with TemporaryDirectory() as folder:
         for command, shown, lines in played(Path(folder)):
             before, after = ("\n".join([f"$ {command}", *part, ""]) for part in (shown, lines))
             text = text.replace(before, after, 1)
-    PAGE.write_text(text)
+    PAGE.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

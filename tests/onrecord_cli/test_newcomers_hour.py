@@ -120,7 +120,7 @@ CUT = re.compile(r"(\b[0-9a-f]{8}[0-9a-f-]*|\$[\d.,]*|\b20\d\d-[\d-]*)…")
 
 def lines_of_readme() -> list[str]:
     """What README has one type to `onrecord`, less the services themselves."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("onrecord ")]
     return [line for line in lines if not line.startswith("onrecord up")]
 
@@ -176,7 +176,7 @@ def side_by_side(act: object, given: Sequence[object]) -> None:
 
 @pytest.fixture
 def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
-    with serve_model((ROOT / "tests/onrecord_cli/tides.toml").read_text(), tmp_path) as url:
+    with serve_model((ROOT / "tests/onrecord_cli/tides.toml").read_text("utf-8"), tmp_path) as url:
         yield Newcomer(Home(tmp_path, url))
 
 
@@ -200,7 +200,7 @@ def test_an_hour(newcomer: Newcomer):
     side_by_side(newcomer.make, AFTERWARDS)
     side_by_side(newcomer.read, [line for line in readme if line != tail])
     side_by_side(newcomer.read, [f"onrecord {table}" for table in TABLES])
-    (home.folder / "rules.toml").write_text(RULES)
+    (home.folder / "rules.toml").write_text(RULES, "utf-8")
     running = find(home.state)
     assert running
     asked = (

@@ -27,7 +27,7 @@ until_it_says() {{
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def played() -> Iterator[str]:
@@ -54,13 +54,13 @@ def test_services_run_as_readme_says(tmp_path):
     home = Home(tmp_path, "127.0.0.1:11434")
     bin_folder = programs(tmp_path)
     services(bin_folder)
-    (tmp_path / "played").write_text("\n".join(played()))
+    (tmp_path / "played").write_text("\n".join(played()), "utf-8")
     ended = subprocess.run(
         ["bwrap", "--dev-bind", "/", "/", "--unshare-net", "--die-with-parent", "bash", "played"],
         cwd=tmp_path,
         env=home.environ | {"PATH": f"{bin_folder}:{home.environ['PATH']}"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=WAIT_SECONDS,
         check=False,
     )

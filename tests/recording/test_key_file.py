@@ -14,7 +14,7 @@ ONE, OTHER = "a1" * 32, "B2" * 32
 
 def test_the_first_line_is_the_key_in_use(tmp_path):
     path = tmp_path / "keys"
-    path.write_text(f"# of the year\n\n new.key-1 {ONE}\r\nold\t{OTHER}")
+    path.write_text(f"# of the year\n\n new.key-1 {ONE}\r\nold\t{OTHER}", "utf-8")
     path.chmod(0o600)
     assert read_keys(path) == [Key("new.key-1", bytes.fromhex(ONE)), Key("old", bytes.fromhex(OTHER))]
     assert ONE not in repr(read_keys(path))
@@ -22,7 +22,7 @@ def test_the_first_line_is_the_key_in_use(tmp_path):
 
 def test_the_line_that_is_told_makes_a_key_whose_id_has_the_time_of_day(tmp_path):
     path = tmp_path / "keys"
-    path.write_text("")
+    path.write_text("", "utf-8")
     with pytest.raises(WrongFile) as refused:
         read_keys(path)
     command = str(refused.value).split("`")[1]
@@ -50,7 +50,7 @@ def test_the_line_that_is_told_makes_a_key_whose_id_has_the_time_of_day(tmp_path
 )
 def test_what_is_no_file_of_keys_is_told_without_what_is_in_it(tmp_path, content, told):
     path = tmp_path / "keys"
-    path.write_text(content)
+    path.write_text(content, "utf-8")
     with pytest.raises(WrongFile, match=told) as refused:
         read_keys(path)
     assert "a1a1" not in str(refused.value)
@@ -59,7 +59,7 @@ def test_what_is_no_file_of_keys_is_told_without_what_is_in_it(tmp_path, content
 
 def test_one_that_everybody_may_read_is_warned_of_and_one_that_everybody_may_write_is_refused(tmp_path, capsys, caplog):
     path = Path(tmp_path / "keys")
-    path.write_text(f"a {ONE}")
+    path.write_text(f"a {ONE}", "utf-8")
     path.chmod(0o644)
     read_keys(path)
     assert "files.readable_by_all" in caplog.text + "".join(capsys.readouterr())

@@ -222,7 +222,7 @@ def test_rows_are_built_in_one_place(kind):
         path.relative_to(REPOSITORY).as_posix()
         for folder in ("recording", "gateway_svc", "clients/python/lib")
         for path in (REPOSITORY / folder).rglob("*.py")
-        if any(builds(node) for node in ast.walk(ast.parse(path.read_text())))
+        if any(builds(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
     }
     allowed = {
         "AuditRow": {"recording/rows/tool_call.py", "recording/spool/gap.py", "gateway_svc/engines/claude/calls.py"},

@@ -144,7 +144,7 @@ def test_a_wrong_file_is_refused_with_the_rule_and_the_line(text, told):
 def test_a_changed_file_is_taken_and_a_wrong_one_keeps_the_old_and_says_so(tmp_path):
     path = tmp_path / "rules.toml"
     told: list[str] = []
-    path.write_text(DENY)
+    path.write_text(DENY, "utf-8")
     rules = Rules(path)
     rules.tell(told.append)
 
@@ -175,7 +175,7 @@ def test_a_changed_file_is_taken_and_a_wrong_one_keeps_the_old_and_says_so(tmp_p
 def write(path: Path, text: str) -> None:
     """As an editor does: another file under the name."""
     other = path.with_suffix(".new")
-    other.write_text(text)
+    other.write_text(text, "utf-8")
     other.replace(path)
 
 

@@ -178,7 +178,7 @@ def test_usage_by_the_command_for_all_loads_as_little(tmp_path):
 
 def no_ledger(folder: Path) -> str:
     """A file that is there, and that nothing can be asked of."""
-    (folder / "none.db").write_text("no database")
+    (folder / "none.db").write_text("no database", "utf-8")
     return str(folder / "none.db")
 
 
@@ -194,7 +194,7 @@ def loaded(*words: str, module: str = "audit_svc") -> set[str]:
         "print(*sys.modules)\n"
         "print(*sys.stdlib_module_names)"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     modules, standard = (set(line.split()) for line in ran.stdout.splitlines())
     installed = {name.partition(".")[0] for name in modules} - standard - WITH_GRPC
     return {name for name in installed if not name.startswith(("_", "sitecustomize"))} | (modules & LOOKED_AT)

@@ -176,9 +176,9 @@ class _Player:
 
     def __init__(self, folder: Path) -> None:
         self._journal = folder / "journal.jsonl"
-        runs = self._journal.read_text().count('"argv"') if self._journal.exists() else 0
+        runs = self._journal.read_text("utf-8").count('"argv"') if self._journal.exists() else 0
         last = len(list(folder.glob("play-*.json"))) - 1
-        self._play: Line = json.loads((folder / f"play-{min(runs, last)}.json").read_text())
+        self._play: Line = json.loads((folder / f"play-{min(runs, last)}.json").read_text("utf-8"))
         if self._play.get("bare") and "HOME" in os.environ:
             os.execve(sys.executable, [sys.executable, *sys.argv], {"PATH": os.environ["PATH"]})
         self._interrupted = threading.Event()
@@ -255,7 +255,7 @@ class _Player:
         self._ended.set()
 
     def _note(self, entry: Line) -> None:
-        with self._journal.open("a") as file:
+        with self._journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def _write(self, text: str) -> None:

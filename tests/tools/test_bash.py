@@ -93,7 +93,7 @@ async def test_a_command_gives_its_output_and_its_exit_code(
 async def test_it_runs_in_the_workspace_and_what_it_writes_stays(bash: BashTool, workspace: Path):
     result = await run(bash, workspace, command="pwd; mkdir sub; echo made > sub/file; ls -l sub | wc -l")
     assert result.text == f"{workspace}\n2\n"
-    assert (workspace / "sub" / "file").read_text() == "made\n"
+    assert (workspace / "sub" / "file").read_text("utf-8") == "made\n"
     assert (workspace / "sub" / "file").stat().st_uid == os.geteuid()
 
 

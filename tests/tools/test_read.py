@@ -11,7 +11,7 @@ from tests.tools.running import run
 
 
 async def test_a_small_file_is_given_whole(workspace: Path):
-    (workspace / "a.txt").write_text("one\ntwo\nthré")
+    (workspace / "a.txt").write_text("one\ntwo\nthré", "utf-8")
     result = await run(ReadTool(), workspace, path="a.txt")
     assert (result.text, result.result_bytes, result.result_truncated) == ("one\ntwo\nthré", 13, False)
     assert (result.outcome, result.error) == (common_pb2.OUTCOME_SUCCEEDED, None)
@@ -28,7 +28,7 @@ async def test_a_small_file_is_given_whole(workspace: Path):
     ],
 )
 async def test_offset_and_limit_choose_lines(workspace: Path, offset: int, limit: int | None, text: str):
-    (workspace / "a.txt").write_text("one\ntwo\nthree")
+    (workspace / "a.txt").write_text("one\ntwo\nthree", "utf-8")
     result = await run(ReadTool(), workspace, path="a.txt", offset=offset, limit=limit)
     assert result.text == text
     assert not result.result_truncated
@@ -36,7 +36,7 @@ async def test_offset_and_limit_choose_lines(workspace: Path, offset: int, limit
 
 @pytest.mark.parametrize(("content", "lines"), [("a\nb\nc\n", 3), ("a\nb\nc", 3), ("a", 1), ("\n", 1)])
 async def test_an_offset_past_the_end_is_told_with_the_number_of_lines(workspace: Path, content: str, lines: int):
-    (workspace / "a.txt").write_text(content)
+    (workspace / "a.txt").write_text(content, "utf-8")
     result = await run(ReadTool(), workspace, path="a.txt", offset=lines + 1)
     assert result.error == f"the file has only {lines} lines"
     assert (await run(ReadTool(), workspace, path="a.txt", offset=lines)).error is None
@@ -45,7 +45,7 @@ async def test_an_offset_past_the_end_is_told_with_the_number_of_lines(workspace
 async def test_a_long_file_can_be_read_piece_by_piece(workspace: Path):
     """What the pieces hold, put together, is the file."""
     content = "".join(f"line {number} {'x' * (number % 97)}\n" for number in range(9_000))
-    (workspace / "long.txt").write_text(content)
+    (workspace / "long.txt").write_text(content, "utf-8")
     offset, pieces = 1, []
     while True:
         result = await run(ReadTool(), workspace, path="long.txt", offset=offset)
@@ -60,7 +60,7 @@ async def test_a_long_file_can_be_read_piece_by_piece(workspace: Path):
 
 
 async def test_a_line_without_end_is_cut_between_characters(workspace: Path):
-    (workspace / "long.txt").write_text("x" + "é" * 100_000)
+    (workspace / "long.txt").write_text("x" + "é" * 100_000, "utf-8")
     result = await run(ReadTool(max_bytes=1_000), workspace, path="long.txt")
     assert result.text == "x" + "é" * 499 + "\n[Line 1 is longer than this tool shows; its rest is left out.]"
     assert (result.result_bytes, result.result_truncated) == (200_001, True)
@@ -108,7 +108,7 @@ async def test_a_fifo_does_not_hang_it(workspace: Path):
 
 async def test_links_that_stay_inside_are_followed(workspace: Path):
     (workspace / "sub").mkdir()
-    (workspace / "sub" / "a.txt").write_text("inside")
+    (workspace / "sub" / "a.txt").write_text("inside", "utf-8")
     (workspace / "relative").symlink_to("sub/a.txt")
     (workspace / "absolute").symlink_to(workspace / "sub")
     (workspace / "sub" / "up").symlink_to("../relative")
@@ -125,7 +125,7 @@ async def test_links_that_stay_inside_are_followed(workspace: Path):
 
 
 async def test_errors_are_told_in_words(workspace: Path):
-    (workspace / "file").write_text("x")
+    (workspace / "file").write_text("x", "utf-8")
     (workspace / "folder").mkdir()
     told = {
         "missing": "there is no such file or folder",
@@ -141,6 +141,6 @@ async def test_errors_are_told_in_words(workspace: Path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 async def test_a_file_without_permission_is_told(workspace: Path):
-    (workspace / "file").write_text("x")
+    (workspace / "file").write_text("x", "utf-8")
     (workspace / "file").chmod(0)
     assert (await run(ReadTool(), workspace, path="file")).error == "permission denied"

@@ -364,7 +364,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
     names = ["-addext", "subjectAltName=DNS:secure.test"]
     subprocess.run([*request, *names, "-keyout", file, "-out", folder / "c"], check=True, capture_output=True)
-    file.write_text(file.read_text() + (folder / "c").read_text())
+    file.write_text(file.read_text("utf-8") + (folder / "c").read_text("utf-8"), "utf-8")
     return file
 
 

@@ -14,20 +14,20 @@ from tests.tools.running import run, run_all
 async def test_write_makes_a_file_and_its_folders(workspace: Path):
     result = await run(WriteTool(), workspace, path="a/b/c.txt", content="grün\n")
     assert (result.text, result.outcome) == ("Made the file (6 bytes).", common_pb2.OUTCOME_SUCCEEDED)
-    assert (workspace / "a/b/c.txt").read_text() == "grün\n"
+    assert (workspace / "a/b/c.txt").read_text("utf-8") == "grün\n"
 
 
 async def test_write_replaces_a_file_and_keeps_its_permissions(workspace: Path):
-    (workspace / "run.sh").write_text("old")
+    (workspace / "run.sh").write_text("old", "utf-8")
     (workspace / "run.sh").chmod(0o750)
     result = await run(WriteTool(), workspace, path="run.sh", content="new")
     assert result.text == "Replaced the file (3 bytes)."
-    assert (workspace / "run.sh").read_text() == "new"
+    assert (workspace / "run.sh").read_text("utf-8") == "new"
     assert (workspace / "run.sh").stat().st_mode & 0o7777 == 0o750
 
 
 async def test_write_does_not_keep_a_bit_that_gives_another_users_rights(workspace: Path):
-    (workspace / "tool").write_text("old")
+    (workspace / "tool").write_text("old", "utf-8")
     (workspace / "tool").chmod(0o4755)
     await run(WriteTool(), workspace, path="tool", content="new")
     assert (workspace / "tool").stat().st_mode & 0o7777 == 0o755
@@ -36,32 +36,32 @@ async def test_write_does_not_keep_a_bit_that_gives_another_users_rights(workspa
 async def test_a_second_name_of_a_file_outside_is_not_written_through(workspace: Path):
     """A hard link cannot be told from a file, so that replacing, not overwriting, is what protects the other name."""
     outside = workspace.parent / "outside.txt"
-    outside.write_text("precious")
+    outside.write_text("precious", "utf-8")
     (workspace / "link").hardlink_to(outside)
     for tool, arguments in (
         (WriteTool(), {"content": "x"}),
         (EditTool(), {"old_string": "x", "new_string": "y"}),
     ):
         assert (await run(tool, workspace, path="link", **arguments)).error is None
-    assert (outside.read_text(), (workspace / "link").read_text()) == ("precious", "y")
+    assert (outside.read_text("utf-8"), (workspace / "link").read_text("utf-8")) == ("precious", "y")
 
 
 async def test_write_through_a_link_replaces_what_it_leads_to(workspace: Path):
-    (workspace / "real").write_text("old")
+    (workspace / "real").write_text("old", "utf-8")
     (workspace / "link").symlink_to("real")
     await run(WriteTool(), workspace, path="link", content="new")
     assert (workspace / "link").is_symlink()
-    assert (workspace / "real").read_text() == "new"
+    assert (workspace / "real").read_text("utf-8") == "new"
 
 
 async def test_a_read_only_file_and_what_is_no_file_stay(workspace: Path):
-    (workspace / "guarded").write_text("old")
+    (workspace / "guarded").write_text("old", "utf-8")
     (workspace / "guarded").chmod(0o444)
     (workspace / "folder").mkdir()
     told = {"guarded": "the file is read-only", "folder": "the path is not a regular file"}
     for path, error in told.items():
         assert (await run(WriteTool(), workspace, path=path, content="x")).error == error
-    assert (workspace / "guarded").read_text() == "old"
+    assert (workspace / "guarded").read_text("utf-8") == "old"
 
 
 async def test_nothing_is_left_behind_when_it_fails(workspace: Path):
@@ -80,12 +80,12 @@ async def test_edit_replaces_the_one_place(workspace: Path):
 
 
 async def test_edit_replaces_every_place_only_when_asked(workspace: Path):
-    (workspace / "a").write_text("b a b")
+    (workspace / "a").write_text("b a b", "utf-8")
     one = await run(EditTool(), workspace, path="a", old_string="b", new_string="c")
     assert one.error == "old_string is in 2 places: add more of its surroundings, or set replace_all"
     every = await run(EditTool(), workspace, path="a", old_string="b", new_string="c", replace_all=True)
     assert every.text == "Replaced 2 places."
-    assert (workspace / "a").read_text() == "c a c"
+    assert (workspace / "a").read_text("utf-8") == "c a c"
 
 
 @pytest.mark.parametrize(
@@ -109,27 +109,27 @@ async def test_edit_says_why_it_did_nothing(workspace: Path, content: bytes, old
 
 async def test_edits_side_by_side_lose_nothing(workspace: Path):
     """A model may change one file by several calls of one step."""
-    (workspace / "a").write_text("".join(f"<{number}>" for number in range(30)))
+    (workspace / "a").write_text("".join(f"<{number}>" for number in range(30)), "utf-8")
     edits: list[dict[str, object]] = [
         {"path": "a", "old_string": f"<{number}>", "new_string": f"[{number}]"} for number in range(30)
     ]
     results = await run_all(EditTool(), workspace, *edits)
     assert {result.error for result in results} == {None}
-    assert (workspace / "a").read_text() == "".join(f"[{number}]" for number in range(30))
+    assert (workspace / "a").read_text("utf-8") == "".join(f"[{number}]" for number in range(30))
 
 
 async def test_an_edit_that_another_process_overtakes_is_told(workspace: Path, monkeypatch: pytest.MonkeyPatch):
     """Another process holds no lock of ours: its change must not be lost in silence."""
-    (workspace / "a").write_text("old")
+    (workspace / "a").write_text("old", "utf-8")
     tool = EditTool()
     read = tool._read
 
     def read_then_change(place):
         found = read(place)
-        (workspace / "a").write_text("other")
+        (workspace / "a").write_text("other", "utf-8")
         return found
 
     monkeypatch.setattr(tool, "_read", read_then_change)
     result = await run(tool, workspace, path="a", old_string="old", new_string="new")
     assert result.error == "the file changed meanwhile; read it again"
-    assert (workspace / "a").read_text() == "other"
+    assert (workspace / "a").read_text("utf-8") == "other"

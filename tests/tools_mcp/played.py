@@ -142,7 +142,7 @@ def main() -> None:
             if MODE == "loop":
                 tell({"method": "notifications/tools/list_changed"})
             if len(sys.argv) > 2 and MODE == "loop":
-                with Path(sys.argv[2]).open("a") as file:
+                with Path(sys.argv[2]).open("a", encoding="utf-8") as file:
                     file.write(f"{lists}\n")
         elif method == "tools/call":
             if params.get("arguments", {}).get("x") == "wait":

@@ -177,7 +177,7 @@ def test_no_word_of_a_question_is_in_the_log(ledger, tmp_path):
             assert pages.read(f"/sessions?page=patient-{number}-{'x' * 3000}").status == 400
             assert pages.read(f"/session?id=patient-{number}").status == 404
             assert pages.read(f"/search?q=patient-{number}").status == 200
-    assert "patient" not in (tmp_path / "log").read_text()
+    assert "patient" not in (tmp_path / "log").read_text("utf-8")
 
 
 def test_what_the_ledger_does_not_have_is_a_page_with_its_sentence(pages):
@@ -222,9 +222,9 @@ def test_they_may_read_what_their_credential_may(tmp_path, role, statuses):
     from service_kit.access.roles import Role, make_token
 
     token, table = make_token("pages", [Role(role or "reader")])
-    (tmp_path / "tokens").write_text(table)
+    (tmp_path / "tokens").write_text(table, "utf-8")
     (tmp_path / "tokens").chmod(0o600)
-    (tmp_path / "token").write_text(token if role else "no-such-token")
+    (tmp_path / "token").write_text(token if role else "no-such-token", "utf-8")
     (tmp_path / "token").chmod(0o600)
     env = {
         "AUDIT_DB": str(tmp_path / "audit.db"),
@@ -241,7 +241,7 @@ def test_they_may_read_what_their_credential_may(tmp_path, role, statuses):
 def test_without_a_file_a_new_token_is_made_and_printed_once(ledger):
     command = [sys.executable, "-m", "audit_svc", "ui", "--listen", "127.0.0.1:0", "--target", ledger.address]
     with subprocess.Popen(
-        command, env=environment({}), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment({}), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
         match = re.fullmatch(r"http://(127\.0\.0\.1:\d+)(/\?token=[\w-]{32})", process.stdout.readline().strip())

@@ -197,7 +197,8 @@ async def test_a_command_gets_each_new_checkpoint_once_and_one_at_a_time(world, 
         "note = sys.stdin.read()\n"
         f"if os.path.exists({str(tmp_path / 'refuse')!r}): os.unlink({str(out)!r} + '.lock'); sys.exit(7)\n"
         f"open({str(out)!r}, 'a').write(note)\n"
-        f"os.unlink({str(out)!r} + '.lock')\n"
+        f"os.unlink({str(out)!r} + '.lock')\n",
+        "utf-8",
     )
     command = f"{sys.executable} {program}"
     async with told(world, command) as holders:
@@ -207,12 +208,12 @@ async def test_a_command_gets_each_new_checkpoint_once_and_one_at_a_time(world, 
         size = world.grow(4)
         await until(lambda: "ended with 7" in holders.why_troubled())
         (tmp_path / "refuse").unlink()
-        await until(lambda: not holders.why_troubled() and f"\n{size}\n" in out.read_text())
+        await until(lambda: not holders.why_troubled() and f"\n{size}\n" in out.read_text("utf-8"))
     async with told(world, command) as holders:
         await until(lambda: HOOK in holders._leaves)
         size = world.grow(1)
-        await until(lambda: f"\n{size}\n" in out.read_text())
-    sizes = [line for line in out.read_text().split("\n") if line.isdecimal()]
+        await until(lambda: f"\n{size}\n" in out.read_text("utf-8"))
+    sizes = [line for line in out.read_text("utf-8").split("\n") if line.isdecimal()]
     assert len(sizes) == len(set(sizes)) == 3
 
 

@@ -114,7 +114,7 @@ async def world(database: Path, open_ledger: Callable[..., SqliteLedger], tmp_pa
     seal = Seal(database)
     made = {name: make_token(name, [role]) for name, role in CALLERS.items()}
     callers = tmp_path / "callers"
-    callers.write_text("".join(entry for _, entry in made.values()))
+    callers.write_text("".join(entry for _, entry in made.values()), "utf-8")
     access = AccessInterceptor(rules(), Watched([callers], partial(load_callers, callers)))
     reader = SealReader(seal.place.open_ledger, seal.place.open_log(), lambda: read_policy(POLICY))
     tokens = {name: token for name, (token, _) in made.items()}

@@ -37,13 +37,13 @@ def run(*words: object) -> Result:
 def test_the_commands_write_and_check_a_proof_and_its_texts(sealed: Seal, tmp_path: Path):
     where = ("--db", sealed.database, "--seal", sealed.folder)
     texts, proof = tmp_path / "texts.json", tmp_path / "call.tlog-proof"
-    proof.write_text(run("proof", "call", *where, "--texts", texts).stdout)
+    proof.write_text(run("proof", "call", *where, "--texts", texts).stdout, "utf-8")
     assert json.loads(texts.read_bytes())["texts"] == TEXTS
     assert texts.stat().st_mode & 0o777 == 0o600
-    assert TEXTS["error"] not in proof.read_text()
+    assert TEXTS["error"] not in proof.read_text("utf-8")
     check = ("verify", "--proof", proof, "--texts", texts, "--key", sealed.folder / VERIFIER)
     assert "texts that were sealed so: args_summary, error, reason" in run(*check).stdout
-    texts.write_text(texts.read_text().replace("gone", "fine"))
+    texts.write_text(texts.read_text("utf-8").replace("gone", "fine"), "utf-8")
     refused = run(*check)
     assert (refused.exit_code, "the text 'error' is not the one that was sealed" in refused.stderr) == (1, True)
     assert run("verify", "--texts", texts).exit_code == 2
@@ -51,12 +51,12 @@ def test_the_commands_write_and_check_a_proof_and_its_texts(sealed: Seal, tmp_pa
 
 def test_a_file_of_texts_is_replaced_only_with_force(sealed: Seal, tmp_path: Path):
     texts = tmp_path / "texts.json"
-    texts.write_text("kept")
+    texts.write_text("kept", "utf-8")
     words = ("proof", "call", "--db", sealed.database, "--seal", sealed.folder, "--texts", texts)
     refused = run(*words)
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr == f"{texts} is there already: choose another name, or replace it with --force\n"
-    assert texts.read_text() == "kept"
+    assert texts.read_text("utf-8") == "kept"
     assert run(*words, "--force").exit_code == 0
     assert json.loads(texts.read_bytes())["texts"] == TEXTS
 
@@ -70,7 +70,7 @@ def test_of_a_row_whose_texts_were_erased_it_is_said_when_and_by_which_entry(sea
     read = json.loads(texts.read_bytes())
     assert (read["salt"], read["texts"], read["erased"]["entry"]) == ("", {}, 1)
     proof = tmp_path / "call.tlog-proof"
-    proof.write_text(told.stdout)
+    proof.write_text(told.stdout, "utf-8")
     check = ("verify", "--proof", proof, "--texts", texts, "--key", sealed.folder / VERIFIER)
     assert "texts that were sealed so: none" in run(*check).stdout
 

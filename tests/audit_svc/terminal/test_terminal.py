@@ -18,7 +18,7 @@ from demo.processes import REPOSITORY
 from tests.audit_svc.samples import cost_row, session_row
 from tests.audit_svc.terminal.place import NOW_MS, SESSION, Place, call
 
-EXAMPLES = re.findall(r"^\$ audit-svc (.+)$", (REPOSITORY / "docs" / "questions.md").read_text(), re.MULTILINE)
+EXAMPLES = re.findall(r"^\$ audit-svc (.+)$", (REPOSITORY / "docs" / "questions.md").read_text("utf-8"), re.MULTILINE)
 FOLLOWING = [example for example in EXAMPLES if example.startswith("tail")]
 
 
@@ -73,7 +73,7 @@ def test_acts_of_control_are_listed_and_stand_in_the_sessions_that_they_met(plac
 @pytest.mark.parametrize("example", FOLLOWING)
 def test_a_tail_shows_what_is_recorded_until_it_is_interrupted(place: Place, example: str):
     tail = subprocess.Popen(
-        place.command(*shlex.split(example)), cwd=place.folder, env=place.env, stdout=subprocess.PIPE, text=True
+        place.command(*shlex.split(example)), cwd=place.folder, env=place.env, stdout=subprocess.PIPE, encoding="utf-8"
     )
     assert tail.stdout is not None
     with tail:
