@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 from onrecord_cli.processes import Service
 
@@ -19,4 +20,16 @@ def test_of_a_log_what_matters_is_shown_and_neither_settings_nor_what_went_well(
         f"the door ended with exit code 0; its log is {service.log}",
         "  one of no service's own",
         "  health.not_serving reason=no room",
+    ]
+
+
+def test_of_a_service_that_a_signal_has_ended_what_matters_of_its_log_is_shown_too(tmp_path):
+    """Such as of one whose end hangs: the kernel ends it by SIGALRM."""
+    service = Service("door", ["timeit", "-n", "1", "import time; time.sleep(60)"], dict(os.environ), tmp_path / "log")
+    service.process.send_signal(signal.SIGALRM)
+    service.wait()
+    service.log.write_text(json.dumps({"event": "service.drain_cut_short", "level": "warning"}) + "\n")
+    assert service.why().splitlines() == [
+        f"the door was ended by SIGALRM (Alarm clock); its log is {service.log}",
+        "  service.drain_cut_short",
     ]
