@@ -132,7 +132,7 @@ def why_ended(folder: Path, pid: int) -> str:
         if ended["pid"] == pid:
             return str(ended["why"])
     now = find(folder)
-    return "" if now and now.pid == pid else "the command that had started it was killed"
+    return "" if now and now.pid == pid else "the command that had started it ended, or was killed"
 
 
 def tell(folder: Path, running: Running) -> None:
