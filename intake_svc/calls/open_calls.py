@@ -4,10 +4,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import audit_pb2
-from onrecord.common.v1 import common_pb2
 
-from intake_svc.calls.call import SLACK_MS, Call, key_of, may_be_alike, overlap, session_of
+from intake_svc.calls.call import NEVER_ENDED, SLACK_MS, Call, key_of, may_be_alike, overlap, session_of
 from intake_svc.calls.journal import Journal
+from intake_svc.hooks.rows import NOT_TOLD
 
 _MAX_OPEN = 16_384
 
@@ -25,8 +25,9 @@ class OpenCalls:
         """Of one key more than one where an agent gives an id again."""
         self._told: set[str] = set()
         for row in journal.calls.values():
-            has_ended = row.outcome != common_pb2.OUTCOME_UNSPECIFIED or row.duration_ms > 0
+            has_ended = bool(row.outcome or row.duration_ms or row.HasField("result_bytes"))
             call = self.make(row, has_ended=has_ended)
+            call.why = NOT_TOLD if has_ended else NEVER_ENDED
             call.told += journal.told.get(row.id, [])
             self._add(call)
 

@@ -11,6 +11,7 @@ import pytest
 from intake_svc.calls.calls import Calls
 from intake_svc.calls.journal import Journal
 from intake_svc.hooks.event import HookEvent, from_line, read_event
+from intake_svc.hooks.rows import NOT_TOLD
 from recording.args_key import ArgsKey
 from tests.intake_svc.conftest import wait_for
 from tests.intake_svc.hooks.test_apart import Desk
@@ -67,6 +68,16 @@ def test_an_event_that_a_killed_door_had_on_its_disk_and_the_hook_kept_too_is_to
     desk.flush()
     assert len(desk.stored) == 1
     assert desk.calls.waiting() == 0
+
+
+def test_a_call_that_had_ended_when_the_door_was_killed_is_no_open_one_though_nobody_told_how(desk):
+    """Nor how long it took: its end came without a begin."""
+    said = {"session_id": "s", "tool_name": "shell", "tool_use_id": "t", "tool_response": "out"}
+    desk.calls.end(read_event("codex", said | {"hook_event_name": "PostToolUse"}, NOW_MS), "")
+    restart(desk)
+    desk.flush()
+    (row,) = desk.stored.values()
+    assert (row.error, row.duration_ms, row.result_bytes) == (NOT_TOLD, 0, 3)
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
