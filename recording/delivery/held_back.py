@@ -20,12 +20,18 @@ class _Wait:
 
 
 class HeldBack:
-    """Those of one sender, by their ids. All methods belong to the event loop's thread."""
+    """Those of one sender, by their ids; true while there are any.
+
+    What changes them belongs to the event loop's thread; whether there are any, and refusal(), others may ask.
+    """
 
     def __init__(self, address: str) -> None:
         """address: the audit service's."""
         self._address = address
         self._waits: dict[str, _Wait] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waits)
 
     def hold(self, spool_id: str, batch: Batch, ledger_knows: int, kept_rows: int) -> None:
         """Lets a spool wait, longer each time, for whose next batch the ledger is too old; the first time tells it."""
@@ -58,7 +64,7 @@ class HeldBack:
 
     def refusal(self) -> str:
         """Which rows wait for what; empty if none do."""
-        if held := max(self._waits.values(), key=lambda one: one.row_version, default=None):
+        if held := max(list(self._waits.values()), key=lambda one: one.row_version, default=None):
             return (
                 f"rows of row_version {held.row_version} wait, and the ledger knows {held.ledger_knows}: "
                 "upgrade the ledger first"

@@ -145,9 +145,7 @@ class Sender:
     @property
     def state(self) -> SenderState:
         """The current state. It is `failing` from a failure to the next ack, and while rows wait for a newer ledger."""
-        return (
-            "failing" if self._failures.count or self._held_back.refusal() else "sending" if self._in_flight else "idle"
-        )
+        return "failing" if self._failures.count or self._held_back else "sending" if self._in_flight else "idle"
 
     def refusal(self) -> str:
         """Why the ledger takes no rows, and what an operator has to do; empty if there is nothing to do."""

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from onrecord.common.v1 import common_pb2
 
 from recording.args_key import open_args_key
 from recording.delivery.dead_letters import DeadLetter, DeadLetters
+from recording.delivery.held_back import HeldBack
 from recording.delivery.sender import Sender
 from recording.framing import encode_record
 from recording.producing.spool_logger import SpoolLogger
@@ -173,3 +175,21 @@ def test_a_dead_letter_of_a_newer_version_keeps_what_this_one_cannot_read(tmp_pa
             letter.row()
     newer[0].about["row_version"] = ROW_VERSION  # what that version will find
     assert encode_row(newer[0].row()) == newer_row(1)
+
+
+def test_why_rows_wait_can_be_asked_while_another_thread_changes_what_waits() -> None:
+    """The thread of a scrape and that of health ask, and the sender goes on."""
+    held = HeldBack("ledger:1")
+
+    class Leaving:
+        ledger_knows = ROW_VERSION
+
+        @property
+        def row_version(self) -> int:
+            held.release("two")
+            return NEWER
+
+    waits: dict[str, Any] = {name: Leaving() for name in ("one", "two", "three")}
+    held._waits = waits
+    assert f"row_version {NEWER} wait" in held.refusal()
+    assert held
