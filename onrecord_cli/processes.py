@@ -84,8 +84,9 @@ class Service:
 
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         plain = [line for line in lines if line and not line.startswith("{")]
-        is_setting = plain and self.process.poll() == EXIT_WRONG_SETTINGS
-        said = plain if is_setting else list(filter(None, map(_sentence, lines)))
+        code = self.process.poll()
+        is_told = code == -signal.SIGKILL or (code == EXIT_WRONG_SETTINGS and bool(plain))
+        said = plain if is_told else list(filter(None, map(_sentence, lines)))
         told = [f"{self.how()}; its log is {self.log}", *(f"  {line}" for line in said[-_SHOWN_LINES:])]
         return "\n".join(told)
 
