@@ -8,10 +8,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
+from onrecord.gateway.v1.control_pb2 import StopScope
 from prometheus_client import CollectorRegistry
 
 from gateway_svc.approvals import ApprovalServicer
@@ -126,6 +128,17 @@ class Gateway:
         jails = sorted({JAILS_TOLD.get(runner.jail, "") for runner in self.runners.values()})
         stops = self.stops.detail()  # no fault: who asks for health can still be answered, and Resume is
         return "; ".join(filter(None, [stops, record, rules and f"earlier rules are in force: {rules}", *jails]))
+
+    def knows(self, scope: StopScope) -> bool:
+        """Whether there is an engine, or a tool, of the name in a scope; of an MCP server that is down any may be."""
+        match scope.WhichOneof("target"):
+            case "engine":
+                return scope.engine in self.runners
+            case "tool":
+                servers = self.audited.mcp.names if self.audited and self.audited.mcp else ()
+                tools = {*CLAUDE_TOOLS, *(self.audited.tool_names if self.audited else ())}
+                return scope.tool.partition(".")[0] in servers or any(fnmatchcase(tool, scope.tool) for tool in tools)
+        return True
 
     def begin_drain(self) -> None:
         """Begins no turn, and ends the streams that would never end."""

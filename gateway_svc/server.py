@@ -117,7 +117,7 @@ def _refusals_told() -> Iterator[None]:
 
 def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway.servicer, server)
-    control_pb2_grpc.add_ControlServiceServicer_to_server(ControlServicer(gateway.stops), server)
+    control_pb2_grpc.add_ControlServiceServicer_to_server(ControlServicer(gateway.stops, gateway.knows), server)
     approvals_pb2_grpc.add_ApprovalServiceServicer_to_server(gateway.approvals, server)
 
 

@@ -20,9 +20,8 @@ def resume(
     """Lift a stop, at all gateways that share it. What it ended stays ended."""
     try:
         commands.resume(stop_id, reason, as_json, target)
-    except Failed as failed:
-        if commands.is_not_in_force(failed):
-            failed.sentence = _lifted_already(stop_id) or failed.sentence
+    except commands.NotInForce as failed:
+        failed.sentence = _lifted_already(stop_id) or failed.sentence
         raise
 
 

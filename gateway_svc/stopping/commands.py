@@ -38,6 +38,13 @@ StopId = Annotated[
 WhyResumed = Annotated[str, Option(help="Why; kept on the record.")]
 
 
+class NotInForce(Failed):
+    """The stop that is to be lifted is not in force: it was lifted before, or there was none."""
+
+    def __init__(self, why: str, code: int = 1, cause: BaseException | None = None) -> None:
+        super().__init__(f"{why}: `audit-svc controls --kind resume` lists those that were lifted", code, cause)
+
+
 def stop(
     reason: Reason,
     everything: Annotated[bool, Option("--everything", help="Stop all turns.")] = False,
@@ -77,8 +84,18 @@ def stop(
     else:
         calls = counted(answer.ended_tool_calls, "tool call")
         ended = f"ended: {counted(answer.ended_turns, 'turn')}, and {calls} of turns that go on"
-        out.print(f"stopped: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
-    if not (answer.ended_turns or answer.ended_tool_calls or answer.still_running):
+        begun = "stopped before" if answer.was_in_force else "stopped"
+        out.print(f"{begun}: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
+    if answer.was_in_force:
+        err.print("this was stopped already: the stop in force stands, with its own reason", style="yellow")
+    if answer.is_unknown:
+        kind = scope.WhichOneof("target")
+        err.print(
+            f"no {kind} of that name is known here: is it spelt right? The stop holds where there is one, such as for "
+            "agents of others",
+            style="yellow",
+        )
+    elif not (answer.ended_turns or answer.ended_tool_calls or answer.still_running):
         err.print(
             "it reached nothing that runs at the gateway: it stands for what comes, until it is lifted", style="yellow"
         )
@@ -121,20 +138,17 @@ def resume(
         newest_first = sorted(in_force, key=lambda one: one.at_ms, reverse=True)
         stop_id = whole_id(stop_id, [one.id for one in newest_first], "ID")
     try:
-        _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
+        answer: pb.ResumeResponse = _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
     except Failed as failed:
-        if is_not_in_force(failed):
-            failed.sentence += ": `audit-svc controls --kind resume` lists those that were lifted"
+        if isinstance(failed.cause, grpc.aio.AioRpcError) and failed.cause.code() is grpc.StatusCode.NOT_FOUND:
+            raise NotInForce(failed.sentence, failed.code, failed.cause) from None
         raise
+    if answer.was_lifted:
+        raise NotInForce(f"the stop {stop_id} was lifted already")
     if as_json:
-        print_fields({"stop_id": stop_id, "lifted": True})
+        print_fields({"stop_id": stop_id, "lifted": True, **set_fields(answer)})
     else:
-        out.print(f"lifted: {printable(stop_id)}")
-
-
-def is_not_in_force(failed: Failed) -> bool:
-    """Whether resume() failed since the gateway knows no such stop."""
-    return isinstance(failed.cause, grpc.aio.AioRpcError) and failed.cause.code() is grpc.StatusCode.NOT_FOUND
+        out.print(f"lifted: {_line(answer.stop) if answer.HasField('stop') else printable(stop_id)}")
 
 
 def _ask(target: str, rpc: str, request: Message, seconds: float = GRPC_TIMEOUT_SECONDS) -> Any:

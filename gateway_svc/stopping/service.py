@@ -1,5 +1,6 @@
 """onrecord.gateway.v1.ControlService: stopping agents, and letting them go on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,17 +16,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ControlServicer(control_pb2_grpc.ControlServiceServicer):
     """The proto says what each RPC does and how it fails."""
 
-    def __init__(self, stops: Stops) -> None:
-        self._stops = stops
+    def __init__(self, stops: Stops, knows: Callable[[pb.StopScope], bool] = lambda scope: True) -> None:
+        """knows: whether the gateway has what a scope names."""
+        self._stops, self._knows = stops, knows
 
     async def StopAgents(self, request: pb.StopAgentsRequest, context: Context) -> pb.StopAgentsResponse:  # noqa: N802 - the names of RPCs are the proto's
         """Stops agents."""
-        return await self._stops.stop(request, _principal())
+        answer = await self._stops.stop(request, _principal())
+        answer.is_unknown = not self._knows(request.scope)
+        return answer
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:  # noqa: N802
         """Lifts a stop."""
-        await self._stops.resume(request, _principal())
-        return pb.ResumeResponse()
+        return await self._stops.resume(request, _principal())
 
     async def ListStops(self, request: pb.ListStopsRequest, context: Context) -> pb.ListStopsResponse:  # noqa: N802
         """Lists the stops in force."""

@@ -209,6 +209,7 @@ class Stops:
             answer.ended_tool_calls += other.ended_tool_calls
             answer.still_running += other.still_running
         answer.stop.CopyFrom(next(iter(self._of(request.scope)), stop))  # another gateway's may be the older one
+        answer.was_in_force = not is_new or answer.stop.id != stop.id
         return answer
 
     async def adopt(self, request: pb.StopAgentsRequest, stop: pb.Stop) -> pb.StopAgentsResponse:
@@ -316,7 +317,7 @@ class Stops:
             still_running=sum(not ending.done() for ending in endings),
         )
 
-    async def resume(self, request: pb.ResumeRequest, principal: str) -> None:
+    async def resume(self, request: pb.ResumeRequest, principal: str) -> pb.ResumeResponse:
         """Lifts a stop, once that is on the record and on disk. A caller that goes away changes nothing of that.
 
         Raises:
@@ -327,9 +328,9 @@ class Stops:
         if not request.stop_id:
             raise InvalidRequest("stop_id is empty: name the stop", "stop_id")
         check_reason(request.reason)
-        await to_its_end(self._resume(request, principal))
+        return await to_its_end(self._resume(request, principal))
 
-    async def _resume(self, request: pb.ResumeRequest, principal: str) -> None:
+    async def _resume(self, request: pb.ResumeRequest, principal: str) -> pb.ResumeResponse:
         async with self._changing:
             await self._look(request.stop_id)
             stop = next((one for one in self._in_force if one.id == request.stop_id), None)
@@ -337,7 +338,7 @@ class Stops:
                 if request.stop_id in self._lifted:
                     if self._others:  # one may not have heard of it
                         await self._others.resume(request.stop_id)
-                    return
+                    return pb.ResumeResponse(was_lifted=True)
                 raise NotFound(f"no stop {request.stop_id[:64]!r} is in force", "stop", request.stop_id)
             same = self._of(stop.scope)
             ids = [one.id for one in same]
@@ -352,6 +353,7 @@ class Stops:
             if self._others:
                 for stop_id in ids:
                     await self._others.resume(stop_id)
+            return pb.ResumeResponse(stop=stop)
 
     async def _write(self, stop: pb.Stop) -> bool:
         """Writes what is in force; returns whether the stop still is."""

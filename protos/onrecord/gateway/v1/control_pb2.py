@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onrecord/gateway/v1/control.proto\x12\x13onrecord.gateway.v1\"\xc1\x01\n\tStopScope\x12\x35\n\neverything\x18\x01 \x01(\x0b\x32\x1f.onrecord.gateway.v1.EverythingH\x00\x12\x13\n\tprincipal\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x61gent\x18\x03 \x01(\tH\x00\x12\x10\n\x06\x65ngine\x18\x04 \x01(\tH\x00\x12\x0e\n\x04tool\x18\x05 \x01(\tH\x00\x12+\n\x05label\x18\x06 \x01(\x0b\x32\x1a.onrecord.gateway.v1.LabelH\x00\x42\x08\n\x06target\"\x0c\n\nEverything\"#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"s\n\x04Stop\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x05scope\x18\x02 \x01(\x0b\x32\x1e.onrecord.gateway.v1.StopScope\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"q\n\x11StopAgentsRequest\x12-\n\x05scope\x18\x01 \x01(\x0b\x32\x1e.onrecord.gateway.v1.StopScope\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x1d\n\x15let_running_calls_end\x18\x03 \x01(\x08\"\x83\x01\n\x12StopAgentsResponse\x12\'\n\x04stop\x18\x01 \x01(\x0b\x32\x19.onrecord.gateway.v1.Stop\x12\x13\n\x0b\x65nded_turns\x18\x02 \x01(\x05\x12\x18\n\x10\x65nded_tool_calls\x18\x03 \x01(\x05\x12\x15\n\rstill_running\x18\x04 \x01(\x05\"0\n\rResumeRequest\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eResumeResponse\"\x12\n\x10ListStopsRequest\"=\n\x11ListStopsResponse\x12(\n\x05stops\x18\x01 \x03(\x0b\x32\x19.onrecord.gateway.v1.Stop2\xad\x02\n\x0e\x43ontrolService\x12\x62\n\nStopAgents\x12&.onrecord.gateway.v1.StopAgentsRequest\x1a\'.onrecord.gateway.v1.StopAgentsResponse\"\x03\x90\x02\x02\x12V\n\x06Resume\x12\".onrecord.gateway.v1.ResumeRequest\x1a#.onrecord.gateway.v1.ResumeResponse\"\x03\x90\x02\x02\x12_\n\tListStops\x12%.onrecord.gateway.v1.ListStopsRequest\x1a&.onrecord.gateway.v1.ListStopsResponse\"\x03\x90\x02\x01\x42\x92\x01\n\x17\x64\x65v.onrecord.gateway.v1P\x01Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\xaa\x02\x13OnRecord.Gateway.V1\xca\x02\x13OnRecord\\Gateway\\V1\xea\x02\x15OnRecord::Gateway::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onrecord/gateway/v1/control.proto\x12\x13onrecord.gateway.v1\"\xc1\x01\n\tStopScope\x12\x35\n\neverything\x18\x01 \x01(\x0b\x32\x1f.onrecord.gateway.v1.EverythingH\x00\x12\x13\n\tprincipal\x18\x02 \x01(\tH\x00\x12\x0f\n\x05\x61gent\x18\x03 \x01(\tH\x00\x12\x10\n\x06\x65ngine\x18\x04 \x01(\tH\x00\x12\x0e\n\x04tool\x18\x05 \x01(\tH\x00\x12+\n\x05label\x18\x06 \x01(\x0b\x32\x1a.onrecord.gateway.v1.LabelH\x00\x42\x08\n\x06target\"\x0c\n\nEverything\"#\n\x05Label\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"s\n\x04Stop\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x05scope\x18\x02 \x01(\x0b\x32\x1e.onrecord.gateway.v1.StopScope\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\r\n\x05\x61t_ms\x18\x05 \x01(\x03\"q\n\x11StopAgentsRequest\x12-\n\x05scope\x18\x01 \x01(\x0b\x32\x1e.onrecord.gateway.v1.StopScope\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x1d\n\x15let_running_calls_end\x18\x03 \x01(\x08\"\xad\x01\n\x12StopAgentsResponse\x12\'\n\x04stop\x18\x01 \x01(\x0b\x32\x19.onrecord.gateway.v1.Stop\x12\x13\n\x0b\x65nded_turns\x18\x02 \x01(\x05\x12\x18\n\x10\x65nded_tool_calls\x18\x03 \x01(\x05\x12\x15\n\rstill_running\x18\x04 \x01(\x05\x12\x14\n\x0cwas_in_force\x18\x05 \x01(\x08\x12\x12\n\nis_unknown\x18\x06 \x01(\x08\"0\n\rResumeRequest\x12\x0f\n\x07stop_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"M\n\x0eResumeResponse\x12\'\n\x04stop\x18\x01 \x01(\x0b\x32\x19.onrecord.gateway.v1.Stop\x12\x12\n\nwas_lifted\x18\x02 \x01(\x08\"\x12\n\x10ListStopsRequest\"=\n\x11ListStopsResponse\x12(\n\x05stops\x18\x01 \x03(\x0b\x32\x19.onrecord.gateway.v1.Stop2\xad\x02\n\x0e\x43ontrolService\x12\x62\n\nStopAgents\x12&.onrecord.gateway.v1.StopAgentsRequest\x1a\'.onrecord.gateway.v1.StopAgentsResponse\"\x03\x90\x02\x02\x12V\n\x06Resume\x12\".onrecord.gateway.v1.ResumeRequest\x1a#.onrecord.gateway.v1.ResumeResponse\"\x03\x90\x02\x02\x12_\n\tListStops\x12%.onrecord.gateway.v1.ListStopsRequest\x1a&.onrecord.gateway.v1.ListStopsResponse\"\x03\x90\x02\x01\x42\x92\x01\n\x17\x64\x65v.onrecord.gateway.v1P\x01Z1onrecord.dev/protos/onrecord/gateway/v1;gatewayv1\xaa\x02\x13OnRecord.Gateway.V1\xca\x02\x13OnRecord\\Gateway\\V1\xea\x02\x15OnRecord::Gateway::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,15 +40,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOPAGENTSREQUEST']._serialized_start=422
   _globals['_STOPAGENTSREQUEST']._serialized_end=535
   _globals['_STOPAGENTSRESPONSE']._serialized_start=538
-  _globals['_STOPAGENTSRESPONSE']._serialized_end=669
-  _globals['_RESUMEREQUEST']._serialized_start=671
-  _globals['_RESUMEREQUEST']._serialized_end=719
-  _globals['_RESUMERESPONSE']._serialized_start=721
-  _globals['_RESUMERESPONSE']._serialized_end=737
-  _globals['_LISTSTOPSREQUEST']._serialized_start=739
-  _globals['_LISTSTOPSREQUEST']._serialized_end=757
-  _globals['_LISTSTOPSRESPONSE']._serialized_start=759
-  _globals['_LISTSTOPSRESPONSE']._serialized_end=820
-  _globals['_CONTROLSERVICE']._serialized_start=823
-  _globals['_CONTROLSERVICE']._serialized_end=1124
+  _globals['_STOPAGENTSRESPONSE']._serialized_end=711
+  _globals['_RESUMEREQUEST']._serialized_start=713
+  _globals['_RESUMEREQUEST']._serialized_end=761
+  _globals['_RESUMERESPONSE']._serialized_start=763
+  _globals['_RESUMERESPONSE']._serialized_end=840
+  _globals['_LISTSTOPSREQUEST']._serialized_start=842
+  _globals['_LISTSTOPSREQUEST']._serialized_end=860
+  _globals['_LISTSTOPSRESPONSE']._serialized_start=862
+  _globals['_LISTSTOPSRESPONSE']._serialized_end=923
+  _globals['_CONTROLSERVICE']._serialized_start=926
+  _globals['_CONTROLSERVICE']._serialized_end=1227
 # @@protoc_insertion_point(module_scope)

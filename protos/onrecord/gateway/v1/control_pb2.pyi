@@ -195,12 +195,20 @@ class StopAgentsResponse(_message.Message):
     ENDED_TURNS_FIELD_NUMBER: _builtins.int
     ENDED_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     STILL_RUNNING_FIELD_NUMBER: _builtins.int
+    WAS_IN_FORCE_FIELD_NUMBER: _builtins.int
+    IS_UNKNOWN_FIELD_NUMBER: _builtins.int
     ended_turns: _builtins.int
     """Turns and shadows that it has ended."""
     ended_tool_calls: _builtins.int
     """Tool calls that it has ended, of turns that go on."""
     still_running: _builtins.int
     """What of it had not ended ten seconds later, or may go on to its end."""
+    was_in_force: _builtins.bool
+    """Whether the scope was stopped already: `stop` is then that stop, with its own reason."""
+    is_unknown: _builtins.bool
+    """Whether the scope names an engine or a tool that the gateway does not have: a name may be misspelt. The stop holds all the
+    same, such as for agents of others.
+    """
     @_builtins.property
     def stop(self) -> Global___Stop:
         """The stop."""
@@ -212,10 +220,12 @@ class StopAgentsResponse(_message.Message):
         ended_turns: _builtins.int = ...,
         ended_tool_calls: _builtins.int = ...,
         still_running: _builtins.int = ...,
+        was_in_force: _builtins.bool = ...,
+        is_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_tool_calls", b"ended_tool_calls", "ended_turns", b"ended_turns", "still_running", b"still_running", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_tool_calls", b"ended_tool_calls", "ended_turns", b"ended_turns", "is_unknown", b"is_unknown", "still_running", b"still_running", "stop", b"stop", "was_in_force", b"was_in_force"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,12 +263,23 @@ class ResumeResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    STOP_FIELD_NUMBER: _builtins.int
+    WAS_LIFTED_FIELD_NUMBER: _builtins.int
+    was_lifted: _builtins.bool
+    """Whether it was lifted before this request."""
+    @_builtins.property
+    def stop(self) -> Global___Stop:
+        """The stop, as it was in force; not set where it was lifted before."""
+
     def __init__(
         self,
+        *,
+        stop: Global___Stop | None = ...,
+        was_lifted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stop", b"stop", "was_lifted", b"was_lifted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,113 @@
+"""stop, stops and resume say what was so before: a stop that holds already, one that was lifted, a name nobody has."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from onrecord.gateway.v1 import control_pb2_grpc
+from onrecord.gateway.v1.control_pb2 import Everything, StopScope
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from gateway_svc.__main__ import program
+from gateway_svc.assembly import assemble
+from gateway_svc.servicer import STATUSES
+from gateway_svc.stopping.service import ControlServicer
+from gateway_svc.stopping.stops import Stops
+from service_kit.errors import ErrorInterceptor
+from service_kit.producing.stop import scope_text
+from service_kit.server import bind, build_server
+from tests.gateway_svc.test_assembly import settings
+from tests.support.command_line import Result, invoke
+
+
+class Gateway:
+    """What stops agents, at an address."""
+
+    def __init__(self, address: str) -> None:
+        self._at = ["--target", address]
+
+    async def type(self, line: str, *words: str) -> Result:
+        return await asyncio.to_thread(invoke, program, [*line.split(), *words, *self._at])
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[Gateway]:
+    server = build_server([ErrorInterceptor(STATUSES)])
+    servicer = ControlServicer(Stops(folder), lambda scope: scope_text(scope) not in ("engine=olama", "tool=bsh"))
+    control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, server)
+    address = bind(server, "127.0.0.1:0", None)
+    await server.start()
+    try:
+        yield Gateway(address)
+    finally:
+        await server.stop(None)
+
+
+@pytest.fixture
+async def gateway(tmp_path) -> AsyncIterator[Gateway]:
+    with capture_logs():  # else they stand among what commands print
+        async with served(tmp_path) as there:
+            yield there
+
+
+async def stopped(gateway: Gateway, line: str, reason: str) -> str:
+    told = await gateway.type(f"{line} --json --reason", reason)
+    return str(json.loads(told.stdout)["stop"]["id"])
+
+
+async def test_what_was_lifted_before_is_no_news_however_it_is_named(gateway):
+    stop = await stopped(gateway, "stop --engine ollama", "a drill")
+    lifted = await gateway.type("resume --reason over", stop)
+    assert (lifted.exit_code, lifted.stdout.startswith(f"lifted: {stop}  20")) == (0, True)
+    assert lifted.stdout.endswith("engine=ollama  a drill\n")
+    for name in (stop, stop[-8:]):
+        again = await gateway.type("resume --reason over", name)
+        assert (again.exit_code, again.stdout) == (1, "")
+        assert "`audit-svc controls --kind resume` lists those that were lifted" in again.stderr
+    assert f"the stop {stop} was lifted already" in (await gateway.type("resume --reason over", stop)).stderr
+
+
+async def test_which_stop_was_lifted_is_said_where_only_last_was_typed(gateway):
+    for engine, reason in (("ollama", "first"), ("claude", "second")):
+        await stopped(gateway, f"stop --engine {engine}", reason)
+    for scope in ("engine=claude  second", "engine=ollama  first"):
+        assert (await gateway.type("resume @last --reason over")).stdout.endswith(f"{scope}\n")
+    stop = await stopped(gateway, "stop --everything", "third")
+    told = json.loads((await gateway.type("resume @last --json --reason over")).stdout)
+    assert (told["stop_id"], told["lifted"], told["stop"]["reason"]) == (stop, True, "third")
+
+
+async def test_a_stop_that_holds_already_is_told_with_its_own_reason(gateway):
+    stop = await stopped(gateway, "stop --engine ollama", "a drill")
+    again = await gateway.type("stop --engine ollama --reason another")
+    assert again.exit_code == 0
+    assert again.stdout.startswith(f"stopped before: {stop}  20")
+    assert "engine=ollama  a drill; ended: " in again.stdout
+    assert "this was stopped already: the stop in force stands, with its own reason" in again.stderr
+    assert json.loads((await gateway.type("stop --engine ollama --json --reason x")).stdout)["was_in_force"] is True
+
+
+@pytest.mark.parametrize(("scope", "kind"), [("--engine olama", "engine"), ("--tool bsh", "tool")])
+async def test_a_name_that_nobody_has_is_taken_and_told(gateway, scope, kind):
+    told = await gateway.type(f"stop {scope} --reason x")
+    assert told.exit_code == 0
+    assert f"no {kind} of that name is known here" in told.stderr
+    assert "known here" not in (await gateway.type("stop --engine ollama --reason x")).stderr
+
+
+async def test_a_gateway_knows_its_engines_and_tools_and_those_that_patterns_mean(monkeypatch, tmp_path):
+    mcp = tmp_path / "mcp.toml"
+    mcp.write_text('[mcpServers.files]\ncommand = "true"\n')
+    at = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m", "GATEWAY_MCP_FILE": str(mcp)}
+    gateway = assemble(settings(monkeypatch, tmp_path / "state", **at), CollectorRegistry())
+    try:
+        assert all(map(gateway.knows, [StopScope(engine="ollama"), StopScope(everything=Everything())]))
+        assert all(gateway.knows(StopScope(tool=name)) for name in ("bash", "ba*", "Bash", "files.*", "files.read"))
+        assert not any(map(gateway.knows, [StopScope(engine="openai"), StopScope(tool="bsh"), StopScope(tool="f.*")]))
+    finally:
+        async with gateway.started():
+            pass
