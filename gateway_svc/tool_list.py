@@ -37,7 +37,7 @@ async def _show(settings: GatewaySettings, *, as_json: bool) -> None:
     finally:
         if mcp:
             await mcp.aclose()
-    table = Table("tool", "policy", "left out, because", text="left out, because")
+    table = Table("tool", "policy", "left out, because", text="left out, because", wraps=True)
     for row in found:
         if as_json:
             print_fields(dict(zip(("tool", "policy", "left_out_because"), row, strict=True)))

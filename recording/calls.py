@@ -10,6 +10,8 @@ from onrecord.common.v1 import common_pb2
 
 STOP_RULE = "stop:"
 """Begins Decision.rule of a call that a stop refused; the stop's id follows. No rule of a file can have such a name."""
+GATEWAY_ENDED = "the gateway was ended during the call"
+"""The error of a call that was cancelled since its gateway was told to end."""
 UNKNOWN_TOOL = "unknown"
 """What the record calls every tool that was not offered: its name would be a model's own words."""
 

@@ -157,7 +157,7 @@ def _check(read: Callable[[Any, str], Act], request: Any) -> None:
 def _table(found: Sequence[administration_pb2.Hold]) -> Table:
     """Holds, one per line."""
     columns = ("name", "held", "placed", "by", "reason", "lifted", "lifted by", "why lifted")
-    table = Table(*columns, least=("lifted by", "by", "why lifted", "reason"), text="reason")
+    table = Table(*columns, least=("lifted by", "by", "why lifted", "reason"), text="reason", wraps=True)
     for hold in found:
         lifted = out.print_time(hold.lifted_at_ms) if hold.lifted_at_ms else ""
         table.add_row(

@@ -28,7 +28,7 @@ class LastTurn:
             return
         if entry.turn_id != self._id:
             self._id, self._is_interrupted = entry.turn_id, False
-        self._is_interrupted |= call.outcome == common_pb2.OUTCOME_INTERRUPTED
+        self._is_interrupted |= _was_cut(call)
         self._error, self._stop = request.error, None
 
     def see_control(self, control: audit_pb2.ControlRow) -> None:
@@ -40,10 +40,12 @@ class LastTurn:
         """A sentence; empty where the turn ended well, or its last row says why it did not."""
         if session.status == common_pb2.SESSION_STATUS_RUNNING:
             return "the last turn has no end on record: it runs, or its gateway was stopped and has not started again"
+        if session.status == common_pb2.SESSION_STATUS_CANCELLED and self._is_interrupted:
+            return "the gateway was ended during the last turn, which was cancelled by that"
         if session.status != common_pb2.SESSION_STATUS_FAILED or self._error or self._stop:
             return ""
         if self._is_interrupted:
-            return "the gateway ended during the last turn"
+            return "the gateway ended during the last turn, before it could record the end"
         return "no row says why the last turn failed: its gateway was stopped during it, or its log has the reason"
 
     def reason(self, session: audit_pb2.SessionRow) -> str:
@@ -74,6 +76,15 @@ def reason_of(client: Client, record: questions_pb2.SessionRecord) -> str:
     ]
     controls = [each.control for each in controls_of(client, record)]
     return _seen(sorted(entries, key=lambda entry: entry.at_ms), controls).reason(session)
+
+
+def _was_cut(call: audit_pb2.AuditRow) -> bool:
+    """Whether the end of its gateway ended a call."""
+    if call.outcome != common_pb2.OUTCOME_CANCELLED:
+        return call.outcome == common_pb2.OUTCOME_INTERRUPTED
+    from recording.calls import GATEWAY_ENDED  # other commands need not wait for it
+
+    return call.error == GATEWAY_ENDED
 
 
 def _seen(entries: Iterable[questions_pb2.Entry], controls: Iterable[audit_pb2.ControlRow]) -> LastTurn:

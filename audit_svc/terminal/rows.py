@@ -84,6 +84,7 @@ def requests_table(records: Sequence[questions_pb2.ModelRequestRecord]) -> Table
         least=("id", "tokens in/out", *by, "engine", "took", "model", "error"),
         text="error",
         ids=["session", "id"],
+        wraps=True,
     )
     for record in records:
         row = record.model_request
@@ -144,7 +145,7 @@ def errors_table(failures: Sequence[Failure]) -> Table:
     """What failed, one per line, with the reason."""
     by = _recorded_by(failure.record for failure in failures)
     columns = ("at", *by, "session", "engine", "model", "what", "outcome", "took", "error")
-    table = Table(*columns, least=("model", "engine", *by, "took", "error"), text="error", ids=["session"])
+    table = Table(*columns, least=("model", "engine", *by, "took", "error"), text="error", ids=["session"], wraps=True)
     for record, session_id, what, outcome, lasted, reason in failures:
         row = getattr(record, kind_of(record))
         table.add_row(
@@ -171,13 +172,21 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
         by = decision.decided_by or "somebody without a name"
         parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
     elif decision.rule:
-        from recording.calls import STOP_RULE  # commands that show no decision need not wait for it
-
-        stop = decision.rule.removeprefix(STOP_RULE)
-        parts.append(f"{verdict} by the {f'rule {stop}' if stop == decision.rule else f'stop {stop}'}")
+        parts.append(stopped_by(row) or f"{verdict} by the rule {decision.rule}")
     parts += [f"“{decision.reason}”"] if decision.reason else []
     parts += ["without a jail"] if row.unconfined else []
     return printable(" · ".join(parts))
+
+
+def stopped_by(row: audit_pb2.AuditRow) -> str:
+    """Who has stopped what a call is of, where a stop refused it; else empty."""
+    from recording.calls import STOP_RULE  # commands that show no decision need not wait for it
+
+    if not row.decision.rule.startswith(STOP_RULE):
+        return ""
+    from service_kit.producing.stop import who_stopped
+
+    return f"stopped by {who_stopped(row.error)}"
 
 
 def size_of(row: audit_pb2.AuditRow) -> str:
@@ -278,7 +287,7 @@ def controls_table(records: Iterable[questions_pb2.ControlRecord]) -> Table:
     records = list(records)
     by = _recorded_by(records)
     columns = ("at", *by, "act", "by", "scope", "stop", "rules", "id", "reason")
-    table = Table(*columns, least=("id", "rules", *by, "stop", "reason"), text="reason", ids=["id"])
+    table = Table(*columns, least=("id", "rules", *by, "stop", "reason"), text="reason", ids=["id"], wraps=True)
     for record in records:
         control = record.control
         table.add_row(

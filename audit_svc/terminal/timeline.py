@@ -16,6 +16,7 @@ from audit_svc.terminal.rows import (
     outcome_text,
     size_of,
     status_of,
+    stopped_by,
     took,
 )
 from audit_svc.terminal.running import out
@@ -24,10 +25,13 @@ from service_kit.terminal.failures import as_typed
 from service_kit.terminal.ids import short_ids
 from service_kit.terminal.printing import MIN_TEXT, Sentence, Text, counted
 
+_BENEATH = 12
+"""The blanks before what goes on below a line."""
+
 
 def call_line(row: audit_pb2.AuditRow) -> Text:
     """A tool call in one line, as a tail shows it."""
-    line = Text(f"{time_text(row.created_at_ms)}  ", style="dim")
+    line = Sentence(f"{time_text(row.created_at_ms)}  ", "dim", beneath=_BENEATH)
     session = short_ids([row.session_id])[row.session_id] if out.width else row.session_id
     line.append(f"{printable(session)}  ", style="dim")
     return _call(line, row, out.width)
@@ -103,7 +107,7 @@ class Timeline:
             yield Sentence(f"\n{why}", style="yellow")
 
     def _begun(self, at_ms: int) -> Text:
-        return Text(f"{_offset(at_ms - self._session.created_at_ms):>10}  ", style="dim")
+        return Sentence(f"{_offset(at_ms - self._session.created_at_ms):>10}  ", "dim", beneath=_BENEATH)
 
     def _controls_until(self, at_ms: int) -> Iterator[Text]:
         while self._controls and self._controls[0].control.at_ms <= at_ms:
@@ -126,17 +130,25 @@ class Timeline:
 
 
 def _call(line: Text, row: audit_pb2.AuditRow, width: int | None) -> Text:
-    """A call behind line. Where a line has an end, at width, its arguments are cut before anything else is."""
+    """A call behind line. Where a line has an end, at width, its arguments are cut before anything else is; what was
+    decided and what went wrong stand below where they have no room.
+    """
     line.append(f"{'shadow ' if row.shadow else ''}{printable(row.tool_name)} ", style="cyan")
-    rest = Text(" ").append(outcome_text(row))
-    rest.append(f" · {took(row, 'about ')} · {size_of(row)}", style="dim")
-    if decided := decision_of(row):
-        rest.append(f" · {decided}", style="dim")
-    if row.error:
-        rest.append(f" · {printable(as_typed(row.error))}", style="red")
-    arguments = Text(printable(row.args_summary))
+    rest = Text(" ").append(outcome_text(row)).append(f" · {took(row, 'about ')} · {size_of(row)}", style="dim")
+    decided, error = decision_of(row), printable(as_typed(row.error))
+    if width and stopped_by(row):
+        error = ""  # says the same, and what lifts it: the end of a timeline has it
+    why = Text(decided, "dim").append(" · " if decided and error else "", "dim").append(error, "red")
+    arguments, least = Text(printable(row.args_summary)), len(str(line)) + len(str(rest))
+    if not str(why):
+        pass
+    elif width is None or least + MIN_TEXT + 3 + len(str(why)) <= width:
+        rest.append(" · ", "dim").append(why)
+        least += 3 + len(str(why))
+    else:
+        rest.append("\n" + " " * _BENEATH).append(why)
     if width:
-        arguments = arguments.cut(max(MIN_TEXT, width - len(str(line)) - len(str(rest))))
+        arguments = arguments.cut(max(MIN_TEXT, width - least))
     return line.append(arguments).append(rest)
 
 

@@ -284,7 +284,7 @@ class Agent:
                 if call.id not in results:  # cancelled while it waited for a slot: it still has its row
                     decide(intent := self._open(turn, call), UNDECIDED)
                     stop = turn.stops.stop
-                    results[call.id] = stopped_call(stop, intent, ran=False) if stop else CANCELLED
+                    results[call.id] = stopped_call(stop, intent, ran=False) if stop else _cancelled(turn)
                     self._conclude(turn, intent, results[call.id])
                 self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
 
@@ -318,6 +318,7 @@ class Agent:
             except CallStopped as stopped:
                 result, cancelled = stopped_call(stopped.stop, intent, ran=stopped.ran), False
             except asyncio.CancelledError:
+                result = _cancelled(turn)
                 if turn.stops.stop is not None:
                     result = stopped_call(turn.stops.stop, intent, ran=running.runs)
                 raise
@@ -380,6 +381,11 @@ class _Kept:
     def size(self) -> int:
         """In bytes."""
         return self.context.size
+
+
+def _cancelled(turn: Turn) -> ToolResult:
+    """Of a call that is cancelled with its turn, and not by a stop."""
+    return replace(CANCELLED, error=turn.stops.why_cancelled)
 
 
 def _tell(turn: Turn, row: audit_pb2.AuditRow) -> None:

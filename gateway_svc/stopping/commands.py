@@ -119,7 +119,9 @@ def stops(as_json: Json = False, wide: Wide = False, target: Target = DEFAULT_TA
 
 def stops_table(found: Iterable[pb.Stop]) -> Table:
     """Stops, one per line."""
-    table = Table("since", "by", "stop", "scope", "reason", least=("by", "reason"), text="reason", ids=["stop"])
+    table = Table(
+        "since", "by", "stop", "scope", "reason", least=("by", "reason"), text="reason", ids=["stop"], wraps=True
+    )
     for one in found:
         texts = (one.principal, one.id, scope_text(one.scope), one.reason)
         table.add_row(out.print_time(one.at_ms), *map(printable, texts))

@@ -20,7 +20,7 @@ def stopped(stop: pb.Stop) -> Stopped:
 
 def ended(stop: pb.Stop) -> str:
     """What the record says of a call that ran when a stop came."""
-    return f"the stop {stop.id} ended the call"
+    return f"stopped by {stop.principal or 'an administrator'}: {stop.reason} (stop {stop.id})"
 
 
 def check_scope(scope: pb.StopScope) -> None:

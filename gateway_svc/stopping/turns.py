@@ -12,6 +12,7 @@ from onrecord.gateway.v1 import control_pb2 as pb
 from gateway_svc.stopping.stop import stopped
 from service_kit.producing.stop import Subject, holds_for, holds_for_tool
 
+CANCELLED = "cancelled"
 NONE_IN_FORCE: Callable[[], tuple[pb.Stop, ...]] = tuple
 
 
@@ -50,6 +51,8 @@ class StoppableTurn:
         self.subject = subject or Subject()
         self.stop: pb.Stop | None = None
         """What has ended it."""
+        self.why_cancelled = CANCELLED
+        """What the record says of its calls that are cancelled, and not by a stop."""
         self._in_force = in_force
         self._counts = Counter[str]() if counts is None else counts
         self._task: asyncio.Task[Any] | None = None

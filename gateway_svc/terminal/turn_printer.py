@@ -15,7 +15,7 @@ from service_kit.errors import code_name
 from service_kit.printable import PlainText, printable
 from service_kit.terminal.failures import as_typed
 from service_kit.terminal.outcomes import outcome_text
-from service_kit.terminal.printing import Text, clear_status, counted, duration, progress, terminal_width
+from service_kit.terminal.printing import Sentence, Text, clear_status, counted, duration, progress, terminal_width
 
 _MODEL = "the model"
 """What is under way where no tool is."""
@@ -143,7 +143,9 @@ class TurnPrinter:
         outcome = common_pb2.Outcome.Name(finished.outcome).removeprefix("OUTCOME_").lower()
         exit_code = finished.exit_code if finished.HasField("exit_code") else None
         http_status = finished.http_status if finished.HasField("http_status") else None
-        line = Text(printable(f"  {finished.tool_name}: ")).append(outcome_text(outcome, exit_code, http_status))
+        line = Sentence(printable(f"  {finished.tool_name}: "), beneath=4).append(
+            outcome_text(outcome, exit_code, http_status)
+        )
         line.append(f" · {duration(known_duration_ms(finished.outcome, finished.duration_ms))}", style="dim")
         more = f" · {printable(as_typed(finished.error))}" if finished.error not in ("", outcome) else ""
         err.print(line.append(more, style="red"))

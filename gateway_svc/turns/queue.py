@@ -28,6 +28,7 @@ from gateway_svc.turns.sessions import Sessions
 from gateway_svc.turns.shadows import Shadows
 from gateway_svc.turns.turn import Runner
 from gateway_svc.watching.telemetry import Telemetry
+from recording.calls import GATEWAY_ENDED
 from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
 from service_kit.producing.stop import Subject
@@ -213,6 +214,7 @@ class Turns:
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""
         for turn in self._kept.running():
+            turn.stops.why_cancelled = GATEWAY_ENDED
             turn.cancel()
         if tasks := self._tasks():
             await asyncio.wait(tasks)

@@ -61,7 +61,7 @@ def list_letters(settings: str, variable: str, as_json: Json = False, wide: Wide
     if not letters:
         Printer(stderr=True).print("the ledger has refused no row", style="yellow")
         return
-    table = Table("id", "kind", "refused at", "code", "reason", least=("kind", "refused at"), text="reason")
+    table = Table("id", "kind", "refused at", "code", "reason", least=("kind", "refused at"), text="reason", wraps=True)
     for letter in letters:
         about = _about(letter)
         table.add_row(*(printable(str(about[key])) for key in ("id", "kind", "refused_at", "code", "message")))

@@ -71,6 +71,11 @@ def why_denied(stop: pb.Stop) -> str:
     return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): {what_lifts(stop.id)}"
 
 
+def who_stopped(error: str) -> str:
+    """By whom, of what why_denied() says."""
+    return error.partition(" has stopped ")[0] if " has stopped " in error else "an administrator"
+
+
 def told(stop: pb.Stop) -> str:
     """What a model is told of a call that a stop refused."""
     what = "tool" if stop.scope.HasField("tool") else "agent"

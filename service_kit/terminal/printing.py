@@ -7,7 +7,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, repeat
+from itertools import chain, dropwhile, groupby, repeat
 from typing import IO, Annotated, Any, Self
 
 from service_kit.printable import json_text
@@ -31,8 +31,11 @@ _STYLES = {
 Json = Annotated[bool, Option("--json", help="Print one JSON object a line, errors too.")]
 Wide = Annotated[bool, Option("--wide", help="Show all columns, whether the terminal has room for them or not.")]
 
+_WORDS = re.compile(r"\s*(?:`[^`]+`|\S)+")
 MIN_TEXT = 16
 """The cells of a text that is worth showing."""
+MIN_SENTENCE = 36
+"""Those of one that goes on below itself."""
 
 
 class Text:
@@ -71,11 +74,29 @@ class Text:
 
 
 class Sentence(Text):
-    """A text in one style that nothing is cut of: where a line ends, it goes on below, between two words."""
+    """A text that nothing is cut of: where a line ends, it goes on below, between two words."""
 
-    def lines(self, width: int | None) -> list[Text]:
-        """It in lines of width cells; in one where a line has no end."""
-        return [self] if width is None else [Text(part, self.style) for part in _wrapped(str(self), width)]
+    def __init__(self, text: str = "", style: str = "", beneath: int | None = None) -> None:
+        """beneath: the blanks that its further lines begin with; as many as the first one where it is not said."""
+        super().__init__(text, style)
+        self._beneath = beneath
+
+    def lines(self, width: int | None, *, folds: bool = False) -> list[Text]:
+        """It in lines of width cells; in one where a line has no end. folds: breaks words that have no room."""
+        if width is None:
+            return [self]
+        left = [(letter, style) for text, style in self._parts for letter in text]
+        lines = list[Text]()
+        for whole in _wrapped(str(self), width, self._beneath, folds=folds):
+            if lines:
+                left = [*dropwhile(lambda one: one[0].isspace(), left)]
+            blanks = len(whole) - len(whole.lstrip()) if lines else 0
+            taken, left = left[: len(whole) - blanks], left[len(whole) - blanks :]
+            line = Text(whole[:blanks])
+            for style, letters in groupby(taken, key=lambda one: one[1]):
+                line.append("".join(letter for letter, _ in letters), style)
+            lines.append(line)
+        return lines
 
 
 class Table:
@@ -91,18 +112,21 @@ class Table:
         least: Sequence[str] = (),
         text: str = "",
         ids: Collection[str] = (),
+        wraps: bool = False,
     ) -> None:
         """Begins with the names of the columns.
 
         numbers: those that are written at the right of their columns. least: those that are left out where a line has
         no room for all, the first one first. text: the one that may be cut, which it is before others are left out.
-        ids: those that are in their short forms where a line has an end.
+        ids: those that are in their short forms where a line has an end. wraps: text, the last one, is a sentence: it
+        goes on below itself, and others are left out before it is narrower than MIN_SENTENCE.
         """
         self._rows = [[Text(name, "bold") for name in columns]]
         self._is_right = [name in numbers for name in columns]
         self._least = [columns.index(name) for name in least]
         self._text = columns.index(text) if text else -1
         self._ids = [columns.index(name) for name in ids]
+        self._wraps = wraps
         self.left_out: list[str] = []
         """The names of the columns that the last lines() had no room for."""
 
@@ -121,11 +145,13 @@ class Table:
             yield from self._blocks(width)
             return
         for whole in rows:
-            line = Text()
+            line, below = Text(), list[Text]()
             blanks = 0
             for at in shown:
                 cell, cells, is_right = whole[at], widths[at], self._is_right[at]
-                if at == self._text:
+                if at == self._text and self._wraps:
+                    cell, *below = Sentence(str(cell), cell.style).lines(cells, folds=True)
+                elif at == self._text:
                     cell = cell.cut(cells)
                 if not str(cell):
                     blanks += cells + 2
@@ -134,6 +160,8 @@ class Table:
                 line.append(" " * (blanks + left * is_right)).append(cell)
                 blanks = 2 + left * (not is_right)
             yield line
+            margin = " " * sum(widths[at] + 2 for at in shown[:-1])
+            yield from (Text(margin).append(part) for part in below)
 
     def _with_short_ids(self) -> list[list[Text]]:
         short = {at: short_ids({str(row[at]) for row in self._rows[1:]}) for at in self._ids}
@@ -158,13 +186,16 @@ class Table:
 
     def _fit(self, width: int, widths: list[int], shown: list[int]) -> bool:
         """Cuts the text and leaves out columns until a line fits; whether it does in the end."""
+        must = [at for at in shown if at == self._text or at not in self._least]
+        most = width - sum(widths[at] + 2 for at in must if at != self._text)
+        least_text = max(MIN_TEXT, min(MIN_SENTENCE, most)) if self._wraps else MIN_TEXT
         for least in (None, *self._least):
             if least in shown:
                 shown.remove(least)
                 self.left_out.append(str(self._rows[0][least]))
             room = width - sum(widths[at] + 2 for at in shown if at != self._text)
             room += 2 * (self._text not in shown)
-            if self._text in shown and widths[self._text] > room >= MIN_TEXT:
+            if self._text in shown and widths[self._text] > room >= least_text:
                 widths[self._text] = room
             if room >= (widths[self._text] if self._text in shown else 0):
                 return True
@@ -319,19 +350,24 @@ def terminal_width(file: IO[str]) -> int | None:
         return None
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """The lines of a text; those that are wider than width are broken between words, and go on with their indent.
+def _wrapped(text: str, width: int, beneath: int | None = None, *, folds: bool = False) -> list[str]:
+    """The lines of a text; those that are wider than width are broken between words, and go on behind beneath blanks,
+    or with their indent.
 
-    No command in backquotes is broken: it would be two when it is pasted.
+    No command in backquotes is broken: it would be two when it is pasted. folds: it is, and so is a word, where it has
+    no room.
     """
-    from textwrap import wrap  # most that is printed is narrower
-
     lines = list[str]()
     for line in text.split("\n"):
-        indent = line[: len(line) - len(line.lstrip())]
-        whole = re.sub("`[^`]+`", lambda command: command[0].replace(" ", "\0"), line)
-        parts = wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        lines += [line] if _cells(line) <= width else [part.replace("\0", " ") for part in parts]
+        blanks = len(line) - len(line.lstrip()) if beneath is None else beneath
+        lines.append("")
+        for word in _WORDS.findall(line) if _cells(line) > width else [line]:
+            if not lines[-1].strip() or _cells(lines[-1] + word) <= width:
+                lines[-1] += word
+            else:
+                lines.append(" " * blanks + word.lstrip())
+            if folds and _cells(lines[-1]) > width:
+                lines[-1:] = _folded(lines[-1], width)
     return lines
 
 

@@ -20,6 +20,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from demo.model_server import ModelServer
 from demo.processes import Service
 from demo.script import Call, Script, Step
+from gateway_svc.stopping.stop import ended
 from service_kit.access.roles import Role, make_token
 from tests.e2e.conftest import Pair
 from tests.e2e.test_mcp import mcp_file
@@ -248,7 +249,7 @@ def says(row: audit_pb2.AuditRow, stop: control_pb2.Stop) -> str:
         assert (decided.rule, decided.reason) == (f"stop:{stop.id}", "a drill"), row
         return "refused"
     assert row.outcome == common_pb2.OUTCOME_CANCELLED, row
-    assert row.error == f"the stop {stop.id} ended the call", row
+    assert row.error == ended(stop), row
     assert (decided.verdict, bool(decided.source)) == (common_pb2.VERDICT_ALLOWED, True), row
     return "ended"
 

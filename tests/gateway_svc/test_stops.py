@@ -351,7 +351,7 @@ async def test_a_running_call_of_a_tool_that_is_stopped_ends_and_its_turn_goes_o
         [row] = house.calls
         assert (row.outcome, row.error) == (
             common_pb2.OUTCOME_CANCELLED,
-            f"the stop {answer.stop.id} ended the call",
+            f"stopped by root: a drill (stop {answer.stop.id})",
         )
         assert row.decision.verdict == common_pb2.VERDICT_ALLOWED
 
@@ -367,3 +367,19 @@ async def test_calls_may_go_on_to_their_end_and_then_their_turn_ends(tmp_path):
         assert stop_named(await turn) == answer.stop.id
         assert [row.outcome for row in house.calls] == [common_pb2.OUTCOME_SUCCEEDED]
         assert len(house.ollama.requests) == 1, "the model is not asked again"
+
+
+@pytest.mark.parametrize(
+    ("ends_gateway", "why"), [(True, "the gateway was ended during the call"), (False, "cancelled")]
+)
+async def test_a_call_that_is_cancelled_since_the_gateway_ends_says_so(tmp_path, ends_gateway, why):
+    async with agents(tmp_path, SLEEP) as (house, _):
+        turn = asyncio.create_task(house.run())
+        await until((house.workspace / "pid").exists)
+        if ends_gateway:
+            await house.turns.drain(0)
+        else:
+            house.turns.cancel(pb.CancelTurnRequest(turn_id=house.turns._kept.running()[0].turn_id))
+        assert (await turn)[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+        [row] = house.calls
+        assert (row.outcome, row.error) == (common_pb2.OUTCOME_CANCELLED, why)

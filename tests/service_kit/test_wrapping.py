@@ -2,7 +2,7 @@
 
 import pytest
 
-from service_kit.terminal.printing import Printer
+from service_kit.terminal.printing import Printer, Sentence, Table
 
 ID = "01a22cbe-7cfa-7d2e-9247-4634bd9bfb66"
 
@@ -22,3 +22,26 @@ def test_a_sentence_is_broken_between_words_and_no_command_is(said, lines, capsy
     monkeypatch.setattr(Printer, "width", 60)
     Printer().print(said)
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_sentence_keeps_its_styles_and_goes_on_behind_blanks(monkeypatch):
+    said = Sentence("+1.0s  ", "dim", beneath=7).append("stop everything").append(" · the runner deletes", "red")
+    lines = said.lines(24)
+    assert [str(line) for line in lines] == ["+1.0s  stop everything ·", "       the runner", "       deletes"]
+    assert lines[1].styled() == "       \x1b[31mthe runner\x1b[0m"
+    assert said.lines(None) == [said]
+
+
+def test_a_reason_in_a_table_goes_on_below_itself_where_a_text_is_cut():
+    reason = f"the runner deletes branches, as {ID} said, and nobody knows why it does that"
+    table = Table("at", "who", "reason", least=("who", "reason"), text="reason", wraps=True)
+    table.add_row("now", "a-caller-with-a-name", reason)
+    table.add_row("now", "b", "")
+    lines = [str(line) for line in table.lines(48)]
+    assert table.left_out == ["who"]
+    assert " ".join(" ".join(line[5:] for line in lines[1:-1]).split()) == reason
+    assert max(map(len, lines)) <= 48
+    assert [line[:5] for line in lines[1:-1]] == ["now  ", "     ", "     "]
+    narrow = [str(line) for line in table.lines(23)]
+    assert max(map(len, narrow)) <= 23
+    assert "".join(line[5:] for line in narrow[1:-1]).replace(" ", "") == reason.replace(" ", "")

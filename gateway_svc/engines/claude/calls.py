@@ -226,8 +226,10 @@ class Calls:
         """Records an ended call, and tells the client. The one place where this engine builds audit rows."""
         if opened.running:
             self._turn.stops.end_call(opened.running)
-        if result is CANCELLED and (stop := self._turn.stops.stop):
-            result = self._stopped(opened, stop)
+        if result is CANCELLED:
+            stop = self._turn.stops.stop
+            error = self._turn.stops.why_cancelled
+            result = self._stopped(opened, stop) if stop else replace(CANCELLED, error=error)
         duration_ms = round((time.monotonic() - opened.started) * 1000)
         result = replace(result, duration_ms=duration_ms)
         if self._audit:

@@ -8,10 +8,13 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.last_turn import LastTurn, why_ended
 from audit_svc.terminal.timeline import Timeline
+from recording.calls import GATEWAY_ENDED
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, session_row
 
 INTERRUPTED = {"outcome": common_pb2.OUTCOME_INTERRUPTED}
-RUNS, KILLED, UNTOLD = "has no end on record", "the gateway ended during the last turn", "no row says why"
+CANCELLED = {"outcome": common_pb2.OUTCOME_CANCELLED, "error": "cancelled"}
+RUNS, UNTOLD = "has no end on record", "no row says why"
+KILLED = "the gateway ended during the last turn, before it could record the end"
 
 
 def call(turn: str, **fields: Any) -> questions_pb2.Entry:
@@ -40,6 +43,12 @@ def said(status: str, *entries: questions_pb2.Entry, stop_at: int | None = None)
     [
         ("IDLE", [request("1"), call("1", **INTERRUPTED), request("2")], ""),
         ("CANCELLED", [request("1")], ""),
+        ("CANCELLED", [request("1"), call("1", **CANCELLED)], ""),
+        (
+            "CANCELLED",
+            [request("1"), call("1", **CANCELLED | {"error": GATEWAY_ENDED})],
+            "the gateway was ended during the last turn",
+        ),
         ("FAILED", [request("1"), request("1", error="engine_unavailable")], ""),
         ("FAILED", [request("1"), call("1", **INTERRUPTED)], KILLED),
         ("FAILED", [request("1", error="engine_unavailable"), request("2"), call("2", **INTERRUPTED)], KILLED),

@@ -9,10 +9,12 @@ from functools import partial
 import pytest
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
+from onrecord.gateway.v1 import control_pb2
 
 from audit_svc.terminal import producers, rows
 from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
+from service_kit.producing.stop import why_denied
 from service_kit.terminal.printing import Printer, Table, progress
 from tests.audit_svc.samples import audit_row, cost_row, session_row
 from tests.support.command_line import on_terminal
@@ -155,6 +157,29 @@ def test_a_wide_timeline_has_the_whole_ids_of_its_rows_and_cuts_nothing():
     assert "x" * 500 in lines[1]
 
 
+def test_why_something_was_done_or_failed_is_shown_whole_and_only_arguments_are_cut():
+    entries = [
+        questions_pb2.Entry(at_ms=AT_MS, tool_call=CALL),
+        questions_pb2.Entry(at_ms=AT_MS, model_request=REQUEST),
+    ]
+    wanted = [CALL.tool_call.error, REQUEST.model_request.error, f"“{CONTROL.control.reason}”"]
+
+    def act() -> None:
+        for line in Timeline(RECORD, [CONTROL]).lines(entries):
+            Printer().print(line, cut=True)
+
+    shown = re.sub(r"\x1b\[\d*m", "", on_terminal(act))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert [text for text in wanted if " ".join(text.split()).strip(" ”") not in " ".join(shown.split())] == []
+    assert shown.count("…") == 1
+    for name, reason in (("errors", CALL.tool_call.error), ("controls", CONTROL.control.reason)):
+        build, _ = TABLES[name]
+        table = re.sub(r"\x1b\[\d*m", "", on_terminal(partial(lambda build: Printer().print(build()), build)))
+        last = table.splitlines()[0].split()[-1]
+        column = table.splitlines()[0].index(last)
+        assert reason.strip() in " ".join(line[column:].strip() for line in table.splitlines())
+
+
 def test_what_a_timeline_says_of_its_session_is_broken_between_words():
     """The heading, and why the last turn has no end: neither loses its end on 80 columns."""
     running = questions_pb2.SessionRecord()
@@ -222,8 +247,12 @@ def test_a_percentile_that_may_lie_above_the_longest_call_is_told_as_about_that(
 
 @pytest.mark.parametrize(
     ("rule", "said"),
-    [("no-network", "denied by the rule no-network"), ("stop:0190", "denied by the stop 0190")],
+    [
+        ("no-network", "denied by the rule no-network · “a drill”"),
+        ("stop:0190", "stopped by ada · “a drill”"),
+    ],
 )
 def test_a_rule_of_a_file_is_told_from_a_stop(rule: str, said: str):
-    row = audit_row(decision=common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule=rule))
-    assert rows.decision_of(row) == said
+    decision = common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule=rule, reason="a drill")
+    stop = control_pb2.Stop(id="0190", scope=control_pb2.StopScope(tool="bash"), principal="ada")
+    assert rows.decision_of(audit_row(decision=decision, error=why_denied(stop))) == said
