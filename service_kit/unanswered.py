@@ -63,13 +63,15 @@ def why_unanswered(target: str, peer: Peer, error: "grpc.RpcError", *, is_plain:
 
 
 def told(target: str, peer: Peer, error: "grpc.RpcError", details: str | None = None) -> str:
-    """What a command says of a call that failed: why there was no answer, or the status with what the service says.
+    """What a command says of a call that failed: why there was no answer, or the sentence of the service; the status
+    only with the words of others, such as gRPC's library. Programs get it beside each sentence (terminal.failures).
 
     details: in the place of the service's words.
     """
     call: Any = error
     said = call.details() or "" if details is None else details
-    return why_unanswered(target, peer, error) or f"{call.code().name}: {said}"
+    own = said if _is_services_own(call) else ""
+    return why_unanswered(target, peer, error) or own or f"{call.code().name}: {said}"
 
 
 def is_cut(error: "grpc.RpcError") -> bool:

@@ -16,7 +16,7 @@ from recording.channel.options import CLIENT_OPTIONS
 from recording.channel.watched import WrongFile
 from service_kit.client import current_access
 from service_kit.printable import printable
-from service_kit.unanswered import LEDGER, why_unanswered
+from service_kit.unanswered import LEDGER, told
 
 
 class Refused(AuditError):
@@ -59,8 +59,7 @@ def service(
         except grpc.RpcError as error:
             kinds = {grpc.StatusCode.NOT_FOUND: NotThere, grpc.StatusCode.INVALID_ARGUMENT: WrongRequest}
             kind = kinds.get(error.code(), Refused)
-            why = why_unanswered(target, LEDGER, error)
-            raise kind(why or f"{target} answers {error.code().name}: {printable(error.details() or '')}") from None
+            raise kind(printable(told(target, LEDGER, error))) from None
 
 
 def prune(target: str, request: administration_pb2.PruneRequest) -> Iterator[administration_pb2.PruneResponse]:

@@ -14,10 +14,10 @@ from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from recording.channel.token import Metadata
 from service_kit.client import open_channel
-from service_kit.printable import json_text, printable
+from service_kit.printable import json_text
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Exit, Option
-from service_kit.terminal.failures import Failed, as_typed
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.unanswered import GATEWAY, told
@@ -68,10 +68,6 @@ def split_label(text: str) -> tuple[str, str]:
 def choice(text: str) -> pb.EngineChoice:
     engine, _, model = text.partition(":")
     return pb.EngineChoice(engine=engine, model=model)
-
-
-def print_error(code: str, message: str) -> None:
-    err.print(f"{code}: {printable(as_typed(message))}", style="red")
 
 
 def money(usage: common_pb2.Usage) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.terminal.calling import err, money, print_error
+from gateway_svc.terminal.calling import err, money
 from recording.durations import known_duration_ms
 from service_kit.errors import code_name
 from service_kit.printable import PlainText, printable
@@ -129,7 +129,7 @@ class TurnPrinter:
                 self._end_text()
                 finished = event.turn_finished
                 if finished.HasField("error"):
-                    print_error(code_name(finished.error), finished.error.message)
+                    err.print(printable(as_typed(finished.error.message or code_name(finished.error))), style="red")
                 reason = pb.StopReason.Name(finished.stop_reason).removeprefix("STOP_REASON_").lower()
                 usage = finished.usage
                 err.print(

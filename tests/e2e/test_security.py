@@ -143,7 +143,7 @@ async def test_the_probes_and_the_command_line_come_in_over_mtls(guarded, tmp_pa
     token.write_text("guessed")
     ran = await asyncio.to_thread(run_command, "gateway_svc", env, "engines", "--target", guarded.gateway.address)
     assert ran.returncode == 1
-    assert ran.stderr.startswith("UNAUTHENTICATED")
+    assert ran.stderr.startswith("the token is not known here")
 
 
 async def refusal(call: Any) -> grpc.StatusCode:

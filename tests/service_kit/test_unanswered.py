@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
-from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from recording.channel.options import DIRECT
 from recording.channel.tls import ClientFiles, channel_credentials
@@ -96,10 +96,14 @@ async def test_the_health_of_another_service_is_not_taken_for_that_of_who_was_as
     assert ("a gateway answers there" in said) != serves
 
 
-async def test_what_a_service_says_itself_is_told_with_its_status(serve):
+async def test_of_a_service_its_sentence_is_told_and_of_others_their_status_too(serve):
     address = await serve([LEDGER.service])
     said = await asyncio.to_thread(ask, address, None, f"/{NAME}/Repeat", "unwanted")
-    assert said == "FAILED_PRECONDITION: this is not wanted here"
+    assert said == "this is not wanted here"
+    missing = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/Check"
+    address = await serve(health=Health([]))
+    said = await asyncio.to_thread(ask, address, None, missing, "x")
+    assert said == "NOT_FOUND: no such service is served here"
 
 
 async def test_tls_and_plain_text_are_told(serve, tmp_path):

@@ -168,7 +168,7 @@ def _prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) 
                 if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise
                 missing = error
-    raise _NotThere(f"NOT_FOUND: {not_there(KINDS_WITH_ID)}", EXIT_FAILED, missing)
+    raise _NotThere(not_there(KINDS_WITH_ID), EXIT_FAILED, missing)
 
 
 def _named(target: str, text: str) -> str:

@@ -89,7 +89,7 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
         assert world.run(service, "proof", ids[3][-12:]).stdout == world.run(service, "proof", ids[3]).stdout
         gone = world.run(service, "proof", "nobody")
         assert (gone.returncode, gone.stdout) == (1, "")
-        assert "NOT_FOUND: the ledger has no tool call, model request, session or act of control" in gone.stderr
+        assert "the ledger has no tool call, model request, session or act of control" in gone.stderr
         code, said = world.verify(service, "--witness", str(Cosigner.new("w2").verifier), *witness)
         assert code == 1
         assert "1 of the witnesses have seen this log, and 2 are needed" in said["problems"][0]

@@ -121,7 +121,7 @@ def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
         (["calls", "--target", ""], 2, "--target: is empty"),
         (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
         (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
-        (["show", "nobody"], 1, "NOT_FOUND: the ledger has no session with this id"),
+        (["show", "nobody"], 1, "the ledger has no session with this id"),
         (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
         (["export", "--format", "parquet"], 2, "needs --output"),
         (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
