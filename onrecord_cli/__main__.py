@@ -99,7 +99,7 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
         places |= {"INTAKE_LISTEN": running.door, "INTAKE_HTTP_LISTEN": running.door_http}
         client.where_now = Following(folder, running)
         if not has_target:
-            client.why_ended = partial(why_ended, folder, running.pid)
+            client.why_ended = partial(why_ended, folder, running)
     elif not has_target and not os.environ.get("AUDIT_LISTEN"):
         if ledger_file(folder).exists():
             places["ONRECORD_DB"] = places["AUDIT_DB"]
@@ -123,6 +123,8 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
     for service, commands in (("audit-svc", _LEDGER), ("gateway-svc", _GATEWAY)):
         for name in program.root.commands.keys() & commands.keys():
             failures.own_names[f"`{service} {name}"] = f"`onrecord {name}"
+    if client.nothing_runs and words[:1] != ["up"]:
+        failures.own_names["`gateway-svc resume"] = "`onrecord up`, then `onrecord resume"
 
 
 def _warn_of_ports(running: Running) -> None:

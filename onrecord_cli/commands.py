@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 from gateway_svc.terminal import turns
 from onrecord_cli import models
-from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, short, state_folder
+from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, short, state_folder, why_ended
 from onrecord_cli.pair import Pair, Plan, has_door, started
 from onrecord_cli.processes import ServiceEnded
 from service_kit import client
@@ -26,6 +26,7 @@ out, err = Printer(), Printer(stderr=True)
 EXIT_NO_MODEL = 2
 _LOOK_SECONDS = 0.3
 _BEGIN_SECONDS = 60.0
+_STAYS = "onrecord up"
 _HOLDER = "another `onrecord` holds {}, and does not say what runs there"
 
 
@@ -37,8 +38,8 @@ class PairOptions(Options):
     ] = None
     gemma: Annotated[bool, Option("--gemma", help="Use the small model of the extra `gemma`.")] = False
 
-    def plan(self, no_model: str, *, gateway: bool = True, door: bool = True, usual_ports: bool = True) -> Plan:
-        """What is to be started. no_model: what is said where none is found.
+    def plan(self, no_model: str, command: str, *, gateway: bool = True, door: bool = True) -> Plan:
+        """What is to be started, by command. no_model: what is said where no model is found.
 
         Raises:
             BadParameter: the workspace is no folder.
@@ -56,7 +57,7 @@ class PairOptions(Options):
                 err.print(printable(note), style="yellow")
             if not models.told(found.settings):
                 raise Failed(no_model, EXIT_NO_MODEL)
-        return Plan(found.settings, workspace, gateway, door and has_door(), self.gemma, usual_ports)
+        return Plan(found.settings, workspace, gateway, door and has_door(), self.gemma, command == _STAYS, command)
 
 
 class Turn(turns.TurnOptions):
@@ -78,8 +79,10 @@ def up(
     """
     folder = state_folder()
     if running := find(folder):
+        if ends := why_ended(folder, running):
+            raise Failed(f"what ran on {short(folder)} is ending: {ends}; give the command again in a moment")
         raise Failed(f"it runs already, as process {running.pid} on {short(folder)}")
-    plan = pair.plan(models.NOT_FOUND, gateway=gateway, door=door)
+    plan = pair.plan(models.NOT_FOUND, _STAYS, gateway=gateway, door=door)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with _failures_are_sentences(folder):
@@ -103,18 +106,18 @@ def run(
 ) -> None:
     """Give an agent a task and watch it work; starts the services for that time where none run."""
     text = turns.read_prompt(prompt)
-    with _gateway(turn, pair):
+    with _gateway(turn, pair, "onrecord run"):
         turns.run(turn, text)
 
 
 def chat(turn: Turn, pair: PairOptions) -> None:
     """Talk with an agent, turn after turn, in one session; end with ^D or /exit."""
-    with _gateway(turn, pair):
+    with _gateway(turn, pair, "onrecord chat"):
         turns.chat(turn)
 
 
 @contextmanager
-def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
+def _gateway(turn: Turn, pair: PairOptions, command: str) -> Iterator[None]:
     """Sets the address that turn is for: of the pair that runs, or of one that is started for as long as this lasts."""
     if turn.target:
         _refuse_what_starts(pair)
@@ -124,7 +127,7 @@ def _gateway(turn: Turn, pair: PairOptions) -> Iterator[None]:
     running = find(folder)
     if running is None:
         with _failures_are_sentences(folder):
-            plan = pair.plan(models.not_found_to_start(short(folder)), door=False, usual_ports=False)
+            plan = pair.plan(models.not_found_to_start(short(folder)), command, door=False)
             err.print(
                 f"starting on {short(folder)}; `onrecord up` would stay",
                 style="dim",

@@ -31,6 +31,12 @@ class Running(NamedTuple):
     gateway: str = ""
     door: str = ""
     door_http: str = ""
+    command: str = "onrecord up"
+    """What has started it."""
+
+    def ended(self, how: str) -> str:
+        """A sentence on the end of what has started it."""
+        return f"`{self.command}`, which had started it, {how}"
 
 
 def state_folder() -> Path:
@@ -80,7 +86,8 @@ class Following:
     def __init__(self, folder: Path, running: Running) -> None:
         """running: what ran there at first."""
         self._folder = folder
-        self._names = {address: name for name, address in running._asdict().items() if address and name != "pid"}
+        told = {name: address for name, address in running._asdict().items() if name not in ("pid", "command")}
+        self._names = {address: name for name, address in told.items() if address}
 
     def __call__(self, target: str) -> str:
         """Where what was at target at first is now; target itself where that is not known."""
@@ -125,14 +132,14 @@ def tell_end(folder: Path, why: str) -> None:
         (folder / _ENDED).write_bytes(json.dumps({"pid": os.getpid(), "why": why}).encode())
 
 
-def why_ended(folder: Path, pid: int) -> str:
-    """Why what process pid ran on folder has ended, or ends; empty if it does not."""
+def why_ended(folder: Path, running: Running) -> str:
+    """Why what ran on folder has ended, or ends; empty if it does not."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         ended = json.loads((folder / _ENDED).read_bytes())
-        if ended["pid"] == pid:
+        if ended["pid"] == running.pid:
             return str(ended["why"])
     now = find(folder)
-    return "" if now and now.pid == pid else "the command that had started it ended, or was killed"
+    return "" if now and now.pid == running.pid else running.ended("has ended, or was killed")
 
 
 def tell(folder: Path, running: Running) -> None:

@@ -29,6 +29,8 @@ class Plan(NamedTuple):
     gemma: bool = False
     usual_ports: bool = True
     """Whether they listen at their usual ports, where those are free; else at any."""
+    command: str = "onrecord up"
+    """What starts it."""
 
 
 class Pair:
@@ -37,7 +39,7 @@ class Pair:
     def __init__(self, folder: Path, plan: Plan) -> None:
         """Starts nothing yet."""
         self.services: dict[str, Service] = {}
-        self.running = Running(os.getpid(), "")
+        self.running = Running(os.getpid(), "", command=plan.command)
         self._folder, self._plan = folder, plan
         self._logs = folder / "log"
         self._logs.mkdir(mode=0o700, exist_ok=True)
@@ -175,7 +177,7 @@ def started(folder: Path, plan: Plan) -> Iterator[Pair]:
             yield pair
         finally:
             ended = pair.ended()
-            what = f"{ended.how()}, and the others end with it" if ended else "the command that had started it ended"
+            what = f"{ended.how()}, and the others end with it" if ended else pair.running.ended("was told to end")
             tell_end(folder, what)
             pair.end()
 

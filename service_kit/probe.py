@@ -45,7 +45,7 @@ def probe(
                 why = why_unanswered(address, peer, error, is_plain=access.files is None and own is None)
             return False, why or f"{address}: {error.code().name}"
         there = who_answers(channel) if peer and not live else None
-    if peer and there and there != peer:
+    if peer and there and there.service != peer.service:
         return False, wrong(address, peer, f": {there.name} answers there")
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     detail = dict(call.trailing_metadata() or ()).get(DETAIL_KEY, b"").decode("utf-8", "replace")

@@ -29,6 +29,8 @@ class Peer(NamedTuple):
     """How a person names another address of it."""
     service: str
     """A gRPC service that only it has."""
+    otherwise: str = ""
+    """What else a command can ask, where nobody listens."""
 
 
 LEDGER = Peer("an audit service", "--target or AUDIT_LISTEN", "onrecord.audit.v1.QuestionService")
@@ -91,7 +93,7 @@ def _another(target: str, peer: Peer) -> str:
     channel, _ = client.open_blocking_channel(target)
     with channel:
         there = who_answers(channel)
-    if there == peer:
+    if there and there.service == peer.service:
         return f"{peer.name} answers at {target}, and does not know this question: its version is another"
     return wrong(target, peer, f": {there.name} answers there" if there else "")
 
@@ -135,8 +137,10 @@ def _away(target: str, peer: Peer, *, is_plain: bool) -> str:
         why = f"{target} takes no connection"
     except (OSError, OverflowError) as error:
         why = f"{target} cannot be reached" + (f" ({error.strerror})" if isinstance(error, OSError) else "")
+    if client.why_ended and (ended := client.why_ended()):
+        return f"{why} any more: {ended}; give the command again in a moment"
     start = f"{client.how_to_start}; " if client.how_to_start else ""
-    return f"{why}: is {peer.name} running there? {start}{peer.named_by} names another address"
+    return f"{why}: is {peer.name} running there? {start}{peer.otherwise}{peer.named_by} names another address"
 
 
 def _speaks_tls(ssl: "ModuleType", connection: "socket.socket") -> bool:

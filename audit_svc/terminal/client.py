@@ -57,7 +57,10 @@ def connect(source: Source) -> Iterator[Client]:
         if source.db is None:
             from audit_svc.terminal.service import answers_are_exit_code_1, open_service  # who reads a file needs none
 
-            with answers_are_exit_code_1(source.address), open_service(source.address) as service:
+            with (
+                answers_are_exit_code_1(source.address, "--db FILE reads a ledger's file; "),
+                open_service(source.address) as service,
+            ):
                 yield service
         else:
             from audit_svc.terminal.file import open_file

@@ -45,11 +45,14 @@ def open_service(target: str) -> Iterator[Service]:
 
 
 @contextmanager
-def answers_are_exit_code_1(target: str) -> Iterator[None]:
-    """Turns a call's failure in the body into Failed: exit code 2 where what was asked cannot be asked."""
+def answers_are_exit_code_1(target: str, otherwise: str = "") -> Iterator[None]:
+    """Turns a call's failure in the body into Failed: exit code 2 where what was asked cannot be asked.
+
+    otherwise: see Peer.
+    """
     try:
         yield
     except grpc.RpcError as error:
-        said = told(target, LEDGER, error, in_options(error.details() or ""))
+        said = told(target, LEDGER._replace(otherwise=otherwise), error, in_options(error.details() or ""))
         code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
         raise Failed(said, code, error) from None

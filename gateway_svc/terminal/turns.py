@@ -31,7 +31,7 @@ from recording.channel.token import Metadata
 from service_kit import client
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Exit, Filled, Option, Options
-from service_kit.terminal.failures import Failed
+from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import LAST
 from service_kit.unanswered import is_cut
 
@@ -239,7 +239,7 @@ def _cancelled_elsewhere(session_id: str) -> str:
 
 
 def _on_record(session_id: str) -> str:
-    return f"what ran is on record: `audit-svc show {printable(session_id)}`"
+    return as_typed(f"what ran is on record: `audit-svc show {printable(session_id)}`")
 
 
 @asynccontextmanager

@@ -11,9 +11,12 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.__main__ import program
 from gateway_svc.stopping.commands import stops_table
+from gateway_svc.terminal import turns
 from gateway_svc.terminal.calling import print_json
 from gateway_svc.terminal.sessions import engines_table, sessions_table
 from gateway_svc.terminal.turn_printer import TurnPrinter
+from service_kit.terminal import failures
+from service_kit.terminal.command import Exit
 from service_kit.terminal.printing import Printer
 from tests.support.command_line import invoke, on_terminal
 
@@ -128,3 +131,14 @@ def test_a_change_of_nothing_is_refused_in_options(more, said):
     ran = invoke(program, ["change", "0" * 36, "--target", "127.0.0.1:1", *more])
     assert ran.exit_code == 2
     assert said in ran.stderr.splitlines()[-1]
+
+
+def test_chat_names_the_program_that_was_typed(monkeypatch, capsys):
+    """What was cancelled elsewhere is a note there, where run ends with it."""
+    monkeypatch.setitem(failures.own_names, "`audit-svc show", "`onrecord show")
+    ended = turns.Ended(pb.STOP_REASON_CANCELLED, "s-1", is_cancelled_elsewhere=True)
+    monkeypatch.setattr(turns, "run_turn", lambda *_: ended)
+    monkeypatch.setattr(turns, "_lines", lambda *, asked: ["hello"])
+    with pytest.raises(Exit):
+        turns.chat(turns.TurnOptions())
+    assert "what ran is on record: `onrecord show s-1`" in capsys.readouterr().err

@@ -59,14 +59,29 @@ def test_what_a_killed_process_told_does_not_count(tmp_path):
 def test_why_it_ended_is_told_until_it_runs_again(tmp_path):
     with held(tmp_path):
         tell(tmp_path, RUNNING)
-        assert why_ended(tmp_path, RUNNING.pid) == ""
+        assert why_ended(tmp_path, RUNNING) == ""
         tell_end(tmp_path, "the ledger was killed")
-    untold = "the command that had started it ended, or was killed"
-    for pid, why in ((RUNNING.pid, "the ledger was killed"), (1, untold)):
-        assert why_ended(tmp_path, pid) == why
+    other = RUNNING._replace(pid=1, command="onrecord run")
+    untold = "`onrecord run`, which had started it, has ended, or was killed"
+    for running, why in ((RUNNING, "the ledger was killed"), (other, untold)):
+        assert why_ended(tmp_path, running) == why
     with held(tmp_path):
         tell(tmp_path, RUNNING)
-        assert why_ended(tmp_path, RUNNING.pid) == ""
+        assert why_ended(tmp_path, RUNNING) == ""
+
+
+def test_that_what_runs_is_ending_is_said_where_nobody_listens_any_more(tmp_path):
+    home = {"ONRECORD_STATE_DIR": str(tmp_path)}
+    running = Running(os.getpid(), "127.0.0.1:1", "127.0.0.1:1")
+    with held(tmp_path):
+        tell(tmp_path, running)
+        tell_end(tmp_path, running.ended("was told to end"))
+        ends = "`onrecord up`, which had started it, was told to end; give the command again in a moment\n"
+        for words in (["engines"], ["calls"]):
+            ended = run_command("onrecord_cli", home, *words)
+            assert (ended.returncode, ended.stderr) == (1, f"nobody listens on 127.0.0.1:1 any more: {ends}")
+        ended = run_command("onrecord_cli", home, "up")
+        assert (ended.returncode, ended.stderr) == (1, f"what ran on {tmp_path} is ending: {ends}")
 
 
 def test_a_file_that_is_none_of_ours_is_nothing_that_runs(tmp_path):

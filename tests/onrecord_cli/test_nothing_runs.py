@@ -1,7 +1,11 @@
 """Where nothing runs there is nobody to ask: `onrecord` says so at once, and how it is begun."""
 
+import os
+
 import pytest
 
+from service_kit import client
+from service_kit.terminal import elsewhere, failures
 from tests.support.forked import run_command
 
 
@@ -43,6 +47,27 @@ def test_a_file_that_was_named_is_made_by_nothing(tmp_path):
         run_command("onrecord_cli", home | {"ONRECORD_DB": "/no/x.db"}, "calls"),
     ):
         assert (ended.returncode, ended.stderr) == (1, "there is no file /no/x.db\n")
+
+
+def test_where_nothing_runs_a_stop_is_lifted_once_something_does(tmp_path, monkeypatch):
+    from onrecord_cli import __main__ as onrecord
+
+    monkeypatch.setattr(failures, "own_names", {})
+    monkeypatch.setattr(client, "nothing_runs", "")
+    monkeypatch.setattr(client, "how_to_start", "")
+    monkeypatch.setattr(elsewhere, "places", {})
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    for words, typed in ((["run", "hi"], "`onrecord up`, then `onrecord resume S`"), (["up"], "`onrecord resume S`")):
+        failures.own_names.clear()
+        onrecord._point_at_what_runs(words)
+        assert failures.as_typed("`gateway-svc resume S` lifts it") == f"{typed} lifts it"
+
+
+def test_that_a_file_can_be_read_is_said_where_a_ledger_is_away():
+    ended = run_command("audit_svc", {}, "calls", "--target", "127.0.0.1:1")
+    assert "running there? --db FILE reads a ledger's file; --target or AUDIT_LISTEN names another" in ended.stderr
+    ended = run_command("audit_svc", {}, "tail", "--target", "127.0.0.1:1")
+    assert "--db" not in ended.stderr
 
 
 @pytest.mark.parametrize("words", [("engines",), ("calls",)])
