@@ -1,5 +1,6 @@
 """The command line. Each command's module is loaded when it runs."""
 
+from service_kit.terminal.elsewhere import DOWN
 from service_kit.terminal.program import Command, Group, Program
 
 _QUERIES = "audit_svc.terminal.queries"
@@ -101,6 +102,7 @@ program = Program(
         },
     ),
     Command("service_kit.client:client_options", ""),
+    told={"down": DOWN},
 )
 
 

@@ -1,6 +1,7 @@
 """gateway-svc: the service, and a client of it for people. Each command's module is loaded when it runs."""
 
 from service_kit.producing.letter_commands import dead_letters
+from service_kit.terminal.elsewhere import DOWN
 from service_kit.terminal.program import Command, Group, Program
 
 _CLIENT = "gateway_svc.terminal.sessions"
@@ -40,7 +41,7 @@ program = Program(
             "approvals": Command(f"{_APPROVING}:approvals", "List the tool calls that wait for somebody's answer."),
             "approve": Command(f"{_APPROVING}:approve", "Let a waiting tool call run."),
             "deny": Command(f"{_APPROVING}:deny", "Refuse a waiting tool call."),
-            "stop": Command(f"{_STOPPING}:stop", "Refuse turns and tool calls from now on, and end those that run."),
+            "stop": Command(f"{_STOPPING}:stop", "Stop agents: end what runs, refuse what comes."),
             "stops": Command(f"{_STOPPING}:stops", "List the stops in force."),
             "resume": Command(f"{_STOPPING}:resume", "Lift a stop."),
             "tools": Command("gateway_svc.tool_list:tools", "List the tools that this environment offers."),
@@ -61,6 +62,7 @@ program = Program(
         },
     ),
     Command("service_kit.client:client_options", ""),
+    told={"down": DOWN},
 )
 
 

@@ -1,6 +1,7 @@
 """intake-svc: puts agents on the record that export OpenTelemetry."""
 
 from service_kit.producing.letter_commands import dead_letters
+from service_kit.terminal.elsewhere import DOWN
 from service_kit.terminal.program import Command, Group, Program
 
 program = Program(
@@ -20,6 +21,7 @@ program = Program(
         },
     ),
     Command("service_kit.client:client_options", ""),
+    told={"down": DOWN},
 )
 
 

@@ -23,7 +23,7 @@ from gateway_svc.terminal.calling import (
 from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.producing.stop import scope_text, what_lifts
-from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.command import Argument, BadParameter, Filled, Option
 from service_kit.terminal.failures import Failed, as_typed
 from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.terminal.messages import set_fields
@@ -48,22 +48,23 @@ class NotInForce(Failed):
 def stop(
     reason: Reason,
     everything: Annotated[bool, Option("--everything", help="Stop all turns.")] = False,
-    principal: Annotated[str, Option(help="Stop the turns of this caller.")] = "",
+    principal: Annotated[str, Filled(help="Stop the turns of this caller.")] = "",
     agent: Annotated[
-        str, Option(help="Stop the turns of this agent, by the name that the client or the engine claims.")
+        str, Filled(help="Stop the turns of this agent, by the name that the client or the engine claims.")
     ] = "",
-    engine: Annotated[str, Option(help="Stop the turns on this engine.")] = "",
-    tool: Annotated[str, Option(help="Stop the calls of tools with such names: bash, or files.*")] = "",
-    label: Annotated[str, Option(metavar="KEY=VALUE", help="Stop the turns of sessions with this label.")] = "",
+    engine: Annotated[str, Filled(help="Stop the turns on this engine.")] = "",
+    tool: Annotated[str, Filled(help="Stop the calls of tools with such names: bash, or files.*")] = "",
+    label: Annotated[str, Filled(metavar="KEY=VALUE", help="Stop the turns of sessions with this label.")] = "",
     let_calls_end: Annotated[
         bool, Option("--let-calls-end", help="Let tool calls that run go on to their end; do not wait for them.")
     ] = False,
     as_json: Json = False,
     target: Target = DEFAULT_TARGET,
 ) -> None:
-    """Refuse turns and tool calls from now on, and end those that run, wherever sessions are shared.
+    """Stop agents: end what runs, refuse what comes, until `resume` lifts the stop.
 
-    Give one thing that is to be stopped. Takes the role admin. Exit code 1 if something still runs after 10 seconds.
+    Turns and tool calls are stopped, wherever sessions are shared. Give one thing that is to be stopped. Takes the role
+    admin. Exit code 1 if something still runs after 10 seconds.
     """
     named = {"principal": principal, "agent": agent, "engine": engine, "tool": tool}
     given = {name: value for name, value in named.items() if value}

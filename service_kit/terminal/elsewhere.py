@@ -10,6 +10,16 @@ from service_kit.terminal.parameters import Parameters
 if TYPE_CHECKING:
     from service_kit.terminal.program import Command, Group, Program
 
+DOWN = "^C where it runs, or SIGTERM to its process, ends it"
+"""What is done otherwise than by a command, of a service."""
+_OF_SERVICES = {
+    "onrecord": "up open agents completion",
+    "gateway-svc": "run chat change engines transcript approvals approve deny stop stops resume tools rules",
+    "audit-svc": "calls requests errors show usage controls queries tail compare export producers backup copy check "
+    "verify proof seal prune erase hold rebuild-rollups rebuild-texts vacuum ui migrate",
+    "intake-svc": "setup",
+}
+"""Which program has a command, for those that may not load each other; a test compares it with what they have."""
 places: dict[str, Mapping[str, str]] = {}
 """By another program's name: the options that make its commands work on what this one works on, the best first."""
 
@@ -19,6 +29,7 @@ def who_does(name: str, others: "Sequence[Program]") -> str:
     found = [
         _line(program.name, name, each) for program in others if (each := program.root.commands.get(name)) and each.help
     ]
+    found = found or [f"`{program} {name}`" for program, names in _OF_SERVICES.items() if name in names.split()]
     return f": {' or '.join(found)} does it" if found else ""
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from service_kit.terminal.command import BadParameter, Exit, echo
 from service_kit.terminal.elsewhere import who_does
 from service_kit.terminal.failures import Failed, asks_for_json, tell
-from service_kit.terminal.hints import meant, stands_for
+from service_kit.terminal.hints import meant, nearest, stands_for
 from service_kit.terminal.later import loaded_later
 from service_kit.terminal.parameters import Function, Parameters
 from service_kit.terminal.printing import put_stderr_in_json, stderr_is_json, terminal_width
@@ -171,7 +171,7 @@ class Program(NamedTuple):
 
     def _ends(self, path: str, group: Group, words: list[str]) -> str:
         """The end of a sentence on a word that stands for a key, or for an option."""
-        if words[0] == "help":
+        if nearest(words[0], ["help"]):
             of = " ".join([path, *(word for word in words[1:2] if word in group.commands)])
             return f": `{of} --help` tells it"
         return f": {self.told[words[0]]}" if words[0] in self.told else ""
@@ -244,6 +244,11 @@ class _Parser(argparse.ArgumentParser):
             # What is left of the line behind it may be a value of it, or none.
             hint = meant(typed, self._option_string_actions) or self.who_takes(typed)
             message = f"unrecognized option {typed}{hint}"
+        elif message.startswith("unrecognized arguments: "):
+            typed = message.removeprefix("unrecognized arguments: ").split()[0]
+            one = next((each.metavar for each in self._actions if not each.option_strings and each.nargs != "*"), None)
+            in_quotes = f": {one} is one argument, in quotes where it has blanks" if one else ""
+            message += meant(f"--{typed}", self._option_string_actions) or in_quotes
         if stderr_is_json():
             raise Failed(message, EXIT_USAGE, fields={"code": "INVALID_ARGUMENT"})
         self.print_usage(sys.stderr)

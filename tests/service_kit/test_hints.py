@@ -70,10 +70,15 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes
         (ONRECORD, "rules", "'rules': `gateway-svc rules check|test|try` does it"),
         (ONRECORD, "token", "'token': `audit-svc token` or `gateway-svc token` or `intake-svc token` does it"),
         (ONRECORD, "stats", "'stats'"),
+        (GATEWAY, "producers", "'producers': `audit-svc producers` does it"),
+        (AUDIT, "resume", "'resume': `gateway-svc resume` does it"),
+        (INTAKE, "up", "'up': `onrecord up` does it"),
         # what others have commands for
         (GATEWAY, "status", "'status': is health meant?"),
         (ONRECORD, "status", "'status': `audit-svc health` or `gateway-svc health` or `intake-svc health` does it"),
         (ONRECORD, "down", "'down': ^C where `onrecord up` runs ends all"),
+        (GATEWAY, "down", "'down': ^C where it runs, or SIGTERM to its process, ends it"),
+        (ONRECORD, "helps", "'helps': `onrecord --help` tells it"),
         (ONRECORD, "help", "'help': `onrecord --help` tells it"),
         (ONRECORD, "help run", "'help': `onrecord run --help` tells it"),
         (AUDIT, "hold help", "'help': `audit-svc hold --help` tells it"),
@@ -83,6 +88,42 @@ def test_an_unknown_command_is_named_with_the_one_that_is_meant(program: Program
     ran = invoke(program, line.split())
     assert ran.exit_code == 2
     assert ran.stderr.splitlines()[-1].partition("there is no command ")[2] == said
+
+
+@pytest.mark.parametrize(
+    ("program", "line", "said"),
+    [
+        (ONRECORD, "stop everything --reason x", "everything: is --everything meant?"),
+        (ONRECORD, "stop all --reason x", "all: is --everything meant?"),
+        (GATEWAY, "stop tool bash --reason x", "tool bash: is --tool meant?"),
+        (ONRECORD, "run What time is it", "time is it: PROMPT is one argument, in quotes where it has blanks"),
+        (ONRECORD, "stops now", "now"),
+    ],
+)
+def test_a_word_too_many_is_named_with_the_option_that_is_meant_or_with_what_takes_one(
+    program: Program, line: str, said: str
+):
+    ran = invoke(program, line.split())
+    assert ran.exit_code == 2
+    assert ran.stderr.splitlines()[-1].partition("unrecognized arguments: ")[2] == said
+
+
+@pytest.mark.parametrize("option", ["--engine", "--tool", "--principal", "--agent", "--label"])
+def test_a_stop_of_an_empty_name_is_refused_by_its_option(option: str):
+    ran = invoke(ONRECORD, ["stop", option, "", "--reason", "x"])
+    assert ran.exit_code == 2
+    assert ran.stderr.endswith(f"argument {option}: is empty: leave it out, or give a value\n")
+
+
+def test_programs_have_the_commands_that_others_say_they_have():
+    programs = {program.name: program for program in (ONRECORD, GATEWAY, AUDIT, INTAKE)}
+    for name, commands in elsewhere._OF_SERVICES.items():
+        assert set(commands.split()) <= programs[name].root.commands.keys()
+        alone = {
+            each for other in programs.values() if other.name not in (name, "onrecord") for each in other.root.commands
+        }
+        of_others = set[str]() if name == "onrecord" else alone
+        assert not set(commands.split()) & of_others
 
 
 def test_what_another_program_does_is_named_with_the_options_that_point_it_here(monkeypatch):
