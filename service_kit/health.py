@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
@@ -27,6 +28,8 @@ LAST_STATUS_SECONDS = 0.5
 """How long a watcher's stream stays open after the last status: a client whose stream has ended may not read it."""
 
 DETAIL_KEY = "onrecord-health-bin"
+AGE_KEY = "onrecord-health-age-ms"
+"""How long ago it was looked: milliseconds, as a decimal number."""
 MAX_DETAIL_CHARACTERS = 500
 
 _Status = Literal[1, 2]
@@ -47,6 +50,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._status: _Status = NOT_SERVING
         self._draining = False
         self._detail = ""
+        self._at = time.monotonic()
         self._resting: frozenset[str] = frozenset()
         self._watchers: set[asyncio.Event] = set()
 
@@ -55,24 +59,24 @@ class Health(health_pb2_grpc.HealthServicer):
 
         detail goes with each answer to Check, for people. resting: the names that do not serve while the others do.
         """
-        self._detail, self._resting = detail, frozenset(resting)
+        self._detail, self._resting, self._at = detail, frozenset(resting), time.monotonic()
         if not self._draining:
             self._status = SERVING if serves else NOT_SERVING
             self._wake()
 
     def drain(self) -> None:
         """NOT_SERVING from now on. Streams of watchers end when they have told it."""
-        self._status, self._draining = NOT_SERVING, True
+        self._status, self._draining, self._at = NOT_SERVING, True, time.monotonic()
         self._wake()
 
     async def Check(  # noqa: N802 - named by the proto
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        """The status now, with a word on it in the metadata DETAIL_KEY."""
+        """The status as it was last looked at, AGE_KEY ago, with a word on it in DETAIL_KEY: both are metadata."""
         if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is served here")
-        if self._detail:
-            context.set_trailing_metadata(((DETAIL_KEY, self._detail.encode()),))
+        age = (AGE_KEY, str(round((time.monotonic() - self._at) * 1000)))
+        context.set_trailing_metadata((age, (DETAIL_KEY, self._detail.encode())) if self._detail else (age,))
         return health_pb2.HealthCheckResponse(status=self._status_of(request.service))
 
     async def List(self, request: Any, context: Context) -> Any:  # noqa: N802

@@ -1,6 +1,6 @@
 """The health probe for people and containers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,9 +10,19 @@ from recording.channel.tls import ClientFiles
 from recording.channel.watched import WrongFile
 from service_kit.access.tls import ServerFiles
 from service_kit.client import ClientAccess
-from service_kit.health import DETAIL_KEY
+from service_kit.health import AGE_KEY, DETAIL_KEY
 from service_kit.printable import printable
 from service_kit.unanswered import Peer, who_answers, why_unanswered, wrong
+
+
+class Probed(NamedTuple):
+    """What a server says of its health."""
+
+    serves: bool
+    said: str
+    """Or why it does not answer."""
+    age_ms: int | None = None
+    """How long ago it looked; None where it does not say."""
 
 
 def probe(
@@ -23,8 +33,8 @@ def probe(
     *,
     live: bool = False,
     peer: Peer | None = None,
-) -> tuple[bool, str]:
-    """Asks the server at address, "host:port", whether it serves; returns that, and what it said or why it did not.
+) -> Probed:
+    """Asks the server at address, "host:port", whether it serves.
 
     access: what to trust and to show. Without it and with own, the files of a server on this machine, its own
     certificate is what is trusted, and shown where it asks for one. live: an answer is enough, whatever it says.
@@ -34,7 +44,7 @@ def probe(
     try:
         channel = _open(address, access, own)
     except WrongFile as error:
-        return False, str(error)
+        return Probed(False, str(error))
     with channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -43,14 +53,16 @@ def probe(
             why = ""
             if peer and error.code() is grpc.StatusCode.UNAVAILABLE:
                 why = why_unanswered(address, peer, error, is_plain=access.files is None and own is None)
-            return False, why or f"{address}: {error.code().name}"
+            return Probed(False, why or f"{address}: {error.code().name}")
         there = who_answers(channel) if peer and not live else None
     if peer and there and there.service != peer.service:
-        return False, wrong(address, peer, f": {there.name} answers there")
+        return Probed(False, wrong(address, peer, f": {there.name} answers there"))
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    detail = dict(call.trailing_metadata() or ()).get(DETAIL_KEY, b"").decode("utf-8", "replace")
+    metadata = dict(call.trailing_metadata() or ())
+    detail, age = metadata.get(DETAIL_KEY, b"").decode("utf-8", "replace"), str(metadata.get(AGE_KEY, ""))
     said = f"{address}: {status}" + (f": {printable(detail)}" if detail else "")
-    return live or answer.status == health_pb2.HealthCheckResponse.SERVING, said
+    serves = live or answer.status == health_pb2.HealthCheckResponse.SERVING
+    return Probed(serves, said, int(age) if age.isdecimal() else None)
 
 
 def _open(address: str, access: ClientAccess, own: ServerFiles | None) -> grpc.Channel:

@@ -7,7 +7,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
-from service_kit.health import DETAIL_KEY, NOT_SERVING, SERVING, Health, follow
+from service_kit.health import AGE_KEY, DETAIL_KEY, NOT_SERVING, SERVING, Health, follow
 
 
 class Need:
@@ -27,11 +27,12 @@ class Answered:
     """Stands for the context of a call."""
 
     detail = ""
+    age_ms = -1
 
     def set_trailing_metadata(self, metadata: Any) -> None:
-        ((key, value),) = metadata
-        assert key == DETAIL_KEY
-        self.detail = value.decode()
+        told = dict(metadata)
+        self.detail, self.age_ms = told.pop(DETAIL_KEY, b"").decode(), int(told.pop(AGE_KEY))
+        assert not told
 
 
 async def ask(health: Health, service: str) -> tuple[int, str]:
@@ -137,3 +138,15 @@ async def test_a_name_rests_alone_and_watchers_are_told_when_it_does():
         await becomes(health, SERVING)
         health.drain()
         assert await status_of(health, "a.B") == NOT_SERVING
+
+
+async def test_an_answer_says_how_long_ago_it_was_looked(monkeypatch):
+    health, context = Health([]), Answered()
+    health.set(serves=True)
+    monkeypatch.setattr(health, "_at", health._at - 7)
+    said: Any = context
+    await health.Check(health_pb2.HealthCheckRequest(), said)
+    assert context.age_ms >= 7000
+    health.set(serves=True)
+    await health.Check(health_pb2.HealthCheckRequest(), said)
+    assert context.age_ms < 7000

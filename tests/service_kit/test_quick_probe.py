@@ -64,7 +64,7 @@ async def test_it_says_what_the_command_says_whatever_the_status(health, listen,
         for serves in (True, False):
             for detail in DETAILS if listen == "127.0.0.1:0" else DETAILS[:2]:
                 health.set(serves=serves, detail=detail)
-                expected, told = await asyncio.to_thread(probe, address, 10.0)
+                expected, told, _ = await asyncio.to_thread(probe, address, 10.0)
                 code, said = await run({"AUDIT_LISTEN": address}, "audit")
                 assert expected is serves is (code == 0)
                 if "\n" not in detail:

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.server
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -18,9 +19,12 @@ from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.health import Health
 from service_kit.probe import probe
 from service_kit.server import build_server
+from service_kit.terminal.command import Exit
+from service_kit.terminal.health import tell_health
 from service_kit.unanswered import GATEWAY, LEDGER, told
 from tests.service_kit.sample_service import NAME, add_sample, sample_interceptor
 from tests.support.certificates import Authority
+from tests.support.command_line import on_terminal
 from tests.support.grpc_server import started
 
 Serve = Callable[..., Awaitable[str]]
@@ -91,7 +95,7 @@ async def test_the_health_of_another_service_is_not_taken_for_that_of_who_was_as
     health = Health(services)
     health.set(serves=True)
     address = await serve(health=health)
-    there, said = await asyncio.to_thread(probe, address, 30, peer=LEDGER)
+    there, said, _ = await asyncio.to_thread(probe, address, 30, peer=LEDGER)
     assert there == serves
     assert ("a gateway answers there" in said) != serves
 
@@ -127,3 +131,22 @@ def test_that_a_web_server_answers_is_told():
             server.shutdown()
             serving.join()
     assert "is not the address of an audit service: what answers there speaks no gRPC; " in said
+
+
+async def test_people_are_told_how_long_ago_a_service_looked_and_on_lines_of_a_terminal(serve):
+    health = Health([LEDGER.service])
+    health.set(serves=True)
+    health._at -= 7
+    address = await serve(health=health)
+    assert (await asyncio.to_thread(shown_health, address)).splitlines() == [f"{address}: SERVING", "it looked 7 s ago"]
+    nobody = shown_health("127.0.0.1:1").splitlines()
+    assert len(nobody) == 2
+    assert max(map(len, nobody)) <= 80
+
+
+def shown_health(address: str) -> str:
+    def act() -> None:
+        with pytest.raises(Exit):
+            tell_health(address, 30, None, LEDGER, live=False, as_json=False)
+
+    return re.sub(r"\x1b\[\d*m", "", on_terminal(act))
