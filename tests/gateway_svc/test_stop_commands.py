@@ -19,9 +19,10 @@ from gateway_svc.stopping.service import ControlServicer
 from gateway_svc.stopping.stops import Stops
 from service_kit.errors import ErrorInterceptor
 from service_kit.producing.stop import scope_text
-from service_kit.server import bind, build_server
+from service_kit.server import build_server
 from tests.gateway_svc.test_assembly import settings
 from tests.support.command_line import Result, invoke
+from tests.support.grpc_server import started
 
 
 class Gateway:
@@ -39,12 +40,8 @@ async def served(folder: Path) -> AsyncIterator[Gateway]:
     server = build_server([ErrorInterceptor(STATUSES)])
     servicer = ControlServicer(Stops(folder), lambda scope: scope_text(scope) not in ("engine=olama", "tool=bsh"))
     control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, server)
-    address = bind(server, "127.0.0.1:0", None)
-    await server.start()
-    try:
+    async with started(server) as address:
         yield Gateway(address)
-    finally:
-        await server.stop(None)
 
 
 @pytest.fixture
