@@ -1,12 +1,15 @@
 """A call that is told of before it ends, and what it is known by."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Generic, TypeVar
 
 from onrecord.audit.v1 import audit_pb2
 
 SLACK_MS = 2_000
 """How far apart the clocks of two accounts of one call may be, where nothing but times tells that it is one."""
+_T = TypeVar("_T")
 NEVER_ENDED = "the agent never said how the call ended"
 
 
@@ -80,10 +83,34 @@ def may_be_alike(one: audit_pb2.AuditRow, other: audit_pb2.AuditRow) -> bool:
     return not comparable or by_one.hmac_sha256 == by_other.hmac_sha256
 
 
+class ByTool(Generic[_T]):
+    """What is of calls without an id, by session and tool: only these need be told apart by times."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], dict[str, _T]] = {}
+
+    def add(self, row: audit_pb2.AuditRow, value: _T) -> None:
+        """Adds a call's, or puts it in the place of what has the id of its row."""
+        self._found.setdefault(_tool_of(row), {})[row.id] = value
+
+    def remove(self, row: audit_pb2.AuditRow) -> None:
+        """Takes away a call's, if there is one."""
+        alike = self._found.get(key := _tool_of(row), {})
+        alike.pop(row.id, None)
+        if not alike:
+            self._found.pop(key, None)
+
+    def like(self, row: audit_pb2.AuditRow) -> Iterable[_T]:
+        """Those of a row's session and tool, in the order in which they were added."""
+        return self._found.get(_tool_of(row), {}).values()
+
+
+def _tool_of(row: audit_pb2.AuditRow) -> tuple[str, ...]:
+    return *session_of(row), row.tool_name
+
+
 def overlap(by_hook: audit_pb2.AuditRow, row: audit_pb2.AuditRow) -> bool:
-    """Whether a row of telemetry may be of a call without an id, by its session, tool and times."""
-    if session_of(by_hook) != session_of(row) or by_hook.tool_name != row.tool_name:
-        return False
+    """Whether a row of telemetry may be of a call of its session and tool without an id, by their times."""
     began, ended = by_hook.created_at_ms - SLACK_MS, by_hook.created_at_ms + by_hook.duration_ms + SLACK_MS
     if not by_hook.outcome:  # it runs
         ended = row.created_at_ms

@@ -1,11 +1,11 @@
 """What is known of calls that are on the record, so that whatever tells of them again is a duplicate."""
 
-from collections import deque
+from collections import OrderedDict
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from intake_svc.calls.call import Call, began_ms, is_told_by, may_begin, overlap
+from intake_svc.calls.call import ByTool, Call, began_ms, is_told_by, may_begin, overlap
 from intake_svc.calls.journal import Journal
 from intake_svc.dialects import claude, codex
 
@@ -21,8 +21,9 @@ class OnRecord:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._recent: deque[audit_pb2.AuditRow] = deque(maxlen=_MAX_RECENT)
-        """Calls that only times tell."""
+        self._recent: OrderedDict[str, audit_pb2.AuditRow] = OrderedDict()
+        """Calls that only times tell, by their ids; the oldest first."""
+        self._recent_by_tool: ByTool[audit_pb2.AuditRow] = ByTool()
 
     def knows(self, key: str) -> bool:
         """Whether something with such a key is of a call on the record, or of a call of that id was."""
@@ -35,7 +36,10 @@ class OnRecord:
     def add(self, call: Call, *, is_joined: bool) -> None:
         """A call is in the spool. is_joined: with what telemetry told of it."""
         if not (call.key or is_joined):
-            self._recent.append(call.row)
+            self._recent[call.row.id] = call.row
+            self._recent_by_tool.add(call.row, call.row)
+            while len(self._recent) > _MAX_RECENT:
+                self._recent_by_tool.remove(self._recent.popitem(last=False)[1])
         self._journal.finish(call.row.id, [call.key, *call.told])
 
     def add_result(self, key: str, row: audit_pb2.AuditRow) -> None:
@@ -63,9 +67,10 @@ class OnRecord:
             known = self._journal.done[key]
         if known is not None:
             return known != row.id and not known.startswith(_RESULT)
-        alone = next((one for one in self._recent if overlap(one, row)), None)
+        alone = next((one for one in self._recent_by_tool.like(row) if overlap(one, row)), None)
         if alone is None:
             return False
-        self._recent.remove(alone)
+        del self._recent[alone.id]
+        self._recent_by_tool.remove(alone)
         self._journal.finish(alone.id, [row.id])
         return True

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from onrecord.audit.v1 import audit_pb2
 
-from intake_svc.calls.call import NEVER_ENDED, SLACK_MS, Call, key_of, may_be_alike, overlap, session_of
+from intake_svc.calls.call import NEVER_ENDED, SLACK_MS, ByTool, Call, key_of, may_be_alike, overlap
 from intake_svc.calls.journal import Journal
 from intake_svc.hooks.rows import NOT_TOLD
 
@@ -23,6 +23,7 @@ class OpenCalls:
         self._calls: dict[str, Call] = {}
         self._by_key: dict[str, list[Call]] = {}
         """Of one key more than one where an agent gives an id again."""
+        self._without_key: ByTool[Call] = ByTool()
         self._told: set[str] = set()
         for row in journal.calls.values():
             has_ended = bool(row.outcome or row.duration_ms or row.HasField("result_bytes"))
@@ -60,7 +61,9 @@ class OpenCalls:
         """A call is in the spool."""
         self._calls.pop(call.row.id, None)
         self._told.difference_update(call.told)
-        if others := self._others_of(call):
+        if not call.key:
+            self._without_key.remove(call.row)
+        elif others := self._others_of(call):
             self._by_key[call.key] = others
         else:
             self._by_key.pop(call.key, None)
@@ -86,18 +89,12 @@ class OpenCalls:
             if ended_by_ms is not None:
                 begun = [call for call in begun if call.row.created_at_ms <= ended_by_ms + SLACK_MS]
             return begun[-1] if begun else None
-        alike = [
-            call
-            for call in self
-            if not (call.key or call.has_ended)
-            and session_of(call.row) == session_of(row)
-            and call.row.tool_name == row.tool_name
-        ]
+        alike = [call for call in self._without_key.like(row) if not call.has_ended]
         return next((call for call in alike if may_be_alike(call.row, row)), alike[0] if alike else None)
 
     def same(self, row: audit_pb2.AuditRow, taken: Collection[str]) -> Call | None:
         """The call of a row of telemetry, where no id but their times and tool tell that they are one."""
-        found = (call for call in self if not call.key and overlap(call.row, row))
+        found = (call for call in self._without_key.like(row) if overlap(call.row, row))
         return next((call for call in found if call.row.id not in taken), None)
 
     def _add(self, call: Call) -> None:
@@ -109,6 +106,8 @@ class OpenCalls:
         if call.key:
             calls = [*self._others_of(call), call]
             self._by_key[call.key] = sorted(calls, key=lambda each: each.row.created_at_ms)
+        else:
+            self._without_key.add(call.row, call)
 
     def _others_of(self, call: Call) -> list[Call]:
         return [each for each in self._by_key.get(call.key, ()) if each.row.id != call.row.id]
