@@ -14,8 +14,8 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 NOT_READ = "its JSON cannot be read"
 """Why a span or a log record was not taken."""
-REFUSED = (ValueError, RecursionError, ParseError, AttributeError, TypeError)
-"""What ParseDict raises for JSON that is not of a message's form."""
+REFUSED = (ValueError, RecursionError, ParseError, AttributeError, TypeError, SystemError)
+"""What ParseDict raises for JSON that is not of a message's form; the last for half a character in a field's name."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_SHIFT = 70

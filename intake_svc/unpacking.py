@@ -120,7 +120,7 @@ def parse_json(signal: Signal, data: bytes) -> Unpacked:
         except REFUSED:
             mend_characters(document)
             spoiled += [NOT_READ] * _leave_readable(document)
-            if not any(found.items for found in _lists(document)):
+            if spoiled and not any(found.items for found in _lists(document)):
                 raise
             return Unpacked(_parsed(signal, document), tuple(spoiled))
     except InvalidRequest:

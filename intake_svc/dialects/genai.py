@@ -47,6 +47,9 @@ _MESSAGE = Table(arguments=("content",))
 """The event in which Strands has the arguments."""
 
 _REQUESTS = frozenset(("chat", "generate_content", "text_completion", "embeddings"))
+_FRAMES = frozenset(("", "invoke_agent", "create_agent", "invoke_workflow", "plan", "retrieval"))
+"""What may have a tool or tokens, and be no call and no request."""
+NO_OPERATION = "it has a tool or tokens, and an operation that is not known"
 _MCP_METHOD = MARKS[1:]
 _MCP_CALL = "tools/call"
 _NO_TOOL = "(merged tools)"
@@ -92,7 +95,9 @@ class Family:
         if not operation and event.attributes.text(table.tool) and not event.attributes.text(_MCP_METHOD):
             operation = "execute_tool"
         key = trace_id, span.span_id
-        member = Member(span, event, operation, key, (trace_id, around) if is_given(around) else None)
+        member = Member(
+            span, event, operation, key, (trace_id, around) if is_given(around) and around != span.span_id else None
+        )
         if event.is_named:
             self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(table.session)):
@@ -102,6 +107,10 @@ class Family:
     def around(self, member: Member) -> Member | None:
         """The span around a span, where the export has it."""
         return self.members.get(member.around) if member.around else None
+
+    def counts(self, member: Member) -> bool:
+        """Whether a span has tokens."""
+        return member.event.attributes.have(self.table.input_tokens + self.table.output_tokens)
 
     def above(self, member: Member) -> Iterable[Member]:
         """The spans around a span, the nearest first."""
@@ -135,10 +144,12 @@ def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
 def read(spans: Iterable[Span], rows: Rows) -> Reading:
     """The rows of spans that follow the conventions, of whichever dialect."""
     table, family = rows.table, Family(rows.table, rows.table.kind[:1])
-    for member in [family.add(span) for span in spans]:
+    members = [family.add(span) for span in spans]
+    repeated = _repeated_requests(members, family)
+    for member in members:
         event, operation = member.event, member.operation
         is_mcp_call = event.attributes.text(_MCP_METHOD) == _MCP_CALL
-        if (is_mcp_call or operation in _REQUESTS) and _is_repeated(member, family, is_mcp_call=is_mcp_call):
+        if id(member) in repeated or (is_mcp_call and _is_repeated_call(member, family)):
             rows.ignore()  # the agent's own span has it
         elif operation in _REQUESTS:
             failed = event.failed or bool(event.attributes.text(table.error_type))
@@ -148,22 +159,32 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
             rows.ignore()
         elif operation == "execute_tool" or (is_mcp_call and not operation):
             _add_call(rows, member, family)
+        elif operation not in _FRAMES and (event.attributes.text(table.tool) or family.counts(member)):
+            rows.refuse(NO_OPERATION)
         else:
             rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
             rows.label(event, family.sessions.get(event.trace_id, ""))
     return rows.reading()
 
 
-def _is_repeated(member: Member, family: Family, *, is_mcp_call: bool) -> bool:
-    """Whether the span of an MCP call or of a request tells once more of one.
+def _repeated_requests(members: Iterable[Member], family: Family) -> set[int]:
+    """The requests, by id(), that another span tells of too: an agent's, and that of its model's client below it.
 
-    An MCP server's does, an MCP client's below the agent's own, and that of a model's client below the agent's request.
+    The agent's counts, unless the client's alone has tokens.
     """
-    if is_mcp_call:
-        above = (each.operation for each in family.above(member))
-        return member.span.kind == Span.SPAN_KIND_SERVER or "execute_tool" in above
-    around = family.around(member)
-    return around is not None and around.operation in _REQUESTS
+    found = set()
+    for member in members:
+        around = family.around(member) if member.operation in _REQUESTS else None
+        if around is not None and around.operation in _REQUESTS:
+            found.add(id(around if family.counts(member) and not family.counts(around) else member))
+    return found
+
+
+def _is_repeated_call(member: Member, family: Family) -> bool:
+    """Whether the span of an MCP call tells once more of one: a server's does, and a client's below the agent's own."""
+    return member.span.kind == Span.SPAN_KIND_SERVER or any(
+        each.operation == "execute_tool" for each in family.above(member)
+    )
 
 
 def _add_call(rows: Rows, member: Member, family: Family) -> None:

@@ -51,8 +51,15 @@ def test_half_a_character_in_json_costs_no_call(shared):
     document = pair("half")
     spans_of(document)[1] |= {"name": "cut \ud83d"}
     spans_of(document)[1]["attributes"].append({"key": "ai.prompt", "value": {"stringValue": "cut \ud83d"}})
+    spans_of(document)[1]["\ud83d"] = document["\ud83d"] = "of a name"
     assert post_json(door.http, "/v1/traces", document) == (200, {})
     arrived(house, "half", 2)
+
+
+def test_half_a_character_in_metrics_is_no_reason_to_refuse_them(shared):
+    _, door = shared
+    metrics = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "\ud83d", "\ud83d": 1}]}]}]}
+    assert post_json(door.http, "/v1/metrics", metrics) == (200, {})
 
 
 def test_json_that_is_not_utf8_costs_no_call(shared):

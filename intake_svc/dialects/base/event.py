@@ -85,7 +85,9 @@ def of_log(record: LogRecord, table: Table) -> Event:
     duration = attributes.number(table.duration_ms) or 0
     nanos = record.time_unix_nano or record.observed_time_unix_nano
     ended = _ms(attributes.text(table.time)) or nanos // _NANOS
-    began, ended, duration = _as_far_as_known(ended - duration, ended)
+    began = ended - duration
+    if not (began >= _EARLIEST_MS and ended <= _LATEST_MS):
+        began, ended, duration = _as_far_as_known(began, ended)
     return Event(
         attributes=attributes,
         began_ms=began,
@@ -109,7 +111,7 @@ def _as_far_as_known(began: int, ended: int) -> tuple[int, int, int]:
 
 def is_given(sent: bytes) -> bool:
     """Whether an id of a span is one: zeros stand for none."""
-    return any(sent)
+    return sent.strip(b"\0") != b""
 
 
 def _exception(span: Span) -> str:

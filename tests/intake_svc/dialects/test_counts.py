@@ -229,6 +229,27 @@ def test_calls_of_spans_without_ids_are_as_many_rows():
     assert len({row.id for row in read(export).calls}) == 2
 
 
+def test_of_two_accounts_of_a_request_by_the_conventions_the_one_with_tokens_counts():
+    export = sample("pydantic-ai-2.68.0")
+    chat = spans_with(export, "gen_ai.operation.name", "chat")[0]
+    inner = export.spans.scope_spans.add().spans.add()
+    inner.CopyFrom(chat)
+    inner.span_id, inner.parent_span_id = b"client12", chat.span_id
+    put(chat.attributes, gen_ai__usage__input_tokens=None, gen_ai__usage__output_tokens=None)
+
+    assert sorted(map(counts, read(export).costs)) == sorted(map(counts, read(sample("pydantic-ai-2.68.0")).costs))
+
+
+@pytest.mark.parametrize("operation", ["execute_tool", "chat"])
+def test_a_span_of_an_operation_that_is_not_known_is_told(operation):
+    export = sample("pydantic-ai-2.68.0")
+    span = spans_with(export, "gen_ai.operation.name", operation)[0]
+    put(span.attributes, gen_ai__operation__name="a_new_operation")
+    told = "genai: it has a tool or tokens, and an operation that is not known"
+
+    assert read(export).not_understood == (told,)
+
+
 def test_a_call_over_mcp_without_an_agents_span_is_the_clients():
     export = sample("pydantic-ai-2.68.0")
     (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
