@@ -69,7 +69,7 @@ def of_span(span: Span, table: Table) -> Event:
         source_of(span),
         status == _ERROR,
         _exception(span) if span.events else "",
-        end > 0 and status <= _ERROR,
+        end > 0 and 0 <= status <= _ERROR,
         is_given(span_id),
     )
 
