@@ -5,7 +5,6 @@ already it is taken back to before; then, and as long as such rows come, what th
 else writes between that and the commit, since the transactions of writers are one after the other.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,9 +13,7 @@ import psycopg
 from audit_svc.ledger.columns import Column, Flag, Number, Time
 from audit_svc.ledger.valid_rows import ValidRows, Values
 from audit_svc.postgres.open.connection import Connection, transaction
-from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching
-
-SALT_BYTES = 16
+from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching, salts
 
 _OWN = ("position", "recorded_at", "clock_suspect", "recorded_by", "salt")
 _OWN_TYPES = ("int8", "int8", "int8", "text", "bytea")
@@ -137,14 +134,12 @@ class LogTable:
                 continue
             rows = each if each.columns == columns else each.with_all(columns)
             values, width, name, bounds = rows.values, rows.width, group.recorded_by, group.bounds
-            salts = os.urandom(SALT_BYTES * len(rows))
             suspect: tuple[int | None, ...] = (None,) if self._has_suspects else ()
-            for at in range(len(rows)):
+            for at, salt in enumerate(salts(len(rows))):
                 position += 1
                 if bounds and self._has_suspects:
                     is_suspect = bounds.are_beyond(values[at * width + self._began])
                     suspect = (bounds.received_ms if is_suspect else None,)
-                salt = salts[at * SALT_BYTES : (at + 1) * SALT_BYTES]
                 yield (position, now_ms, *suspect, name, salt, *values[at * width : (at + 1) * width])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import operator
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,8 @@ OTHER_CONTENT = Problem(
     audit_pb2.REJECTION_CODE_CONFLICT, "the ledger has a row of this caller with this id and other content"
 )
 
+SALT_BYTES = 16
+
 _QUERY_COLUMNS = ("caller", "method", "filters", "rows", "duration_ms", "status", "times", "created_at")
 _QUERY_VALUES = operator.attrgetter(*_QUERY_COLUMNS[:-1], "created_at_ms")
 _INSERT_QUERY = f"INSERT INTO query_log ({', '.join(_QUERY_COLUMNS)}) VALUES ({', '.join('?' * len(_QUERY_COLUMNS))})"  # noqa: S608 - names of ours
@@ -48,6 +51,12 @@ class Group:
     """To add to."""
     bounds: Bounds | None
     """None where no row can be beyond them."""
+
+
+def salts(rows: int) -> list[bytes]:
+    """A salt for each row, which the hashes of its texts begin with: see docs/seal-format.md."""
+    random = os.urandom(rows * SALT_BYTES)
+    return [random[first : first + SALT_BYTES] for first in range(0, len(random), SALT_BYTES)]
 
 
 class LogTable(Protocol):

@@ -17,7 +17,7 @@ from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, TOOL_CALL_COL
 from audit_svc.ledger.valid_rows import NO_ROWS, ValidRows, Values
 from audit_svc.sql.write import inserts as shared
 from audit_svc.sql.write.clock import mark_suspects
-from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching
+from audit_svc.sql.write.inserts import OTHER_CONTENT, Group, Matching, salts
 from audit_svc.sql.write.recorders import OTHERS
 from audit_svc.sql.write.rollups import Rollups
 
@@ -109,26 +109,20 @@ class _LogTable:
         names = _names(columns)
         if names not in self._inserts:
             insert = f"INSERT OR IGNORE INTO {self._name} (recorded_by, recorded_at, salt, {names}) VALUES "  # noqa: S608 - names of ours
-            row = f"(?1,?2,randomblob(16),{','.join('?' * len(columns))})"
-            self._inserts[names] = {rows: insert + ",".join([row] * rows) for rows in CHUNKS}
+            places = ",".join("?" * len(columns))
+            # From the highest number on, since a bare ? is one more than the highest before it. SQL makes no salts:
+            # where a statement of many rows calls a function, SQLite copies each page that the statement is to change.
+            self._inserts[names] = {
+                rows: insert + ",".join(f"(?1,?2,?{salt},{places})" for salt in range(rows + 2, 2, -1))
+                for rows in CHUNKS
+            }
         return self._inserts[names]
 
     def _insert(self, name: str, now_ms: int, columns: Sequence[Column], parts: Iterable[list[Any]]) -> None:
-        """Inserts rows in the order of parts, the most at once, whatever parts they are in."""
-        said, width, inserts = [name, now_ms], len(columns), self._inserts_of(columns)
-        most = CHUNKS[0] * width
-        waiting: list[Any] = []
-        for values in parts:
-            first = most - len(waiting) if waiting else 0
-            waiting += values[:first]
-            if len(waiting) == most:
-                self._connection.execute(inserts[CHUNKS[0]], said + waiting)
-                waiting = []
-            while first + most <= len(values):
-                self._connection.execute(inserts[CHUNKS[0]], said + values[first : first + most])
-                first += most
-            waiting += values[first:]
-        self._run(inserts, said, waiting, width)
+        """Inserts rows in the order of parts."""
+        inserts = self._inserts_of(columns)
+        for rows, values in _chunks(parts, len(columns)):
+            self._connection.execute(inserts[rows], [name, now_ms, *salts(rows), *values])
 
     def _comparisons_of(self, columns: Sequence[Column]) -> dict[int, str]:
         """What finds those of so many rows with these columns that do not stand alike under their ids of one caller.
@@ -147,19 +141,14 @@ class _LogTable:
             }
         return self._comparisons[names]
 
-    def _run(self, statements: dict[int, str], said: list[Any], values: list[Any], width: int) -> list[Any]:
-        """Runs the statements on all rows, the most at once, and returns what they find."""
-        found: list[Any] = []
-        first = 0
-        for rows, sql in statements.items():
-            while first + rows * width <= len(values):
-                found += self._connection.execute(sql, said + values[first : first + rows * width])
-                first += rows * width
-        return found
-
     def _conflicts(self, accepted: ValidRows, name: str) -> Iterator[audit_pb2.Rejection]:
         """After the INSERT: the rows that are not what the table has under their id of the same caller."""
-        others = set(self._run(self._comparisons_of(accepted.columns), [name], accepted.values, accepted.width))
+        comparisons = self._comparisons_of(accepted.columns)
+        others = {
+            found
+            for rows, values in _chunks([accepted.values], accepted.width)
+            for found in self._connection.execute(comparisons[rows], [name, *values])
+        }
         rows = accepted.only(lambda row: (row[0], name) in others) if others else NO_ROWS
         for position, row in zip(rows.positions, rows.with_all(self._columns).rows(), strict=True):
             found: Any = self._connection.execute(self._select, (row[0], name)).fetchone()
@@ -167,6 +156,26 @@ class _LogTable:
                 raise AssertionError("a row was ignored for another reason than its id")
             if not self._matching.is_same(found, row):
                 yield accepted.rejection(position, row[0], OTHER_CONTENT)
+
+
+def _chunks(parts: Iterable[list[Any]], width: int) -> Iterator[tuple[int, list[Any]]]:
+    """How many rows and their values, the most at once, whatever parts they are in: each a number of CHUNKS."""
+    most, waiting = CHUNKS[0] * width, list[Any]()
+    for values in parts:
+        first = most - len(waiting) if waiting else 0
+        waiting += values[:first]
+        if len(waiting) == most:
+            yield CHUNKS[0], waiting
+            waiting = []
+        while first + most <= len(values):
+            yield CHUNKS[0], values[first : first + most]
+            first += most
+        waiting += values[first:]
+    first = 0
+    for rows in CHUNKS:
+        while first + rows * width <= len(waiting):
+            yield rows, waiting[first : first + rows * width]
+            first += rows * width
 
 
 def _take(accepted: ValidRows, name: str, new: set[tuple[Any, ...]]) -> ValidRows:

@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import apsw
 import pytest
@@ -11,7 +12,8 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.errors import StoreClosed, StoreRefused, StoreUnavailable
 from audit_svc.ledger.batch import read_batch
-from audit_svc.sqlite.write.inserts import CHUNKS
+from audit_svc.ledger.usage import Usage
+from audit_svc.sqlite.write.inserts import CHUNKS, Inserts
 from audit_svc.sqlite.write.writer import Writer
 from tests.audit_svc import asking
 from tests.audit_svc.samples import (
@@ -27,6 +29,13 @@ from tests.audit_svc.samples import (
 )
 
 Response = audit_pb2.RecordResponse
+
+OPEN_FILES = Path("/proc/self/fd")
+
+
+def unnamed_files() -> set[str]:
+    names = {str(file.readlink()) for file in OPEN_FILES.iterdir() if file.is_symlink()}
+    return {name for name in names if name.endswith("(deleted)")}
 
 
 def record(writer: Writer, *rows: audit_pb2.AuditRow) -> Response:
@@ -83,6 +92,17 @@ def test_the_inserts_of_rows_alike_are_prepared_once_and_reused(connection, monk
     assert after["misses"] == prepared["misses"]
     assert after["hits"] == prepared["hits"] + 20 * (len(CHUNKS) + 6)
     assert after["too_big"] == 0
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="needs Linux's list of open files")
+def test_an_insert_of_many_rows_copies_none_of_the_pages_that_it_changes(connection):
+    inserts, rows = Inserts(connection), batch(*[audit_row(id=str(uuid4())) for _ in range(40 * CHUNKS[0])])
+    before = unnamed_files()
+    connection.execute("BEGIN")
+    inserts.write([(rows, Usage(rows.tool_calls, rows.model_requests))], NOW_MS)
+    # The copies that take back one statement of a transaction are in a file without a name until it ends.
+    assert unnamed_files() == before
+    connection.execute("COMMIT")
 
 
 @pytest.mark.parametrize("table", ["tool_call_log", "cost_log", "sessions"])
