@@ -65,7 +65,7 @@ class ReadableLedger(Protocol):
         ...
 
     async def summarize_usage(self, query: Query) -> Page[questions_pb2.UsageGroup]:
-        """A page of groups in the order of their names; without group_by one, also when nothing was used."""
+        """A page of groups, by their names or by cost; without group_by one, also when nothing was used."""
         ...
 
     async def list_queries(self, query: Query) -> Page[administration_pb2.QueryRow]:

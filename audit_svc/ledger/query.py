@@ -95,6 +95,8 @@ class Query:
     """The key of the last row before the page; None for the first page."""
     group_by: tuple[str, ...] = ()
     """Of a summary of usage: see audit_svc.ledger.groups."""
+    by_cost: bool = False
+    """Whether the groups that cost most come first. The key of a group then begins with its cost and its calls."""
     fingerprint: bytes = b""
     """A page token is bound to this: the method, and the request without its page."""
 
@@ -124,8 +126,10 @@ def query_of(request: Any, key: tuple[type[int] | type[str], ...] = (int, int)) 
         InvalidPage: the page size is negative, or the token was given for other filters.
     """
     group_by = check_groups(request.group_by) if "group_by" in request.DESCRIPTOR.fields_by_name else None
-    shape = key if group_by is None else (str,) * len(group_by)
-    return _paged(request, filter_of(request), shape, group_by or ())
+    by_cost = "order" in request.DESCRIPTOR.fields_by_name and _is_by_cost(request.order)
+    if group_by is not None:
+        key = (*((int, int) if by_cost else ()), *(str,) * len(group_by))
+    return _paged(request, filter_of(request), key, group_by or (), by_cost=by_cost)
 
 
 def session_query_of(request: questions_pb2.GetSessionRecordRequest) -> Query:
@@ -152,8 +156,19 @@ def fingerprint_of(request: Message) -> bytes:
     return type(request).__name__.encode() + copy.SerializeToString(deterministic=True)
 
 
+def _is_by_cost(order: int) -> bool:
+    if order not in questions_pb2.UsageOrder.values():
+        raise InvalidRequest("order has a value that this ledger does not know", "order")
+    return order == questions_pb2.USAGE_ORDER_COST
+
+
 def _paged(
-    request: Any, wanted: Filter, shape: tuple[type[int] | type[str], ...], group_by: tuple[str, ...] = ()
+    request: Any,
+    wanted: Filter,
+    shape: tuple[type[int] | type[str], ...],
+    group_by: tuple[str, ...] = (),
+    *,
+    by_cost: bool = False,
 ) -> Query:
     has = request.DESCRIPTOR.fields_by_name
     size = page_size(request.page_size if "page_size" in has else 0)
@@ -161,7 +176,7 @@ def _paged(
     name = "page_token" if "page_token" in has else "resume_token"
     token = getattr(request, name)
     after = decode_token(token, fingerprint, shape, name) if token else None
-    return Query(wanted, size, after, group_by, fingerprint)
+    return Query(wanted, size, after, group_by, by_cost, fingerprint)
 
 
 class _Reader:

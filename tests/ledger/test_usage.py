@@ -208,3 +208,17 @@ async def test_usage_is_what_a_plain_count_says(ledger):
                     if took:
                         exact = took[-(-len(took) * percent // 100) - 1]
                         assert getattr(row, name) == pytest.approx(exact, rel=1 / 32, abs=0.5)
+
+
+async def test_groups_come_in_the_order_of_what_they_cost_a_page_at_a_time(ledger):
+    """Those that cost as much by their calls, and then by their values."""
+    sessions = [session_row(id=name, labels=labels) for name, labels in LABELS.items()]
+    await record(ledger, tool_calls=CALLS, model_requests=COSTS, sessions=sessions)
+    for filters in FILTERS[::4]:
+        for group_by in (["label:user"], ["session"], ["day", "tool"]):
+            request = question(questions_pb2.SummarizeUsageRequest, group_by=group_by, **filters)
+            groups = await all_pages(ledger.summarize_usage, request)
+            groups.sort(key=lambda row: (-row.usage.known_cost_micros, -row.tool_calls, *row.values))
+            for size in (2, 1000):
+                request.page_size, request.order = size, questions_pb2.USAGE_ORDER_COST
+                assert await all_pages(ledger.summarize_usage, request) == groups, (group_by, filters)

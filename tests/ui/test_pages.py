@@ -11,10 +11,11 @@ import pytest
 from onrecord.audit.v1 import administration_pb2
 from onrecord.common.v1 import common_pb2
 
+from audit_svc.ui.pages.usage import SHOWN
 from demo.processes import REPOSITORY, environment, start_service
-from tests.audit_svc.samples import audit_row, record_request, session_row
+from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, record_request, session_row
 from tests.audit_svc.stubs import LedgerStub
-from tests.ui.conftest import HOSTILE, TOKEN, Pages, record, showing
+from tests.ui.conftest import HOSTILE, MINUTE_MS, TOKEN, Pages, record, showing
 
 pytestmark = pytest.mark.ui
 
@@ -265,6 +266,23 @@ def test_usage_has_the_figures_of_the_rows_in_groups_and_beside_another_time(pag
     assert beside[1][1].endswith("none then") or "then" in beside[1][1]
     filtered = table(pages.read("/usage?by=tool&since=24h&principal=ada&tool=read").text)
     assert [cells[0] for cells in filtered] == ["read"]
+
+
+def test_usage_shows_the_hundred_that_cost_most_wherever_their_names_are_in_the_alphabet(tmp_path):
+    env = {"AUDIT_DB": str(tmp_path / "audit.db"), "AUDIT_LISTEN": "127.0.0.1:0"}
+    with start_service("audit_svc", env, "serve") as service, showing(tmp_path, service.address) as pages:
+        names = [f"person-{number:04}" for number in range(1100)]
+        costs = [
+            cost_row(principal=name, cost_micros=10_000 * (number + 1), created_at_ms=NOW_MS - MINUTE_MS)
+            for number, name in enumerate(names)
+        ]
+        record(service.address, record_request(model_requests=costs))
+        page = pages.read("/usage?by=principal&since=24h").text
+        assert [cells[0] for cells in table(page)] == names[: -SHOWN - 1 : -1]
+        assert "There are more: those that cost and did most are shown." in words(page)
+        beside = pages.read("/usage?by=principal&since=1h&compare=from&against=2020-01-01").text
+        assert [cells[0] for cells in table(beside)] == names[: -SHOWN - 1 : -1]
+        assert "none then" in words(beside)
 
 
 def table(page: str) -> list[list[str]]:

@@ -28,7 +28,7 @@ from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.usage.group_pages import Group, Part, columns_of, page_of
 from audit_svc.sql.usage.named_usage import named_of, named_parts
 from audit_svc.sql.usage.session_usage import is_short, session_parts
-from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Table, usage_tables
+from audit_svc.sql.usage.usage_tables import AT_CALLS, AT_COST, CALLS, REQUESTS, Table, usage_tables
 from service_kit.bounds import saturated
 from service_kit.paging import MAX_PAGE_BYTES
 
@@ -94,7 +94,9 @@ def summarize_usage(database: Database, query: Query) -> Page[questions_pb2.Usag
     rows, size_bytes = list[questions_pb2.UsageGroup](), 0
     for at, group in enumerate(page):
         if at == query.size or size_bytes > MAX_PAGE_BYTES:
-            return Page(rows, tuple(_names(groups, page[at - 1])))
+            last = found[page[at - 1]]
+            key = (saturated(last.requests[AT_COST]), saturated(last.calls[AT_CALLS])) if query.by_cost else ()
+            return Page(rows, (*key, *_names(groups, page[at - 1])))
         if not groups or found[group].is_used:
             rows.append(_row(_names(groups, group), found[group]))
             size_bytes += rows[-1].ByteSize()

@@ -41,11 +41,23 @@ class Totals:
 
 async def usage(asked: Asked, group_by: list[str], **conditions: Any) -> list[questions_pb2.UsageGroup]:
     """At most GROUPS groups. Raises NotAnswered."""
+    groups, _ = await first_usage(asked, group_by, GROUPS, **conditions)
+    return groups
+
+
+async def first_usage(
+    asked: Asked,
+    group_by: list[str],
+    size: int,
+    order: questions_pb2.UsageOrder.ValueType = questions_pb2.USAGE_ORDER_UNSPECIFIED,
+    **conditions: Any,
+) -> tuple[list[questions_pb2.UsageGroup], bool]:
+    """At most size groups, the first in an order, and whether there are more. Raises NotAnswered."""
     request = questions_pb2.SummarizeUsageRequest(
-        filter=questions_pb2.ToolCallFilter(**conditions), group_by=group_by, page_size=GROUPS
+        filter=questions_pb2.ToolCallFilter(**conditions), group_by=group_by, page_size=size, order=order
     )
     response: questions_pb2.SummarizeUsageResponse = await asked.ledger.ask("SummarizeUsage", request)
-    return list(response.groups)
+    return list(response.groups), bool(response.next_page_token)
 
 
 def totals(groups: Iterable[questions_pb2.UsageGroup]) -> Totals:

@@ -13,7 +13,7 @@ from audit_svc.ledger.groups import LABEL, group_name
 from audit_svc.ledger.steps import DAY_MS, HOUR_MS
 from audit_svc.ui.asked import Asked, WrongAddress
 from audit_svc.ui.charts import Chart, Point, chart
-from audit_svc.ui.pages.figures import GROUPS, usage
+from audit_svc.ui.pages.figures import GROUPS, first_usage, usage
 from audit_svc.ui.pages.sessions import labels_of
 from audit_svc.ui.texts import link, money
 
@@ -58,9 +58,12 @@ async def show(asked: Asked) -> Response:
     dimension, step = _dimension(given), "hour" if until - since <= HOURLY_DAYS * DAY_MS else "day"
     wanted = _conditions(given)
     other = _other(asked, given, since, until)
-    questions = [_between(asked, [dimension], wanted, since, until), _between(asked, [step], wanted, since, until)]
-    questions += [_between(asked, [dimension], wanted, *other)] if other else []
-    now, by_time, *before = await asyncio.gather(*questions)
+    (now, is_cut), by_time, (before, is_before_cut) = await asyncio.gather(
+        _costliest(asked, dimension, SHOWN, wanted, since, until),
+        usage(asked, [step], created_from_ms=since, created_before_ms=until, **wanted),
+        _costliest(asked, dimension, GROUPS, wanted, *other) if other else _nothing(),
+    )
+    rows = _rows(now, before, is_cut=is_cut)
     return asked.page(
         "usage.html",
         given=given,
@@ -69,9 +72,9 @@ async def show(asked: Asked) -> Response:
         since=since,
         until=until,
         other=other,
-        rows=_rows(now, before[0] if before else None)[:SHOWN],
-        groups=len(now),
-        is_cut=len(now) >= GROUPS,
+        rows=rows[:SHOWN],
+        is_cut=is_cut or len(rows) > SHOWN,
+        is_before_cut=is_before_cut,
         charts=_charts(by_time, since, until, step),
     )
 
@@ -114,18 +117,26 @@ def _other(asked: Asked, given: dict[str, str], since: int, until: int) -> tuple
     return max(0, since - back[given["compare"]]), max(1, until - back[given["compare"]])
 
 
-async def _between(
-    asked: Asked, group_by: list[str], wanted: dict[str, Any], since: int, until: int
-) -> list[questions_pb2.UsageGroup]:
-    return await usage(asked, group_by, created_from_ms=since, created_before_ms=until, **wanted)
+async def _costliest(
+    asked: Asked, dimension: str, size: int, wanted: dict[str, Any], since: int, until: int
+) -> tuple[list[questions_pb2.UsageGroup], bool]:
+    """At most size groups, those that cost and did most first, and whether there are more."""
+    order = questions_pb2.USAGE_ORDER_COST
+    return await first_usage(asked, [dimension], size, order, created_from_ms=since, created_before_ms=until, **wanted)
 
 
-def _rows(now: Iterable[questions_pb2.UsageGroup], before: Iterable[questions_pb2.UsageGroup] | None) -> list[Row]:
-    """Groups, those that cost and did most first, also those that are in the other time alone."""
-    then = {group.values[0]: group for group in before or ()}
+async def _nothing() -> tuple[list[questions_pb2.UsageGroup], bool]:
+    return [], False
+
+
+def _rows(
+    now: Iterable[questions_pb2.UsageGroup], before: Iterable[questions_pb2.UsageGroup], *, is_cut: bool
+) -> list[Row]:
+    """Groups in their order, then those of the other time alone. is_cut: whether there are more than in now."""
+    then = {group.values[0]: group for group in before}
     rows = [Row(group.values[0], group, then.pop(group.values[0], None)) for group in now]
-    rows += [Row(name, questions_pb2.UsageGroup(values=[name]), group) for name, group in then.items()]
-    return sorted(rows, key=lambda row: (-row.now.usage.known_cost_micros, -row.now.tool_calls, row.name))
+    only_then = {} if is_cut else then
+    return rows + [Row(name, questions_pb2.UsageGroup(values=[name]), group) for name, group in only_then.items()]
 
 
 def _charts(groups: Sequence[questions_pb2.UsageGroup], since: int, until: int, step: str) -> list[Chart]:

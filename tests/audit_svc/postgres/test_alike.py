@@ -251,10 +251,13 @@ LISTINGS: list[st.SearchStrategy[Ask]] = [
     )
 ]
 SUMMARIES = st.builds(
-    lambda wanted, size, groups: all_of(summaries.summarize_usage, Query(wanted, size, None, tuple(groups))),
+    lambda wanted, size, groups, by_cost: all_of(
+        summaries.summarize_usage, Query(wanted, size, None, tuple(groups), by_cost)
+    ),
     CALL_FILTERS,
     SIZES,
     st.lists(st.sampled_from(GROUPS), unique=True, max_size=3),
+    st.booleans(),
 )
 OTHERS: list[st.SearchStrategy[Ask]] = [
     st.builds(

@@ -38,6 +38,9 @@ def test_sums_under_names_are_those_of_the_rows(migrated, postgres_database, mon
             created_before_ms=BEGIN + HOUR_MS,
         )
         found = summaries.summarize_usage(PostgresDatabase(migrated), query_of(asked)).rows
+        asked.order, asked.page_size = questions_pb2.USAGE_ORDER_COST, 1
+        (first,) = summaries.summarize_usage(PostgresDatabase(migrated), query_of(asked)).rows
+        assert first == min(found, key=lambda row: (-row.usage.known_cost_micros, -row.tool_calls, *row.values))
         return {row.values[0]: (row.tool_calls, row.usage.requests) for row in found}
 
     def wait_until_summed() -> None:

@@ -1,5 +1,6 @@
 """Any rows and questions of usage, and the answers, counted row by row."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,6 +81,7 @@ questions = st.builds(
         created_before_ms=None if times[1] is None else times[1],
         page_size=1000,
     ),
+    order=st.sampled_from(questions_pb2.UsageOrder.values()),
     times=st.tuples(st.none() | TIMES, st.none() | TIMES).filter(
         lambda ends: ends[0] is None or ends[1] is None or ends[0] < ends[1]
     ),
@@ -169,4 +171,11 @@ def expected(
                 setattr(group, f"duration_{name}_ms", value)
     if not asked.group_by:
         return [groups.get((), questions_pb2.UsageGroup(usage=common_pb2.Usage()))]
-    return [groups[key] for key in sorted(groups)]
+    return sorted(groups.values(), key=order_of(asked))
+
+
+def order_of(asked: questions_pb2.SummarizeUsageRequest) -> Callable[[questions_pb2.UsageGroup], tuple[Any, ...]]:
+    """The key that groups are sorted by."""
+    if asked.order == questions_pb2.USAGE_ORDER_COST:
+        return lambda group: (-group.usage.known_cost_micros, -group.tool_calls, *group.values)
+    return lambda group: tuple(group.values)

@@ -241,13 +241,19 @@ def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_count
         assert list(summarize_usage(empty, asked).groups) == expected(asked, [], new)
 
 
-@settings(max_examples=25, deadline=None)
-@given(rows=st.lists(calls, max_size=25), asked=questions, size=st.integers(1, 4))
-def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, asked, size):
-    with holding(empty, rows, []):
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(calls, max_size=25),
+    costs=st.lists(requests, max_size=10),
+    summed=SUMMED_ROWS,
+    asked=questions,
+    size=st.integers(1, 4),
+)
+def test_pages_of_usage_hold_every_group_once_in_order(empty, rows, costs, summed, asked, size):
+    with holding(empty, rows, costs, summed):
         asked.page_size = size
         found = [group for page in pages(partial(summarize_usage, empty), asked) for group in page.groups]
-        assert found == expected(asked, rows, [])
+        assert found == expected(asked, rows, costs)
 
 
 def test_a_question_of_too_many_groups_is_refused_with_what_to_do(empty, monkeypatch):
@@ -255,13 +261,14 @@ def test_a_question_of_too_many_groups_is_refused_with_what_to_do(empty, monkeyp
     monkeypatch.setattr(group_pages, "MAX_FOUND", 3)
     with holding(empty, [audit_row(id=f"r{number}", session_id=f"s{number}") for number in range(5)], [], (5, 0)):
 
-        def ask(*groups: str, **filters: Any) -> list[list[str]]:
-            request = question(questions_pb2.SummarizeUsageRequest, group_by=groups, page_size=2, **filters)
+        def ask(*groups: str, **fields: Any) -> list[list[str]]:
+            request = question(questions_pb2.SummarizeUsageRequest, group_by=groups, page_size=2, **fields)
             return [list(group.values) for group in summarize_usage(empty, request).groups]
 
-        for groups in (["session", "tool"], ["session", "hour"]):
+        by_cost = questions_pb2.USAGE_ORDER_COST
+        for groups, order in ((["session", "tool"], None), (["session", "hour"], None), (["session"], by_cost)):
             with pytest.raises(InvalidRequest, match="more than 3 groups: ask for a shorter time") as refused:
-                ask(*groups)
+                ask(*groups, order=order)
             assert refused.value.field == "group_by"
         assert ask("session") == [["s0"], ["s1"]]
         assert ask("session", "tool", session_id="s3") == [["s3", "bash"]]
@@ -276,6 +283,7 @@ def test_a_question_of_too_many_groups_is_refused_with_what_to_do(empty, monkeyp
         ({"group_by": ["tool", "tool"]}, "twice"),
         ({"group_by": [f"label:{n}" for n in range(9)]}, "more than 8"),
         ({"outcomes": [99]}, "does not know"),
+        ({"order": 99}, "does not know"),
         ({"created_from_ms": 9, "created_before_ms": 3}, "no time is in the range"),
     ],
 )

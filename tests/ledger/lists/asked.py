@@ -115,8 +115,16 @@ class Asked(Rows):
                 setattr(found[key], f"duration_p{percent}_ms", sorted(took)[-(-len(took) * percent // 100) - 1])
         if not query.group_by:
             return Page([found.get((), _usage_group(()))])
-        rest = [found[key] for key in sorted(found) if query.after is None or key > query.after]
-        return take_page(rest, lambda row: row, query.size, lambda row: tuple(row.values))
+        if not query.by_cost:
+            rest = [found[key] for key in sorted(found) if query.after is None or key > query.after]
+            return take_page(rest, lambda row: row, query.size, lambda row: tuple(row.values))
+
+        def place(row: questions_pb2.UsageGroup) -> Position:
+            return row.usage.known_cost_micros, row.tool_calls, *row.values
+
+        rows = sorted((found[key] for key in sorted(found)), key=lambda row: place(row)[:2], reverse=True)
+        first = 0 if query.after is None else [place(row) for row in rows].index(query.after) + 1
+        return take_page(rows[first:], lambda row: row, query.size, place)
 
     def _group(self, names: Iterable[str], record: Any) -> tuple[str, ...]:
         row: Any = row_of(record)

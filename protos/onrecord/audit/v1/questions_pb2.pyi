@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from onrecord.audit.v1 import audit_pb2 as _audit_pb2
 from onrecord.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UsageOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_ORDER_UNSPECIFIED: _UsageOrder.ValueType  # 0
+    """In the order of their values."""
+    USAGE_ORDER_COST: _UsageOrder.ValueType  # 1
+    """Those whose requests cost most first; of those that cost as much, those with most tool calls; then in the order of their
+    values. A group that gets rows between two pages may be on both of them, or on none.
+    """
+
+class UsageOrder(_UsageOrder, metaclass=_UsageOrderEnumTypeWrapper):
+    """UsageOrder is an order of groups."""
+
+USAGE_ORDER_UNSPECIFIED: UsageOrder.ValueType  # 0
+"""In the order of their values."""
+USAGE_ORDER_COST: UsageOrder.ValueType  # 1
+"""Those whose requests cost most first; of those that cost as much, those with most tool calls; then in the order of their
+values. A group that gets rows between two pages may be on both of them, or on none.
+"""
+Global___UsageOrder: _TypeAlias = UsageOrder  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
@@ -1223,10 +1248,13 @@ class SummarizeUsageRequest(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Groups a page: 1 to 1000; 0 means 100. INVALID_ARGUMENT below 0; above 1000 counts as 1000."""
     page_token: _builtins.str
     """next_page_token of the page before, with the same request; empty for the first page."""
+    order: Global___UsageOrder.ValueType
+    """Which groups come first. By cost there are at most 100,000 groups, whatever they are by."""
     @_builtins.property
     def filter(self) -> Global___ToolCallFilter:
         """Which tool calls, and, by the conditions that a model request can meet, which model requests. With tool_name, outcomes,
@@ -1248,10 +1276,11 @@ class SummarizeUsageRequest(_message.Message):
         group_by: _abc.Iterable[_builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order: Global___UsageOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group_by", b"group_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group_by", b"group_by", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1269,7 +1298,7 @@ class SummarizeUsageResponse(_message.Message):
     """Where the next page begins; empty on the last."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageGroup]:
-        """Groups, in the order of their values."""
+        """Groups, in the order that was asked for."""
 
     def __init__(
         self,
