@@ -6,7 +6,8 @@ call. All of it is one row. What comes after that is a duplicate, and counted.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from onrecord.audit.v1 import audit_pb2
@@ -45,9 +46,20 @@ class Calls:
 
     def __init__(self, journal: Journal, args_key: ArgsKey | None, join_seconds: float, open_seconds: float) -> None:
         self._args_key = args_key
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._journal = journal
         self._open = OpenCalls(journal, join_seconds, open_seconds)
         self._on_record = OnRecord(journal)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is told in the body, by this thread, is on the disk when it ends: the disk is waited for once.
+
+        Raises:
+            OSError: it is not on the disk.
+        """
+        with self._lock, self._journal.together():
+            yield
 
     def begin(
         self, event: HookEvent, principal: str, decision: Decision | None = None, *, is_kept: bool = False

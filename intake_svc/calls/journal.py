@@ -9,6 +9,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onrecord.audit.v1 import audit_pb2
@@ -46,6 +47,7 @@ class Journal:
         self.done: OrderedDict[str, str] = OrderedDict()
         """What was told of calls on the record, with their ids; the oldest first."""
         self._fd, self._number = -1, 0
+        self._puts_wait, self._is_synced = False, True
         self._read()
         try:
             self._write_anew()
@@ -62,9 +64,25 @@ class Journal:
         """
         calls = list(calls)
         self._append(record for row, told in calls for record in _records(row, told))
-        os.fsync(self._fd)
+        self._is_synced = False
+        if not self._puts_wait:
+            self._sync()
         for row, told in calls:
             self.calls[row.id], self.told[row.id] = row, told
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is put while the body runs is on the disk when this ends: the disk is waited for once.
+
+        Raises:
+            OSError: it is not on the disk. What of it was put before stays, and is there when the next one ends.
+        """
+        self._puts_wait = True
+        try:
+            yield
+        finally:
+            self._puts_wait = False
+        self._sync()
 
     def finish(self, row_id: str, told: Iterable[str]) -> None:
         """A call is in the spool; `told` is what would tell of it again."""
@@ -132,7 +150,13 @@ class Journal:
         if self._fd >= 0:  # of the file that is gone
             os.close(self._fd)
         self._fd, self._number = -1, len(records)
+        self._is_synced = True
         sync_folder(self._path.parent)
+
+    def _sync(self) -> None:
+        if not self._is_synced:
+            os.fsync(self._fd)
+            self._is_synced = True
 
     def _append(self, records: Iterable[tuple[int, bytes]]) -> None:
         if self._fd < 0:

@@ -1,13 +1,15 @@
 """What `onrecord-hook` does when no door took an event: it keeps a redacted line of it, and the next run hands it over.
 
 The folder is for this user alone. `kept` grows by lines to MAX_BYTES; what came then is a byte of `lost` each. Who
-hands over has the lock, and moves `kept` to `sending` first, so that others go on meanwhile.
+hands over has the lock, and moves `kept` to `sending` first, so that others go on meanwhile. What the door has taken of
+`sending` becomes empty lines.
 """
 
 import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,6 +21,10 @@ from intake_svc.lenient_json import load_json
 
 MAX_BYTES = 4 * 2**20
 MAX_LOST = 2**20
+PIECE_BYTES = 128 * 1024
+"""Of what is handed over at once: a door takes it well within the time that it has for an answer."""
+HAND_OVER_SECONDS = 0.5
+"""After which no further piece is handed over: a tool waits for the hook."""
 
 
 def fall_back(options: Options, event: bytes, why: str, place: tuple[str, str], at_ms: int, event_id: str) -> bytes:
@@ -68,23 +74,36 @@ def keep(event: HookEvent) -> None:
 
 
 def hand_over(options: Options) -> None:
-    """Gives the door what was kept. Where that fails, it stays."""
+    """Gives the door what was kept, in pieces, for HAND_OVER_SECONDS. Where that fails, the rest stays."""
+    until = time.monotonic() + HAND_OVER_SECONDS
     with suppress(OSError, NotTaken), _locked(wait=False) as home:
-        if home is None:
-            return
-        sending, lost = f"{home}/sending", _size(f"{home}/lost")
-        if not _size(sending):
-            with suppress(FileNotFoundError):
-                os.rename(f"{home}/kept", sending)
+        while home is not None and _hand_over_piece(options, home) and time.monotonic() < until:
+            pass
+
+
+def _hand_over_piece(options: Options, home: str) -> bool:
+    """Gives the door a piece; whether there is more."""
+    sending, lost = f"{home}/sending", _size(f"{home}/lost")
+    if not _size(sending):
+        with suppress(FileNotFoundError):
+            os.rename(f"{home}/kept", sending)
+    if _size(sending):
+        with open(sending, "r+b", buffering=0) as file:
+            kept = file.readall()
+            lines = kept.lstrip(b"\n")
+            end = lines.find(b"\n", PIECE_BYTES) + 1
+            if 0 < end < len(lines):
+                post(options, "/hooks/kept?lost=0", lines[:end])
+                os.pwrite(file.fileno(), b"\n" * end, len(kept) - len(lines))  # a full disk has no room for a new file
+                return True
+    else:
         lines = b""
-        if _size(sending):
-            with open(sending, "rb") as file:
-                lines = file.read()
-        if lines or lost:
-            post(options, f"/hooks/kept?lost={lost}", lines)
-        for path in (sending, f"{home}/lost"):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+    if lines or lost:
+        post(options, f"/hooks/kept?lost={lost}", lines)
+    for path in (sending, f"{home}/lost"):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    return False
 
 
 @contextmanager

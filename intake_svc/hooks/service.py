@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,8 @@ STOPS_UNKNOWN = "stops_unknown"
 """The rule of a call that is refused since it cannot be known whether it is stopped."""
 FLUSH_SECONDS = 0.5
 MAX_LOST = 2**20
+LINES_AT_ONCE = 128
+"""Of what hooks kept: the disk is waited for once for so many."""
 
 
 class Hooks:
@@ -93,7 +96,12 @@ class Hooks:
         """
         caller = current_caller()
         principal = caller.name if caller else ""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._take_kept, body, lost, principal)
+        lines, loop = body.splitlines(), asyncio.get_running_loop()
+        for start in range(0, len(lines), LINES_AT_ONCE):  # between two of them, tools that wait have their turn
+            piece = lines[start : start + LINES_AT_ONCE]
+            await loop.run_in_executor(self._thread, self._take_kept, piece, principal)
+        if lost:
+            self._record.spool.note_lost(min(lost, MAX_LOST), time.time_ns() // 1_000_000)
 
     async def flush_for_ever(self) -> None:
         """Has calls go to the spool when they have waited long enough."""
@@ -148,7 +156,8 @@ class Hooks:
             decision, answer = self._stopped(event, principal, is_strict=is_strict)
         if rules and event.kind is Kind.BEFORE and decision is None:
             decision, answer = decide(rules, event, principal, is_strict=is_strict)
-        self._tell(event, principal, decision)
+        with self._on_disk():
+            self._tell(event, principal, decision)
         return answer
 
     def _stopped(
@@ -164,35 +173,39 @@ class Hooks:
             return Decision(source, denied, rule=STOPS_UNKNOWN), refusal(event.agent, f"It was not run: {trouble}.")
         return None, None
 
-    def _take_kept(self, body: bytes, lost: int, principal: str) -> None:
-        for line in body.splitlines():
-            try:
-                self._tell(from_line(line), principal, is_kept=True)
-            except WrongEvent:
-                self._metrics.count_hooks("not_understood")
-        if lost:
-            self._record.spool.note_lost(min(lost, MAX_LOST), time.time_ns() // 1_000_000)
+    def _take_kept(self, lines: Sequence[bytes], principal: str) -> None:
+        with self._on_disk(), self._calls.together():
+            for line in lines:
+                try:
+                    self._tell(from_line(line), principal, is_kept=True)
+                except WrongEvent:
+                    self._metrics.count_hooks("not_understood")
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Raises StoreUnavailable where the body cannot write."""
+        try:
+            yield
+        except OSError as error:
+            log.error("hooks.not_on_disk", reason=error.strerror)
+            raise StoreUnavailable("the event cannot be made safe now") from None
 
     def _tell(
         self, event: HookEvent, principal: str, decision: Decision | None = None, *, is_kept: bool = False
     ) -> None:
-        try:
-            match event.kind:
-                case Kind.NOTHING:
-                    self._metrics.count_hooks("ignored")
-                case Kind.SESSION_ENDED:
-                    self._calls.end_session(event, principal)
-                    self._metrics.count_hooks("ignored")
-                case Kind.BEFORE:
-                    if not self._calls.begin(event, principal, decision, is_kept=is_kept):
-                        self._metrics.count_hooks("duplicate")
-                case _:
-                    if not self._calls.end(event, principal, is_kept=is_kept):
-                        self._metrics.count_hooks("duplicate")
-            self._label(event)
-        except OSError as error:
-            log.error("hooks.not_on_disk", reason=error.strerror)
-            raise StoreUnavailable("the event cannot be made safe now") from None
+        match event.kind:
+            case Kind.NOTHING:
+                self._metrics.count_hooks("ignored")
+            case Kind.SESSION_ENDED:
+                self._calls.end_session(event, principal)
+                self._metrics.count_hooks("ignored")
+            case Kind.BEFORE:
+                if not self._calls.begin(event, principal, decision, is_kept=is_kept):
+                    self._metrics.count_hooks("duplicate")
+            case _:
+                if not self._calls.end(event, principal, is_kept=is_kept):
+                    self._metrics.count_hooks("duplicate")
+        self._label(event)
 
     def _label(self, event: HookEvent) -> None:
         """Says where the session is. What cannot be said now is said at the next event."""

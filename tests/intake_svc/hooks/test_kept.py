@@ -10,7 +10,9 @@ import pytest
 
 from intake_svc.calls.calls import Calls
 from intake_svc.calls.journal import Journal
+from intake_svc.hooks.client import NotTaken, Options, post
 from intake_svc.hooks.event import HookEvent, from_line, read_event
+from intake_svc.hooks.kept import PIECE_BYTES, hand_over
 from intake_svc.hooks.rows import NOT_TOLD
 from recording.args_key import ArgsKey
 from tests.intake_svc.conftest import wait_for
@@ -129,6 +131,67 @@ def test_calls_without_ids_are_told_apart_by_their_arguments_also_after_a_restar
     desk.flush()
     (row,) = desk.stored.values()
     assert (row.created_at_ms, row.duration_ms) == (NOW_MS + 1, 499)
+
+
+def test_what_is_told_together_waits_for_the_disk_once(desk, monkeypatch):
+    syncs: list[int] = []
+    monkeypatch.setattr("os.fsync", syncs.append)
+    with desk.calls.together():
+        for number in range(100):
+            assert desk.calls.begin(event("gemini", 0, NOW_MS + number, f"{number:016x}"), "", is_kept=True)
+        assert not syncs
+    assert len(syncs) == 1
+    restart(desk)
+    assert desk.calls.waiting() == 100
+
+
+def test_a_disk_that_failed_what_was_told_together_is_waited_for_when_it_is_told_again(desk, monkeypatch):
+    begins = event("gemini", 0, NOW_MS, "0" * 16)
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", lambda _: Path("/nonexistent").stat())
+        with pytest.raises(OSError, match="No such file"), desk.calls.together():
+            desk.calls.begin(begins, "", is_kept=True)
+    syncs: list[int] = []
+    monkeypatch.setattr("os.fsync", syncs.append)
+    with desk.calls.together():
+        assert not desk.calls.begin(begins, "", is_kept=True)
+    assert len(syncs) == 1
+
+
+def kept_lines(folder: Path, count: int) -> None:
+    """As many calls as hooks kept while there was no door."""
+    for number in range(count):
+        for step in (0, 1):
+            one = event("claude", step, NOW_MS + step, f"{2 * number + step:016x}")
+            line = one._replace(session=f"s-{number}", call_id=f"t-{number}").to_line()
+            with (folder / "kept").open("a", encoding="ascii") as file:
+                file.write(line)
+
+
+def test_a_long_time_without_a_door_is_handed_over_in_pieces_and_none_is_taken_twice(house, tmp_path, monkeypatch):
+    house.start_audit()
+    door = house.start_door(INTAKE_JOIN_SECONDS="0.2")
+    kept_lines(tmp_path, 900)
+    size = (tmp_path / "kept").stat().st_size
+    assert size > 2 * PIECE_BYTES
+    monkeypatch.setenv("ONRECORD_HOOK_DIR", str(tmp_path))
+    options = Options(["claude", "--door", door.http])
+    sent: list[int] = []
+
+    def post_but_the_second(options: Options, path: str, body: bytes, headers: str = "") -> bytes:
+        sent.append(len(body))
+        if len(sent) == 2:
+            raise NotTaken("the door is away again")
+        return post(options, path, body, headers)
+
+    monkeypatch.setattr("intake_svc.hooks.kept.post", post_but_the_second)
+    hand_over(options)
+    assert (tmp_path / "sending").stat().st_size == size
+    while (tmp_path / "sending").exists():
+        hand_over(options)
+    assert max(sent) < PIECE_BYTES + 1_000
+    assert sum(sent) - sent[1] == size
+    wait_for(lambda: len(house.rows()) == 900)
 
 
 def test_an_events_id_is_its_callers_own(desk):
