@@ -43,6 +43,7 @@ SPANS = Table(
     cache_write_tokens=("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write_input_tokens"),
     reasoning_tokens=("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.details.reasoning_tokens"),
 )
+_STRANDS = "strands-agents"
 _MESSAGE = Table(arguments=("content",))
 """The event in which Strands has the arguments."""
 
@@ -205,14 +206,16 @@ def _add_call(rows: Rows, member: Member, family: Family) -> None:
         else unknown_end(event),
         by_agent(allowed=False) if was_refused else None,
         scope=_scope(rows, member, family),
-        arguments=_in_message(member.span) if arguments is None else arguments,
+        arguments=_in_message(event, member.span) if arguments is None else arguments,
     )
 
 
-def _in_message(span: Span) -> str | None:
-    for event in span.events:
-        if event.name == "gen_ai.tool.message":
-            return Attributes(event.attributes, *wanted(_MESSAGE)).json(_MESSAGE.arguments)
+def _in_message(event: Event, span: Span) -> str | None:
+    """The arguments in the event in which Strands has them. By the conventions it has what a tool returned."""
+    if event.attributes.text(SPANS.provider) == _STRANDS:
+        for message in span.events:
+            if message.name == "gen_ai.tool.message":
+                return Attributes(message.attributes, *wanted(_MESSAGE)).json(_MESSAGE.arguments)
     return None
 
 

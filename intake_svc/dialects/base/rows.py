@@ -36,7 +36,7 @@ class Rows:
         self._labels: list[Labelled] = []
         self._ignored = 0
         self._alike: Counter[tuple[bytes, int, str]] = Counter()
-        """How many calls there are of which all is alike that tells them from others."""
+        """How many calls or requests there are of which all is alike that tells them from others."""
         self._scopes: dict[tuple[str, ...], Scope] = {}
         """What scope() made of such texts: most spans of an export share theirs with others."""
         self._identifier = lru_cache(maxsize=None)(identifier)
@@ -127,15 +127,16 @@ class Rows:
         return self._calls.append(row)
 
     def _told_apart(self, event: Event, told: str, arguments: str | None) -> str:
-        """What tells a call that has no id from others: some that ran side by side end in the same millisecond.
-
-        Where all is alike, the second of an export is another call, since exporters put nothing in twice.
-        """
+        """What tells a call that has no id from others: some that ran side by side end in the same millisecond."""
         attributes, table = event.attributes, self.table
         told += f"\0{attributes.number(table.result_bytes)}\0{attributes.flag(table.success)}\0{len(arguments or '')}"
+        return f"{told}\0{self._nth(event, told)}"
+
+    def _nth(self, event: Event, told: str) -> int:
+        """Of those of the export of which all is alike: each is another, since exporters put nothing in twice."""
         key = event.source, event.began_ms, told
         self._alike[key] += 1
-        return f"{told}\0{self._alike[key]}"
+        return self._alike[key]
 
     def cost(self, event: Event, *, scope: Scope, failure: Failure | None = None) -> None:
         """Adds the model request of an event."""
@@ -153,6 +154,8 @@ class Rows:
             f"{self.dialect.engine}\0{session}\0{model}\0{_told(number)}\0{event.duration_ms}\0{usage.input_tokens}"
             f"\0{usage.output_tokens}\0{usage.cached_input_tokens}\0{usage.reasoning_tokens}"
         )
+        if not (event.is_named or number is not None) and (nth := self._nth(event, told)) > 1:
+            told += f"\0{nth}"
         price, is_reported = price_of(self.dialect, table, event, usage, model or requested)
         row = cost_row(
             scope,

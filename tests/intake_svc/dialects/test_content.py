@@ -136,6 +136,18 @@ def test_what_names_a_person_in_the_place_of_any_value_is_in_no_row(name, person
             item.value.CopyFrom(before)
 
 
+def test_a_message_of_a_tool_is_read_of_strands_alone():
+    """By the conventions its content is what the tool returned, and no argument's name may come of that."""
+    export = sample("pydantic-ai-2.68.0")
+    (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
+    put(tool.attributes, gen_ai__tool__call__arguments=None, tool_arguments=None)
+    put(tool.events.add(name="gen_ai.tool.message").attributes, content='{"canary": "sang"}')
+
+    assert read(export).calls[0].args_summary == ""
+    put(tool.attributes, gen_ai__provider__name=None, gen_ai__system="strands-agents")
+    assert read(export).calls[0].args_summary
+
+
 def arguments_of(name: str, export: Export) -> Callable[[str, str], None]:
     """Sets a call's tool and its arguments."""
 

@@ -220,6 +220,16 @@ def test_calls_that_end_in_the_same_millisecond_are_as_many_rows(name, other):
     assert rows == again
 
 
+@pytest.mark.parametrize("name", ["gemini", "qwen-code"])
+def test_requests_that_end_in_the_same_millisecond_are_as_many_rows(name):
+    export = sample(name)
+    before = {row.id for row in read(export).costs}
+    event = "gemini_cli.api_response" if name == "gemini" else "qwen-code.api_response"
+    export.logs.scope_logs[0].log_records.add().CopyFrom(log_records(export, event)[0])
+
+    assert len({row.id for row in read(export).costs} - before) == 1
+
+
 def test_calls_of_spans_without_ids_are_as_many_rows():
     export = sample("openai-agents-0.24.0-otel-v2-0.1.0")  # which has no ids of calls either
     (tool,) = spans_with(export, "gen_ai.operation.name", "execute_tool")
