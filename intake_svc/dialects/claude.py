@@ -99,6 +99,7 @@ _KINDS = {
     "api_request": Kind.REQUEST,
     "api_error": Kind.FAILED_REQUEST,
 }
+_KINDS |= {f"claude_code.{word}": kind for word, kind in _KINDS.items()}  # as its bodies have it
 _PERSON = ("user_permanent", "user_temporary", "user_reject", "user_abort")
 
 

@@ -80,8 +80,13 @@ def source_of(span: Span, span_id: bytes | None = None) -> bytes:
 
 
 def of_log(record: LogRecord, table: Table) -> Event:
-    """A log record, which is of what has ended. Its body is not read."""
+    """A log record, which is of what has ended. Its body is not read.
+
+    OpenTelemetry had an event's name in an attribute, and has a field of the record for it since.
+    """
     attributes = Attributes(record.attributes, *wanted(table))
+    if record.event_name:
+        attributes.add(table.kind, record.event_name)
     duration = attributes.number(table.duration_ms) or 0
     nanos = record.time_unix_nano or record.observed_time_unix_nano
     ended = _ms(attributes.text(table.time)) or nanos // _NANOS

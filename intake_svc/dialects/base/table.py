@@ -151,6 +151,11 @@ class Attributes:
         """Whether there is any of them."""
         return not self._values.keys().isdisjoint(names)
 
+    def add(self, names: Names, text: str) -> None:
+        """A text for the first of the names, where there is none of them."""
+        if names and not self.have(names):
+            self._values[names[0]] = text
+
     def text(self, names: Names) -> str:
         """The first text that is not empty; empty where there is none."""
         for name in names:

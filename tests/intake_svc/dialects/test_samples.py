@@ -7,7 +7,7 @@ from onrecord.common.v1 import common_pb2
 from audit_svc.ledger.batch import read_batch
 from intake_svc.dialects import read_spans
 from recording.row_version import ROW_VERSION
-from tests.intake_svc.dialects.exports import SAMPLES, read, sample
+from tests.intake_svc.dialects.exports import SAMPLES, put, read, sample
 
 OK, FAILED = common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED
 BY_CONFIGURATION = (common_pb2.DECISION_SOURCE_CONFIGURATION, common_pb2.VERDICT_ALLOWED)
@@ -334,3 +334,16 @@ def test_a_call_of_the_agents_sdk_that_returned_nothing_is_no_success():
                 if item.key == "output.value":
                     item.key = "another"
     assert [row.outcome for row in read(export).calls] == [common_pb2.OUTCOME_INTERRUPTED]
+
+
+@pytest.mark.parametrize("name", ["claude-code-2.1.197-logs", "codex-0.171.0", "gemini", "qwen-code"])
+def test_an_event_may_have_its_name_in_the_records_own_field(name):
+    """As OpenTelemetry has it since the attribute is deprecated."""
+    export = sample(name)
+    for scope in export.logs.scope_logs:
+        for record in scope.log_records:
+            (event,) = (item.value.string_value for item in record.attributes if item.key == "event.name")
+            record.event_name = f"claude_code.{event}" if name.startswith("claude") else event
+            put(record.attributes, event__name=None)
+
+    assert read(export) == read(sample(name))
