@@ -26,7 +26,7 @@ from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.usage.kept_sums import KeptSums, rows_of
 from audit_svc.sql.usage.rollups import HAS_NO_DURATION
-from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table, usage_tables
+from audit_svc.sql.usage.usage_tables import CALLS, NOT_SET, REQUESTS, Kind, Table, usage_tables
 from service_kit.bounds import saturated
 
 ALL = ""
@@ -154,8 +154,8 @@ def _kept(
     """The sums of a name, each with the name that it is kept by, and what else must hold."""
     yield table.named(name, "r.value"), name, of_value
     if name.startswith(LABEL) and not of_value:  # what sessions without the label used is the rest of all
-        yield table.named(name, "''"), ALL, []
-        yield table.named(name, "''", sign=-1), name, []
+        yield table.named(name, NOT_SET), ALL, []
+        yield table.named(name, NOT_SET, sign=-1), name, []
 
 
 def _within(time: str, begin: int, end: int) -> list[Condition]:

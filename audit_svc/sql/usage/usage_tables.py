@@ -21,6 +21,8 @@ from audit_svc.sql.usage.rollups import CALL_SUMS, HAS_NO_DURATION, REQUEST_SUMS
 CALLS = CALL_SUMS[:-2]
 REQUESTS = ("requests", "request_errors", *REQUEST_SUMS[2:])
 AT_CALLS, AT_COST = CALLS.index("calls"), REQUESTS.index("cost_micros")
+NOT_SET = "''"
+"""The expression of a dimension that rows lack."""
 SESSION_USAGE = "session_usage"
 """The table of what each session used."""
 
