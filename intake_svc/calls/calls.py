@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
@@ -37,6 +37,8 @@ class Joined:
     """To be taken into the spool."""
     finished: list[Call]
     """Calls whose rows are among them."""
+    expected: list[audit_pb2.AuditRow] = field(default_factory=list)
+    """Those of the finished calls whose hooks have not told yet that they ended, and can tell by times alone."""
     duplicates: int = 0
     """Rows that were left out, since their calls are on the record."""
 
@@ -83,6 +85,8 @@ class Calls:
             if is_kept and self._on_record.has_begun(key, event.at_ms):
                 return False
             is_refused = decision is not None and decision.verdict == common_pb2.VERDICT_DENIED
+            if is_kept and not key and self._on_record.was_expected_to_begin(intent, event.at_ms, told):
+                return False
             alike = self._open.with_key(key)
             if is_kept:
                 alike = [call for call in alike if may_begin(call.row.id, call.row.created_at_ms, event.at_ms)]
@@ -119,7 +123,9 @@ class Calls:
             fresh = self._intent(event, principal)
             call = self._open.that_ends(fresh, key := key_of(fresh), event.at_ms if is_kept else None)
             if call is None:
-                if self._on_record.knows(key):
+                if self._on_record.knows(key) or (
+                    not key and self._on_record.was_expected_to_end(fresh, event.at_ms, told)
+                ):
                     return False
                 fresh.id = str(uuid7())
                 if event.duration_ms is not None:
@@ -191,6 +197,8 @@ class Calls:
                     both = replace(call, row=merged(call.row, row), has_ended=True, told=[*call.told, row.id])
                     changed[both.row.id] = both
                     joined.rows.append(both.row)
+                    if not (call.key or call.has_ended):
+                        joined.expected.append(both.row)
                 elif self._is_told_again(key, row, call):
                     joined.duplicates += 1
                 else:
@@ -208,8 +216,14 @@ class Calls:
                 self._on_record.add(call, is_joined=True)
             ours = {call.row.id for call in joined.finished}
             for row in joined.rows:
-                if row.id not in ours and self.is_here(row.engine) and (key := key_of(row)):
+                if row.id in ours or not self.is_here(row.engine):
+                    continue
+                if key := key_of(row):
                     self._on_record.add_result(key, row)
+                if not TABLES[row.engine].call_id:
+                    self._on_record.expect(row, has_begun=False)
+            for row in joined.expected:
+                self._on_record.expect(row, has_begun=True)
 
     def flush(self, take: Callable[[list[audit_pb2.AuditRow]], bool], *, all_ended: bool = False) -> int:
         """Takes into the spool what has waited long enough; returns how many.

@@ -5,13 +5,15 @@ from collections import OrderedDict
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from intake_svc.calls.call import ByTool, Call, began_ms, is_told_by, may_begin, overlap
+from intake_svc.calls.call import SLACK_MS, ByTool, Call, began_ms, is_told_by, may_begin, overlap
 from intake_svc.calls.journal import Journal
 from intake_svc.dialects import claude, codex
 
 _MAX_RECENT = 4_096
 _DECIDES_APART = frozenset((claude.DIALECT.engine, codex.DIALECT.engine))
 """Agents whose telemetry tells of decisions by themselves."""
+_LONGEST_WAIT_MS = 600_000
+"""Between a hook that was told of a call and the tool that ran: a person may be asked."""
 _RESULT = "result "
 """Marks the id of a row that telemetry made of a result alone: an agent's model server may give a call's id again."""
 
@@ -24,6 +26,12 @@ class OnRecord:
         self._recent: OrderedDict[str, audit_pb2.AuditRow] = OrderedDict()
         """Calls that only times tell, by their ids; the oldest first."""
         self._recent_by_tool: ByTool[audit_pb2.AuditRow] = ByTool()
+
+        self._expected: OrderedDict[str, audit_pb2.AuditRow] = OrderedDict()
+        """Calls that only times tell, of which telemetry told before their hooks; by their ids, the oldest first."""
+        self._expected_by_tool: ByTool[audit_pb2.AuditRow] = ByTool()
+        self._begun: set[str] = set()
+        """The ids of those of which a hook has told that they begin."""
 
     def knows(self, key: str) -> bool:
         """Whether something with such a key is of a call on the record, or of a call of that id was."""
@@ -41,6 +49,42 @@ class OnRecord:
             while len(self._recent) > _MAX_RECENT:
                 self._recent_by_tool.remove(self._recent.popitem(last=False)[1])
         self._journal.finish(call.row.id, [call.key, *call.told])
+
+    def expect(self, row: audit_pb2.AuditRow, *, has_begun: bool) -> None:
+        """A row of telemetry is in the spool, and hooks may yet tell of its call. has_begun: of its end alone."""
+        self._expected[row.id] = row
+        self._expected_by_tool.add(row, row)
+        if has_begun:
+            self._begun.add(row.id)
+        while len(self._expected) > _MAX_RECENT:
+            self._forget_expected(next(iter(self._expected.values())))
+
+    def was_expected_to_begin(self, intent: audit_pb2.AuditRow, at_ms: int, told: str) -> bool:
+        """Whether a hook that was called then tells of the beginning of a call of which telemetry has told.
+
+        told: what would tell of it again.
+        """
+        for row in self._expected_by_tool.like(intent):
+            earliest, latest = row.created_at_ms - _LONGEST_WAIT_MS, row.created_at_ms + SLACK_MS
+            if row.id not in self._begun and earliest <= at_ms <= latest:
+                self._begun.add(row.id)
+                self._journal.remember(told, row.id)
+                return True
+        return False
+
+    def was_expected_to_end(self, ended: audit_pb2.AuditRow, at_ms: int, told: str) -> bool:
+        """The same of the end of a call."""
+        for row in self._expected_by_tool.like(ended):
+            if abs(at_ms - row.created_at_ms - row.duration_ms) <= SLACK_MS:
+                self._forget_expected(row)
+                self._journal.remember(told, row.id)
+                return True
+        return False
+
+    def _forget_expected(self, row: audit_pb2.AuditRow) -> None:
+        del self._expected[row.id]
+        self._expected_by_tool.remove(row)
+        self._begun.discard(row.id)
 
     def add_result(self, key: str, row: audit_pb2.AuditRow) -> None:
         """A row is in the spool of a call that only telemetry told of."""
