@@ -116,7 +116,8 @@ def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -
         else:
             failures = [rows.failure_of(record, partial(reason_of, client)) for record in shown]
             _print(listing, shown, lambda _: rows.errors_table(failures), times)
-            _say_what_lifts(client, [failure.reason for failure in failures])
+            rules = [one.tool_call.decision.rule for one in shown if rows.kind_of(one) == "tool_call"]
+            _say_what_lifts(client, [*rules, *(failure.reason for failure in failures)])
     _say_if_more(are_more=len(found) > listing.limit)
 
 

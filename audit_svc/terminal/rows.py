@@ -132,8 +132,9 @@ class Failure(NamedTuple):
 def failure_of(record: Failed, reason_of: Callable[[questions_pb2.SessionRecord], str]) -> Failure:
     """The failure that a record tells of. reason_of: why a session's last turn failed, which its row does not say."""
     if isinstance(record, questions_pb2.ToolCallRecord):
-        call = record.tool_call
-        return Failure(record, call.session_id, call.tool_name, outcome_text(call), took(call), call.error)
+        call, by = record.tool_call, stopped_by(record.tool_call)
+        why = f"{by}: {call.decision.reason}" if by else call.error
+        return Failure(record, call.session_id, call.tool_name, outcome_text(call), took(call), why)
     failed = Text("failed", style="red")
     if isinstance(record, questions_pb2.ModelRequestRecord):
         request = record.model_request

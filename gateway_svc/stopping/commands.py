@@ -25,7 +25,7 @@ from service_kit.printable import printable
 from service_kit.producing.stop import scope_text, what_lifts
 from service_kit.terminal.command import Argument, BadParameter, Filled, Option
 from service_kit.terminal.failures import Failed, as_typed
-from service_kit.terminal.ids import is_whole, whole_id
+from service_kit.terminal.ids import LAST, is_whole, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import Table, Wide, counted, print_fields
 from service_kit.times import show_time
@@ -138,6 +138,8 @@ def resume(
     """Lift a stop, at all gateways that share it. What it ended stays ended."""
     if not is_whole(stop_id):
         in_force = _ask(target, "ListStops", pb.ListStopsRequest()).stops
+        if stop_id == LAST and not in_force:
+            raise NotInForce("no stop is in force")
         newest_first = sorted(in_force, key=lambda one: one.at_ms, reverse=True)
         stop_id = whole_id(stop_id, [one.id for one in newest_first], "ID")
     try:

@@ -73,6 +73,8 @@ async def test_which_stop_was_lifted_is_said_where_only_last_was_typed(gateway):
         await stopped(gateway, f"stop --engine {engine}", reason)
     for scope in ("engine=claude  second", "engine=ollama  first"):
         assert (await gateway.type("resume @last --reason over")).stdout.endswith(f"{scope}\n")
+    none = await gateway.type("resume @last --reason over")
+    assert (none.exit_code, none.stderr.startswith("no stop is in force: ")) == (1, True)
     stop = await stopped(gateway, "stop --everything", "third")
     told = json.loads((await gateway.type("resume @last --json --reason over")).stdout)
     assert (told["stop_id"], told["lifted"], told["stop"]["reason"]) == (stop, True, "third")

@@ -256,3 +256,10 @@ def test_a_rule_of_a_file_is_told_from_a_stop(rule: str, said: str):
     decision = common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule=rule, reason="a drill")
     stop = control_pb2.Stop(id="0190", scope=control_pb2.StopScope(tool="bash"), principal="ada")
     assert rows.decision_of(audit_row(decision=decision, error=why_denied(stop))) == said
+
+
+def test_what_a_stop_refused_is_among_errors_with_who_stopped_it_and_why():
+    decision = common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule="stop:0190", reason="a drill")
+    stop = control_pb2.Stop(id="0190", scope=control_pb2.StopScope(tool="bash"), principal="ada")
+    call = questions_pb2.ToolCallRecord(tool_call=audit_row(decision=decision, error=why_denied(stop)))
+    assert rows.failure_of(call, lambda _: "").reason == "stopped by ada: a drill"
