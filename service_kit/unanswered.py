@@ -73,6 +73,8 @@ def told(target: str, peer: Peer, error: "grpc.RpcError", details: str | None = 
     call: Any = error
     said = call.details() or "" if details is None else details
     own = said if _is_services_own(call) else ""
+    if own and call.code().name == "UNAUTHENTICATED" and not client.current_access().token_file:
+        own += "; --token-file, or ONRECORD_TOKEN_FILE, names a file with a token to send"
     return why_unanswered(target, peer, error) or own or f"{call.code().name}: {said}"
 
 

@@ -15,7 +15,7 @@ from pydantic_settings import SettingsConfigDict
 from service_kit import run as run_module
 from service_kit.access.guard import GuardSettings, open_guard
 from service_kit.access.interceptor import rules_for
-from service_kit.errors import Context, ErrorInterceptor
+from service_kit.errors import Context, ErrorInterceptor, Unauthenticated
 from service_kit.observing.metrics import new_registry
 from service_kit.run import Service, prepare_process, run_service
 from service_kit.setting_types import ListenAddress
@@ -66,6 +66,8 @@ async def repeat_all(requests: AsyncIterator[StringValue], context: Context) -> 
 async def _react(value: str, context: Context) -> None:
     if _draining:
         raise ShuttingDown("the sample is about to end")
+    if value == "unknown":
+        raise Unauthenticated("no token came")
     if value == "unwanted":
         raise UnsupportedHere("this is not wanted here")
     if value.startswith("long "):

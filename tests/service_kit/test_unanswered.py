@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from recording.channel.options import DIRECT
 from recording.channel.tls import ClientFiles, channel_credentials
+from service_kit import client
 from service_kit.access.tls import ServerFiles, server_credentials
 from service_kit.health import Health
 from service_kit.probe import probe
@@ -108,6 +110,19 @@ async def test_of_a_service_its_sentence_is_told_and_of_others_their_status_too(
     address = await serve(health=Health([]))
     said = await asyncio.to_thread(ask, address, None, missing, "x")
     assert said == "NOT_FOUND: no such service is served here"
+
+
+async def test_where_no_token_was_sent_what_sends_one_is_said(serve, tmp_path):
+    address = await serve([LEDGER.service])
+    asked = partial(ask, address, None, f"/{NAME}/Repeat", "unknown")
+    told = "no token came; --token-file, or ONRECORD_TOKEN_FILE, names a file with a token to send"
+    assert await asyncio.to_thread(asked) == told
+
+    def with_one() -> str:
+        client.client_options(token_file=tmp_path / "token")
+        return asked()
+
+    assert await asyncio.to_thread(with_one) == "no token came"
 
 
 async def test_tls_and_plain_text_are_told(serve, tmp_path):
