@@ -3,7 +3,6 @@
 It is asked only where a parser refuses the whole, so that honest exports pay nothing for it.
 """
 
-import codecs
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,16 +18,8 @@ REFUSED = (ValueError, RecursionError, ParseError, AttributeError, TypeError, Sy
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_SHIFT = 70
-_BYTE_FOR_BYTE = "onrecord.question_marks"
-
-
-def _question_marks(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "?" * (error.end - error.start), error.end
-
-
-codecs.register_error(_BYTE_FOR_BYTE, _question_marks)
+_MOST_FAULTS = 8
+"""Of one text that are mended one by one; of one with more, all that is not ASCII goes."""
 
 
 def with_valid_texts(data: bytes, descriptor: Any) -> bytes:
@@ -75,11 +66,14 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _mend(data: bytearray, at: int, end: int) -> None:
-    text = data[at:end]
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        data[at:end] = text.decode(errors=_BYTE_FOR_BYTE).encode()
+    for _ in range(_MOST_FAULTS):
+        try:
+            data[at:end].decode()
+        except UnicodeDecodeError as error:
+            data[at + error.start : at + error.end] = b"?" * (error.end - error.start)
+        else:
+            return
+    data[at:end] = data[at:end].decode("ascii", "replace").replace("\ufffd", "?").encode()
 
 
 def keep_readable(items: list[Any], kind: type[Message]) -> int:

@@ -1,6 +1,7 @@
 """Exporters that mean harm, at the door for other agents, beside one that does not."""
 
 import http.client
+import json
 import re
 import socket
 import threading
@@ -15,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from demo.processes import Service
 from tests.hostile.conftest import Start
 from tests.hostile.held import MIB
-from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, post, send, within
+from tests.intake_svc.exports import JSON, PROTOBUF, calls, gzipped_zeros, otlp_json, post, send, within
 
 GROWTH = 512 * MIB
 """What the door may take: 64 MiB as they come, as bytes, as messages and as texts, and 256 MiB that may wait."""
@@ -35,6 +36,20 @@ def in_a_span(payload: bytes) -> bytes:
 def with_texts(size: int) -> bytes:
     """A call whose every text has so many characters."""
     return calls(1, **{"gen_ai.tool.call.arguments": "x" * size, "nobody.reads": "y" * size}).SerializeToString()
+
+
+def half_a_character(size: int) -> bytes:
+    """A call in JSON, with a text of so many characters that ends within one."""
+    return otlp_json(calls(1, **{"nobody.reads": "y" * size})).replace('y"', '\\ud83d"').encode()
+
+
+def unreadable(count: int) -> bytes:
+    spans = [{"startTimeUnixNano": "soon"}] * count
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
+
+
+def to_a_hook(body: bytes) -> Callable[[str, str], int]:
+    return lambda _, address: post(address, "/hooks/claude", body, JSON)[0]
 
 
 def posted(body: bytes, kind: str = PROTOBUF, headers: dict[str, str] | None = None) -> Callable[[str, str], int]:
@@ -82,6 +97,10 @@ CASES: dict[str, tuple[Callable[[str, str], int], int]] = {
     "a million attributes": (posted(in_a_span(b"\x4a\x00" * 1_000_000)), 413),
     "as many attributes as pass": (posted(in_a_span(b"\x4a\x00" * 490_000)), 200),
     "texts of 30 MB": (posted(with_texts(30 * MIB)), 200),
+    "texts of 30 MB that are no UTF-8": (posted(with_texts(30 * MIB).replace(b"yyyy", b"y\xff\xffy")), 200),
+    "JSON of 30 MB with half a character": (posted(half_a_character(30 * MIB), JSON), 200),
+    "spans that cannot be read": (posted(unreadable(40_000), JSON), 400),
+    "a hook's event of 16 MB of lists": (to_a_hook(b"[" + b"[]," * (5 * MIB) + b"[]]"), 413),
     "slow bodies": (slow_bodies, 0),
     "64 exporters at once": (exporters_at_once, 0),
 }

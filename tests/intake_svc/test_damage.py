@@ -6,10 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
+from intake_svc.salvage import with_valid_texts
 from tests.intake_svc.conftest import wait_for
-from tests.intake_svc.exports import JSON, PROTOBUF, calls, otlp_json, post, post_json, send
+from tests.intake_svc.exports import JSON, PROTOBUF, calls, otlp_json, post, post_json, send, within
 
 WITHIN_A_CHARACTER = "é".encode()[:1]
 
@@ -43,6 +47,21 @@ def test_a_text_that_was_cut_within_a_character_costs_no_call(shared, kind):
     else:
         assert post(door.http, "/v1/traces", gzip.compress(export), headers={"Content-Encoding": "gzip"})[0] == 200
     arrived(house, session, 3)
+
+
+@pytest.mark.parametrize(
+    ("sent", "mended"),
+    [
+        (b"caf\xc3\xa9 \xc3", "caf\xe9 ?"),
+        (b"\xe2\x82 \xf0\x9f\x98\x80", "?? \U0001f600"),
+        (b"\xed\xa0\x80", "???"),
+        (b"\xc3\xa9" + b"\xff" * 20, "?" * 22),
+    ],
+)
+def test_a_text_keeps_its_length_and_loses_what_is_no_character(sent, mended):
+    name = within(1, within(2, within(2, within(5, sent))))
+    export = ExportTraceServiceRequest.FromString(with_valid_texts(name, ExportTraceServiceRequest.DESCRIPTOR))
+    assert export.resource_spans[0].scope_spans[0].spans[0].name == mended
 
 
 def test_half_a_character_in_json_costs_no_call(shared):
