@@ -107,7 +107,8 @@ def test_a_tail_that_is_told_not_to_wait_ends_with_its_service(tmp_path):
         follow(following, service)
         service.terminate()
         assert following.end() == 1
-    assert following.said[-1].startswith("the ledger is shutting down")
+    error = json.loads(following.said[-1])["error"]
+    assert (error["code"], error["message"]) == ("UNAVAILABLE", "the ledger is shutting down")
 
 
 @pytest.mark.long
