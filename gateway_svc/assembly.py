@@ -22,6 +22,7 @@ from gateway_svc.conversations.protocol import Conversations
 from gateway_svc.conversations.retention import Retention
 from gateway_svc.conversations.session import SessionState
 from gateway_svc.engines.claude.calls import TOOLS as CLAUDE_TOOLS
+from gateway_svc.engines.claude.failures import ENGINE as CLAUDE
 from gateway_svc.engines.claude.memory import Memory
 from gateway_svc.engines.kinds import EngineKind, RunnerContext, RunnerKind, engine_kinds
 from gateway_svc.errors import SettingsError
@@ -136,8 +137,12 @@ class Gateway:
                 return scope.engine in self.runners
             case "tool":
                 servers = self.audited.mcp.names if self.audited and self.audited.mcp else ()
-                tools = {*CLAUDE_TOOLS, *(self.audited.tool_names if self.audited else ())}
-                return scope.tool.partition(".")[0] in servers or any(fnmatchcase(tool, scope.tool) for tool in tools)
+                tools = self.audited.tool_names if self.audited else ()
+                known = [*tools, *(CLAUDE_TOOLS if CLAUDE in self.runners else ())]
+                server = scope.tool.partition(".")[0]
+                return any(fnmatchcase(name, server) for name in servers) or any(
+                    fnmatchcase(name, scope.tool) for name in known
+                )
         return True
 
     def begin_drain(self) -> None:

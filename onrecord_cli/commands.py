@@ -80,7 +80,7 @@ def up(
     folder = state_folder()
     if running := find(folder):
         if ends := why_ended(folder, running):
-            raise Failed(f"what ran on {short(folder)} is ending: {ends}; give the command again in a moment")
+            raise Failed(f"what ran on {short(folder)} is shutting down: {ends}; try again in a moment")
         raise Failed(f"it runs already, as process {running.pid} on {short(folder)}")
     plan = pair.plan(models.NOT_FOUND, _STAYS, gateway=gateway, door=door)
     for number in (signal.SIGTERM, signal.SIGHUP):

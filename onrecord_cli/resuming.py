@@ -42,4 +42,4 @@ def _lifted_already(stop_id: str) -> str:
         return ""
     control = lifted[found[0]]
     by = f" by {control.principal}" if control.principal else ""
-    return f"the stop {control.stop_id} ({control.scope}) was lifted already, {show_time(control.at_ms)}{by}"
+    return f"the stop {control.stop_id} ({control.scope}) was already lifted, at {show_time(control.at_ms)}{by}"

@@ -140,7 +140,7 @@ def _away(target: str, peer: Peer, *, is_plain: bool) -> str:
     except (OSError, OverflowError) as error:
         why = f"{target} cannot be reached" + (f" ({error.strerror})" if isinstance(error, OSError) else "")
     if client.why_ended and (ended := client.why_ended()):
-        return f"{why} any more: {ended}; give the command again in a moment"
+        return f"{why} any more: {ended}; try again in a moment"
     start = f"{client.how_to_start}; " if client.how_to_start else ""
     return f"{why}: is {peer.name} running there? {start}{peer.otherwise}{peer.named_by} names another address"
 

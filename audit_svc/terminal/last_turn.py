@@ -41,7 +41,7 @@ class LastTurn:
         if session.status == common_pb2.SESSION_STATUS_RUNNING:
             return "the last turn has no end on record: it runs, or its gateway was stopped and has not started again"
         if session.status == common_pb2.SESSION_STATUS_CANCELLED and self._is_interrupted:
-            return "the gateway was ended during the last turn, which was cancelled by that"
+            return "the gateway was shut down during the last turn, which cancelled it"
         if session.status != common_pb2.SESSION_STATUS_FAILED or self._error or self._stop:
             return ""
         if self._is_interrupted:

@@ -85,7 +85,7 @@ def stop(
     else:
         calls = counted(answer.ended_tool_calls, "tool call")
         ended = f"ended: {counted(answer.ended_turns, 'turn')}, and {calls} of turns that go on"
-        begun = "stopped before" if answer.was_in_force else "stopped"
+        begun = "already stopped" if answer.was_in_force else "stopped"
         out.print(f"{begun}: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
     if answer.was_in_force:
         err.print("this was stopped already: the stop in force stands, with its own reason", style="yellow")
@@ -149,7 +149,7 @@ def resume(
             raise NotInForce(failed.sentence, failed.code, failed.cause) from None
         raise
     if answer.was_lifted:
-        raise NotInForce(f"the stop {stop_id} was lifted already")
+        raise NotInForce(f"the stop {stop_id} was already lifted")
     if as_json:
         print_fields({"stop_id": stop_id, "lifted": True, **set_fields(answer)})
     else:

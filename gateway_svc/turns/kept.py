@@ -9,7 +9,7 @@ from onrecord.gateway.v1 import gateway_pb2 as pb
 from uuid_utils import uuid7
 
 from gateway_svc.conversations.session import SessionState, may_see
-from gateway_svc.stopping.turns import StoppableTurn
+from gateway_svc.stopping.turns import CANCELLED, StoppableTurn
 from gateway_svc.turns.account import Totals
 from gateway_svc.turns.events import TurnEvents, accepted, now_ms, turn_finished
 from service_kit.observing.trace_context import CALLERS_TRACE
@@ -69,10 +69,13 @@ class KeptTurn:
         """Whether the caller `viewer` may see it; None: somebody who may see all sessions."""
         return may_see(self.owner, viewer)
 
-    def cancel(self) -> None:
-        """Cancels it. Does nothing when it has ended."""
-        if self.task is not None:
-            self.task.cancel()
+    def cancel(self, why: str = CANCELLED) -> None:
+        """Cancels it: why is the error of its calls, unless it is being cancelled already. Ended, it stays as it is."""
+        if self.task is None:
+            return
+        if not self.task.cancelling():
+            self.stops.why_cancelled = why
+        self.task.cancel()
 
     def accept(self) -> None:
         """Tells its ids, once."""

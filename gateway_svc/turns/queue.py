@@ -214,8 +214,7 @@ class Turns:
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""
         for turn in self._kept.running():
-            turn.stops.why_cancelled = GATEWAY_ENDED
-            turn.cancel()
+            turn.cancel(GATEWAY_ENDED)
         if tasks := self._tasks():
             await asyncio.wait(tasks)
         await self._shadows.cancel_all()

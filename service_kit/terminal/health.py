@@ -31,5 +31,5 @@ def tell_health(
     else:
         Printer(stderr=not serves).print(said)
         if age_ms is not None and age_ms >= 1000 and (err := Printer(stderr=True)).is_terminal:
-            err.print(f"it looked {ago(age_ms)}", style="dim")
+            err.print(f"last checked {ago(age_ms)}", style="dim")
     raise Exit(0 if serves else 1)

@@ -65,7 +65,7 @@ async def test_what_was_lifted_before_is_no_news_however_it_is_named(gateway):
         again = await gateway.type("resume --reason over", name)
         assert (again.exit_code, again.stdout) == (1, "")
         assert "`audit-svc controls --kind resume` lists those that were lifted" in again.stderr
-    assert f"the stop {stop} was lifted already" in (await gateway.type("resume --reason over", stop)).stderr
+    assert f"the stop {stop} was already lifted" in (await gateway.type("resume --reason over", stop)).stderr
 
 
 async def test_which_stop_was_lifted_is_said_where_only_last_was_typed(gateway):
@@ -84,7 +84,7 @@ async def test_a_stop_that_holds_already_is_told_with_its_own_reason(gateway):
     stop = await stopped(gateway, "stop --engine ollama", "a drill")
     again = await gateway.type("stop --engine ollama --reason another")
     assert again.exit_code == 0
-    assert again.stdout.startswith(f"stopped before: {stop}  20")
+    assert again.stdout.startswith(f"already stopped: {stop}  20")
     assert "engine=ollama  a drill; ended: " in again.stdout
     assert "this was stopped already: the stop in force stands, with its own reason" in again.stderr
     assert json.loads((await gateway.type("stop --engine ollama --json --reason x")).stdout)["was_in_force"] is True
@@ -105,8 +105,9 @@ async def test_a_gateway_knows_its_engines_and_tools_and_those_that_patterns_mea
     gateway = assemble(settings(monkeypatch, tmp_path / "state", **at), CollectorRegistry())
     try:
         assert all(map(gateway.knows, [StopScope(engine="ollama"), StopScope(everything=Everything())]))
-        assert all(gateway.knows(StopScope(tool=name)) for name in ("bash", "ba*", "Bash", "files.*", "files.read"))
-        assert not any(map(gateway.knows, [StopScope(engine="openai"), StopScope(tool="bsh"), StopScope(tool="f.*")]))
+        assert all(gateway.knows(StopScope(tool=name)) for name in ("bash", "ba*", "files.*", "files.read", "fi*"))
+        assert not gateway.knows(StopScope(engine="openai"))
+        assert not any(gateway.knows(StopScope(tool=name)) for name in ("bsh", "Bash", "f.*")), "no Claude is here"
     finally:
         async with gateway.started():
             pass

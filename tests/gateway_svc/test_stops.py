@@ -370,16 +370,17 @@ async def test_calls_may_go_on_to_their_end_and_then_their_turn_ends(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ends_gateway", "why"), [(True, "the gateway was ended during the call"), (False, "cancelled")]
+    ("by_client", "by_gateway", "why"),
+    [(False, True, "the gateway was ended during the call"), (True, False, "cancelled"), (True, True, "cancelled")],
 )
-async def test_a_call_that_is_cancelled_since_the_gateway_ends_says_so(tmp_path, ends_gateway, why):
+async def test_a_call_that_is_cancelled_since_the_gateway_ends_says_so(tmp_path, by_client, by_gateway, why):
     async with agents(tmp_path, SLEEP) as (house, _):
         turn = asyncio.create_task(house.run())
         await until((house.workspace / "pid").exists)
-        if ends_gateway:
-            await house.turns.drain(0)
-        else:
+        if by_client:
             house.turns.cancel(pb.CancelTurnRequest(turn_id=house.turns._kept.running()[0].turn_id))
+        if by_gateway:
+            await house.turns.drain(0)
         assert (await turn)[-1].turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
         [row] = house.calls
         assert (row.outcome, row.error) == (common_pb2.OUTCOME_CANCELLED, why)

@@ -76,12 +76,12 @@ def test_that_what_runs_is_ending_is_said_where_nobody_listens_any_more(tmp_path
     with held(tmp_path):
         tell(tmp_path, running)
         tell_end(tmp_path, running.ended("was told to end"))
-        ends = "`onrecord up`, which had started it, was told to end; give the command again in a moment\n"
+        ends = "`onrecord up`, which had started it, was told to end; try again in a moment\n"
         for words in (["engines"], ["calls"]):
             ended = run_command("onrecord_cli", home, *words)
             assert (ended.returncode, ended.stderr) == (1, f"nobody listens on 127.0.0.1:1 any more: {ends}")
         ended = run_command("onrecord_cli", home, "up")
-        assert (ended.returncode, ended.stderr) == (1, f"what ran on {tmp_path} is ending: {ends}")
+        assert (ended.returncode, ended.stderr) == (1, f"what ran on {tmp_path} is shutting down: {ends}")
 
 
 def test_a_file_that_is_none_of_ours_is_nothing_that_runs(tmp_path):

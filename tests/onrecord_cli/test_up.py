@@ -143,7 +143,7 @@ def test_what_lifts_a_stop_is_named_wherever_it_is_met(slow_home):
     for name in (stop["id"], stop["id"][-8:]):
         again = slow_home.run("resume", name, "--reason", "over")
         assert (again.returncode, again.stdout) == (1, "")
-        assert again.stderr.startswith(f"the stop {stop['id']} (everything) was lifted already, 20")
+        assert again.stderr.startswith(f"the stop {stop['id']} (everything) was already lifted, at 20")
     unknown = slow_home.run("resume", "deadbeef", "--reason", "over")
     assert "`onrecord controls --kind resume` lists those that were lifted" in unknown.stderr
     slow_home.run("stop", "--everything", "--reason", "a drill")

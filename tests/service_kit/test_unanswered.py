@@ -153,7 +153,8 @@ async def test_people_are_told_how_long_ago_a_service_looked_and_on_lines_of_a_t
     health.set(serves=True)
     health._at -= 7
     address = await serve(health=health)
-    assert (await asyncio.to_thread(shown_health, address)).splitlines() == [f"{address}: SERVING", "it looked 7 s ago"]
+    shown = await asyncio.to_thread(shown_health, address)
+    assert shown.splitlines() == [f"{address}: SERVING", "last checked 7 s ago"]
     nobody = shown_health("127.0.0.1:1").splitlines()
     assert len(nobody) == 2
     assert max(map(len, nobody)) <= 80

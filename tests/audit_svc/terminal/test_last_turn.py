@@ -47,7 +47,7 @@ def said(status: str, *entries: questions_pb2.Entry, stop_at: int | None = None)
         (
             "CANCELLED",
             [request("1"), call("1", **CANCELLED | {"error": GATEWAY_ENDED})],
-            "the gateway was ended during the last turn",
+            "the gateway was shut down during the last turn",
         ),
         ("FAILED", [request("1"), request("1", error="engine_unavailable")], ""),
         ("FAILED", [request("1"), call("1", **INTERRUPTED)], KILLED),
