@@ -11,6 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from intake_svc.dialects.base.decisions import by_agent
 from intake_svc.dialects.base.event import Event, is_given, of_span
 from intake_svc.dialects.base.logs import FAILED
+from intake_svc.dialects.base.once import Account, repeated
 from intake_svc.dialects.base.results import refused, result_of, unknown_end
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
@@ -146,11 +147,11 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
     """The rows of spans that follow the conventions, of whichever dialect."""
     table, family = rows.table, Family(rows.table, rows.table.kind[:1])
     members = [family.add(span) for span in spans]
-    repeated = _repeated_requests(members, family)
+    told_elsewhere = _repeated_requests(members, family)
     for member in members:
         event, operation = member.event, member.operation
         is_mcp_call = event.attributes.text(_MCP_METHOD) == _MCP_CALL
-        if id(member) in repeated or (is_mcp_call and _is_repeated_call(member, family)):
+        if member.key in told_elsewhere or (is_mcp_call and _is_repeated_call(member, family)):
             rows.ignore()  # the agent's own span has it
         elif operation in _REQUESTS:
             failed = event.failed or bool(event.attributes.text(table.error_type))
@@ -168,17 +169,10 @@ def read(spans: Iterable[Span], rows: Rows) -> Reading:
     return rows.reading()
 
 
-def _repeated_requests(members: Iterable[Member], family: Family) -> set[int]:
-    """The requests, by id(), that another span tells of too: an agent's, and that of its model's client below it.
-
-    The agent's counts, unless the client's alone has tokens.
-    """
-    found = set()
-    for member in members:
-        around = family.around(member) if member.operation in _REQUESTS else None
-        if around is not None and around.operation in _REQUESTS:
-            found.add(id(around if family.counts(member) and not family.counts(around) else member))
-    return found
+def _repeated_requests(members: Iterable[Member], family: Family) -> set[tuple[bytes, bytes]]:
+    """The keys of the requests that another span tells of too."""
+    requests = (member for member in members if member.event.is_named and member.operation in _REQUESTS)
+    return repeated({member.key: Account(member.around, family.counts(member)) for member in requests})
 
 
 def _is_repeated_call(member: Member, family: Family) -> bool:

@@ -10,6 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects.base.event import Event, is_given, source_of
 from intake_svc.dialects.base.logs import Kind
+from intake_svc.dialects.base.once import Account, repeated
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.spans import kind_by, read_each
 from intake_svc.dialects.base.table import Dialect, Table
@@ -49,11 +50,11 @@ _COUNTS = frozenset(SPANS.input_tokens + SPANS.output_tokens)
 def read_spans(spans: Iterable[tuple[bool, Span]], agent: Agent) -> Reading:
     """The rows of spans of all scopes, each with whether it is of the OpenAI Agents SDK."""
     all_spans = list(spans)
-    repeated = _repeated([span for _, span in all_spans])
+    told_elsewhere = _repeated_requests(span for _, span in all_spans)
     kind = kind_by(_KINDS, SPANS)
 
     def kind_once(event: Event) -> Kind:
-        return Kind.NOTHING if event.source in repeated else kind(event)
+        return Kind.NOTHING if event.source in told_elsewhere else kind(event)
 
     parts = (
         (SPANS, [span for is_sdk, span in all_spans if not is_sdk]),
@@ -62,25 +63,16 @@ def read_spans(spans: Iterable[tuple[bool, Span]], agent: Agent) -> Reading:
     return joined([read_each(DIALECT, table, part, agent, kind_once) for table, part in parts if part])
 
 
-def _repeated(spans: Iterable[Span]) -> frozenset[bytes]:
-    """The sources of the requests that another span tells of too, right above or below.
-
-    Where a framework and its model's client are both instrumented, each has a span of one request. The framework's
-    counts, unless the client's alone has tokens.
-    """
-    requests = {
-        source_of(span): span
+def _repeated_requests(spans: Iterable[Span]) -> set[bytes]:
+    """The sources of the requests that another span tells of too."""
+    requests = (
+        span
         for span in spans
         if is_given(span.span_id)
         and any(item.key == MARK and item.value.string_value == _REQUEST for item in span.attributes)
-    }
-    found = set()
-    for source, span in requests.items():
-        above = source_of(span, span.parent_span_id)
-        if above in requests and above != source:
-            found.add(above if _is_counted(span) and not _is_counted(requests[above]) else source)
-    return frozenset(found)
+    )
+    return repeated({source_of(s): Account(source_of(s, s.parent_span_id), _has_tokens(s)) for s in requests})
 
 
-def _is_counted(span: Span) -> bool:
+def _has_tokens(span: Span) -> bool:
     return any(item.key in _COUNTS for item in span.attributes)
