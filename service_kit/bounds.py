@@ -16,6 +16,10 @@ MAX_SUM = 2**63 - 1
 """The largest number of a message's field and of SQLite."""
 
 
+MAX_COUNT = 2**53
+"""The largest count that is taken from others: no real one is larger, and a larger one would spoil the sums."""
+
+
 def saturated(total: int) -> int:
     """A sum, which stays at MAX_SUM where it would pass it."""
     return min(total, MAX_SUM)

@@ -6,10 +6,9 @@ Missing and null both count as empty, since servers differ in which they send.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Fields = Mapping[str, Any]
+from service_kit.bounds import MAX_COUNT
 
-MAX_COUNT = 2**53
-"""No real count is larger, and a larger one would overflow where counts are kept."""
+Fields = Mapping[str, Any]
 
 
 def fields(value: object) -> Fields:

@@ -3,6 +3,7 @@
 from intake_svc.dialects.base.event import Event
 from intake_svc.dialects.base.table import Dialect, Table
 from recording.calls import Usage
+from service_kit.bounds import MAX_COUNT
 from service_kit.pricing import cost_micros
 
 _PROVIDERS = {
@@ -48,8 +49,8 @@ def price_of(dialect: Dialect, table: Table, event: Event, usage: Usage, model: 
     dollars = event.attributes.amount(table.cost_usd)
     if micros is not None:
         return micros, True
-    if dollars is not None:
-        return round(min(dollars, 1e12) * 1_000_000), True
+    if dollars is not None and dollars * 1_000_000 <= MAX_COUNT:
+        return round(dollars * 1_000_000), True
     told = event.attributes.word(table.provider)
     provider = _PROVIDERS.get(told) or told.partition(".")[0] or dialect.provider  # the AI SDK's are like openai.chat
     return cost_micros(None, provider, model, usage, at_ms=event.began_ms) if model else None, False

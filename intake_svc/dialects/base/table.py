@@ -11,6 +11,7 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from recording.show import Show
+from service_kit.bounds import MAX_COUNT
 
 Names = tuple[str, ...]
 """Attributes that may have a field, the preferred one first."""
@@ -171,17 +172,17 @@ class Attributes:
         return self.text(names).lower()
 
     def number(self, names: Names) -> int | None:
-        """The first whole number of 0 or more, also where it comes as a fraction or as text."""
+        """The first whole number from 0 to MAX_COUNT, also where it comes as a fraction or as text."""
         for name in names:
             value = self._values.get(name)
-            if type(value) is int and value >= 0:
+            if type(value) is int and 0 <= value <= MAX_COUNT:
                 return value
             if value is not None and (found := _number(value)) is not None:
                 return int(found)
         return None
 
     def amount(self, names: Names) -> float | int | None:
-        """The first number of 0 or more."""
+        """The first number from 0 to MAX_COUNT."""
         for name in names:
             value = self._values.get(name)
             if value is not None and (found := _number(value)) is not None:
@@ -189,9 +190,9 @@ class Attributes:
         return None
 
     def signed(self, names: Names) -> int | None:
-        """The first whole number, which may be less than 0."""
+        """The first whole number, which may be less than 0, as far as -MAX_COUNT."""
         for name in names:
-            if type(value := self._value(name)) is int:
+            if type(value := self._value(name)) is int and -MAX_COUNT <= value <= MAX_COUNT:
                 return value
         return self.number(names)
 
@@ -227,14 +228,13 @@ _DIGITS = re.compile(r"([0-9]{1,18})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?",
 
 
 def _number(value: Value) -> float | int | None:
+    """The number that a value is; None where it is none, or one that no count can be."""
     if type(value) is AnyValue:
         value = _read(value)
-    if type(value) is int:
-        return value if value >= 0 else None
-    if type(value) is float:
-        return value if math.isfinite(value) and value >= 0 else None
     if type(value) is str and (found := _DIGITS.fullmatch(value)):
-        return int(value) if found[1] == value else float(value)
+        value = int(value) if found[1] == value else float(value)
+    if type(value) is int or type(value) is float:
+        return value if 0 <= value <= MAX_COUNT else None
     return None
 
 

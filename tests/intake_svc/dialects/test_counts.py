@@ -2,6 +2,7 @@
 
 import pytest
 from onrecord.audit.v1 import audit_pb2
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.intake_svc.dialects.exports import Export, log_records, put, read, sample, spans_with
@@ -87,6 +88,44 @@ def test_a_price_is_read_however_its_number_is_written(dollars, micros):
         put(record.attributes, cost_usd_micros=None, cost_usd=dollars)
 
     assert {(row.cost_micros, row.cost_reported) for row in read(export).costs} == {(micros, True)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        AnyValue(string_value="1e99"),
+        AnyValue(string_value=str(2**53 + 1)),
+        AnyValue(double_value=1e99),
+        AnyValue(double_value=float("nan")),
+        AnyValue(int_value=2**53 + 1),
+        AnyValue(int_value=2**63 - 1),
+    ],
+    ids=str,
+)
+def test_a_number_that_no_count_can_be_is_not_told(value):
+    """Sums stay at the largest number, so that one such row would spoil the total of all."""
+    name, costs = "claude-code-2.1.197-logs", ("cost_usd", "cost_usd_micros")
+    odd, without = sample(name), sample(name)
+    for event, keys in {
+        "api_request": ("input_tokens", "output_tokens", "cache_read_tokens", "duration_ms", *costs),
+        "tool_result": ("tool_result_size_bytes", "duration_ms"),
+    }.items():
+        for key in keys:
+            for record in log_records(without, event):
+                put(record.attributes, **{key: None})
+            for record in log_records(odd, event):
+                put(record.attributes, **{key: None})
+                record.attributes.add(key=key, value=value)
+
+    assert (read(odd).costs, read(odd).calls) == (read(without).costs, read(without).calls)
+
+
+def test_a_price_that_no_request_can_have_is_not_told():
+    export = sample("claude-code-2.1.197-logs")
+    for record in log_records(export, "api_request"):
+        put(record.attributes, cost_usd_micros=None, cost_usd="1e10")  # each number that it becomes counts too
+
+    assert not any(row.cost_reported for row in read(export).costs)
 
 
 def test_without_a_report_the_price_is_that_of_the_list_at_the_time_of_the_request():
