@@ -9,6 +9,8 @@ from onrecord.audit.v1 import audit_pb2
 
 SLACK_MS = 2_000
 """How far apart the clocks of two accounts of one call may be, where nothing but times tells that it is one."""
+SIZES = '{"$arguments": '
+"""How the summary of arguments begins of which a hook's kept event has the number and the size alone."""
 _T = TypeVar("_T")
 NEVER_ENDED = "the agent never said how the call ended"
 
@@ -77,7 +79,12 @@ def session_of(row: audit_pb2.AuditRow) -> tuple[str, str, str]:
 
 
 def may_be_alike(one: audit_pb2.AuditRow, other: audit_pb2.AuditRow) -> bool:
-    """Whether two rows may have the same arguments: not where digests under one key tell them apart."""
+    """Whether two rows may have the same arguments.
+
+    Not where digests under one key tell them apart, or the sizes with which two hooks' events were kept.
+    """
+    if one.args_summary.startswith(SIZES) and other.args_summary.startswith(SIZES):
+        return one.args_summary == other.args_summary
     by_one, by_other = one.args_digest, other.args_digest
     comparable = by_one.hmac_sha256 and by_other.hmac_sha256 and by_one.key_id == by_other.key_id
     return not comparable or by_one.hmac_sha256 == by_other.hmac_sha256

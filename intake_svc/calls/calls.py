@@ -85,7 +85,7 @@ class Calls:
             if is_kept and self._on_record.has_begun(key, event.at_ms):
                 return False
             is_refused = decision is not None and decision.verdict == common_pb2.VERDICT_DENIED
-            if is_kept and not key and self._on_record.was_expected_to_begin(intent, event.at_ms, told):
+            if is_kept and not key and self._was_expected_to_begin(intent, told):
                 return False
             alike = self._open.with_key(key)
             if is_kept:
@@ -121,7 +121,11 @@ class Calls:
             if self._is_told(told := event_key(principal, event.id)):
                 return False
             fresh = self._intent(event, principal)
-            call = self._open.that_ends(fresh, key := key_of(fresh), event.at_ms if is_kept else None)
+            key = key_of(fresh)
+            is_late = is_kept and not key  # and may be the end of no other call that is open
+            if is_late and self._on_record.was_expected_to_end(fresh, event.at_ms, told, begun_late=True):
+                return False
+            call = self._open.that_ends(fresh, key, event.at_ms if is_kept else None)
             if call is None:
                 if self._on_record.knows(key) or (
                     not key and self._on_record.was_expected_to_end(fresh, event.at_ms, told)
@@ -255,6 +259,18 @@ class Calls:
     def waiting(self) -> int:
         """How many calls are not in the spool yet."""
         return len(self._open)
+
+    def _was_expected_to_begin(self, intent: audit_pb2.AuditRow, told: str) -> bool:
+        """Whether telemetry has told of a call without an id; one that was taken for it before is open then."""
+        call = self._open.make(intent, has_ended=False)
+        call.told += filter(None, (told,))
+        apart, begun = self._on_record.share_out(call)
+        if apart is call:
+            return False
+        if apart is not None:
+            self._open.keep([replace(apart, due=call.due)])
+        self._on_record.was_begun(begun)
+        return True
 
     def _is_told(self, event: str) -> bool:
         """Whether a hook's event has been taken before."""

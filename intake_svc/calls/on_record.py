@@ -1,19 +1,18 @@
 """What is known of calls that are on the record, so that whatever tells of them again is a duplicate."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
-from intake_svc.calls.call import SLACK_MS, ByTool, Call, began_ms, is_told_by, may_begin, overlap
+from intake_svc.calls.call import SLACK_MS, ByTool, Call, began_ms, is_told_by, may_be_alike, may_begin, overlap
 from intake_svc.calls.journal import Journal
 from intake_svc.dialects import claude, codex
 
 _MAX_RECENT = 4_096
 _DECIDES_APART = frozenset((claude.DIALECT.engine, codex.DIALECT.engine))
 """Agents whose telemetry tells of decisions by themselves."""
-_LONGEST_WAIT_MS = 600_000
-"""Between a hook that was told of a call and the tool that ran: a person may be asked."""
 _RESULT = "result "
 """Marks the id of a row that telemetry made of a result alone: an agent's model server may give a call's id again."""
 
@@ -30,8 +29,8 @@ class OnRecord:
         self._expected: OrderedDict[str, audit_pb2.AuditRow] = OrderedDict()
         """Calls that only times tell, of which telemetry told before their hooks; by their ids, the oldest first."""
         self._expected_by_tool: ByTool[audit_pb2.AuditRow] = ByTool()
-        self._begun: set[str] = set()
-        """The ids of those of which a hook has told that they begin."""
+        self._begun: dict[str, Call | None] = {}
+        """By the ids of those of which a hook has told that they begin: what it told; None where it told in time."""
 
     def knows(self, key: str) -> bool:
         """Whether something with such a key is of a call on the record, or of a call of that id was."""
@@ -55,36 +54,71 @@ class OnRecord:
         self._expected[row.id] = row
         self._expected_by_tool.add(row, row)
         if has_begun:
-            self._begun.add(row.id)
+            self._begun[row.id] = None
         while len(self._expected) > _MAX_RECENT:
             self._forget_expected(next(iter(self._expected.values())))
 
-    def was_expected_to_begin(self, intent: audit_pb2.AuditRow, at_ms: int, told: str) -> bool:
-        """Whether a hook that was called then tells of the beginning of a call of which telemetry has told.
+    def share_out(self, call: Call) -> tuple[Call | None, Mapping[str, Call]]:
+        """Finds the row of telemetry of a call of whose beginning a hook told late.
 
-        told: what would tell of it again.
+        Of several beginnings near a row's start the latest before it is the row's: a call that is taken for another has
+        no row at all. Nothing changes until was_begun().
+
+        Returns: the call that is of no such row, an earlier one that gives its row to this one too, None for none; and
+            what was_begun() takes.
         """
-        for row in self._expected_by_tool.like(intent):
-            earliest, latest = row.created_at_ms - _LONGEST_WAIT_MS, row.created_at_ms + SLACK_MS
-            if row.id not in self._begun and earliest <= at_ms <= latest:
-                self._begun.add(row.id)
-                self._journal.remember(told, row.id)
-                return True
-        return False
+        begun: dict[str, Call] = {}
+        apart: Call | None = call
+        while apart is not None and (row := self._nearest(apart, begun)) is not None:
+            begun[row.id], apart = apart, begun.get(row.id) or self._begun.get(row.id)
+        return apart, begun
 
-    def was_expected_to_end(self, ended: audit_pb2.AuditRow, at_ms: int, told: str) -> bool:
-        """The same of the end of a call."""
+    def was_begun(self, begun: Mapping[str, Call]) -> None:
+        """Calls began of which telemetry told before, by the ids of its rows."""
+        for id_, call in begun.items():
+            self._begun[id_] = call
+            for told in call.told:
+                self._journal.remember(told, id_)
+
+    def _nearest(self, call: Call, begun: Mapping[str, Call]) -> audit_pb2.AuditRow | None:
+        """The row to whose start a call's beginning is nearest, of those to which none is nearer."""
+        found = []
+        for row in self._expected_by_tool.like(call.row):
+            distance = _distance(call, row)
+            if abs(row.created_at_ms - call.row.created_at_ms) > SLACK_MS or not may_be_alike(row, call.row):
+                continue
+            if row.id in begun or row.id in self._begun:
+                other = begun.get(row.id) or self._begun[row.id]
+                if other is None or _distance(other, row) <= distance:
+                    continue
+            found.append((distance, row))
+        return min(found, key=lambda each: each[0])[1] if found else None
+
+    def was_expected_to_end(
+        self, ended: audit_pb2.AuditRow, at_ms: int, told: str, *, begun_late: bool = False
+    ) -> bool:
+        """Whether a hook that was called then tells of the end of a call of which telemetry has told.
+
+        told: what would tell of it again. begun_late: of those alone of which was_begun() told.
+        """
+        found = []
         for row in self._expected_by_tool.like(ended):
-            if abs(at_ms - row.created_at_ms - row.duration_ms) <= SLACK_MS:
-                self._forget_expected(row)
-                self._journal.remember(told, row.id)
-                return True
-        return False
+            begun, distance = self._begun.get(row.id), abs(at_ms - row.created_at_ms - row.duration_ms)
+            if distance > SLACK_MS or not may_be_alike(row, ended) or (begun_late and begun is None):
+                continue
+            if begun is None or may_be_alike(begun.row, ended):
+                found.append((distance, row))
+        if not found:
+            return False
+        row = min(found, key=lambda each: each[0])[1]
+        self._forget_expected(row)
+        self._journal.remember(told, row.id)
+        return True
 
     def _forget_expected(self, row: audit_pb2.AuditRow) -> None:
         del self._expected[row.id]
         self._expected_by_tool.remove(row)
-        self._begun.discard(row.id)
+        self._begun.pop(row.id, None)
 
     def add_result(self, key: str, row: audit_pb2.AuditRow) -> None:
         """A row is in the spool of a call that only telemetry told of."""
@@ -118,3 +152,9 @@ class OnRecord:
         self._recent_by_tool.remove(alone)
         self._journal.finish(alone.id, [row.id])
         return True
+
+
+def _distance(call: Call, row: audit_pb2.AuditRow) -> tuple[bool, int]:
+    """How far a beginning is from a row's start; what is behind it is farther than all before it."""
+    behind_ms = call.row.created_at_ms - row.created_at_ms
+    return behind_ms > 0, abs(behind_ms)

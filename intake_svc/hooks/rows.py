@@ -6,6 +6,7 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from intake_svc.calls.accounts import is_asked
+from intake_svc.calls.call import SIZES
 from intake_svc.dialects.base.showing import mcp_server_of
 from intake_svc.hooks.event import HookEvent
 from intake_svc.hooks.tables import Kind
@@ -50,7 +51,7 @@ def intent_of(event: HookEvent, id_: str, principal: str, args_key: ArgsKey | No
     )
     if event.arguments is None:
         sizes = {"count": event.arguments_count, "bytes": event.arguments_bytes}
-        row.args_summary = json.dumps({"$arguments": sizes}) if event.arguments_bytes is not None else ""
+        row.args_summary = f"{SIZES}{json.dumps(sizes)}}}" if event.arguments_bytes is not None else ""
     row.created_at_ms = event.at_ms
     row.times_observed = True
     decide(row, AGENT_OWN)
