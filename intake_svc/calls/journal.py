@@ -47,7 +47,10 @@ class Journal:
         self.done: OrderedDict[str, str] = OrderedDict()
         """What was told of calls on the record, with their ids; the oldest first."""
         self._fd, self._number = -1, 0
-        self._puts_wait, self._is_synced = False, True
+        self._puts_wait, self._is_synced = False, False
+        self._is_sound = False
+        """Whether the disk has what was synced of the file. Once an fsync failed, another proves nothing: the kernel
+        may have dropped what it could not write."""
         self._read()
         try:
             self._write_anew()
@@ -150,15 +153,24 @@ class Journal:
         if self._fd >= 0:  # of the file that is gone
             os.close(self._fd)
         self._fd, self._number = -1, len(records)
-        self._is_synced = True
+        self._is_synced = self._is_sound = False
         sync_folder(self._path.parent)
+        self._is_synced = self._is_sound = True
 
     def _sync(self) -> None:
+        if not self._is_sound:
+            self._write_anew()
         if not self._is_synced:
-            os.fsync(self._fd)
+            try:
+                os.fsync(self._fd)
+            except OSError:
+                self._is_sound = False
+                raise
             self._is_synced = True
 
     def _append(self, records: Iterable[tuple[int, bytes]]) -> None:
+        if not self._is_sound:
+            self._write_anew()
         if self._fd < 0:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         data = []

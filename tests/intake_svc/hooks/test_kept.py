@@ -1,6 +1,8 @@
 """What a hook kept since it had no answer, and the door may have on its disk: no call is lost, and none is two."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -145,17 +147,39 @@ def test_what_is_told_together_waits_for_the_disk_once(desk, monkeypatch):
     assert desk.calls.waiting() == 100
 
 
-def test_a_disk_that_failed_what_was_told_together_is_waited_for_when_it_is_told_again(desk, monkeypatch):
-    begins = event("gemini", 0, NOW_MS, "0" * 16)
+@pytest.mark.parametrize("other_first", [False, True])
+def test_what_a_disk_failed_to_take_is_written_again_before_it_is_told_as_taken(desk, monkeypatch, other_first):
+    """Linux drops what it could not write, and the next fsync succeeds."""
+    begins, path = event("gemini", 0, NOW_MS, "0" * 16), desk.folder / "calls-0.log"
+    size = path.stat().st_size
+
+    def dropped(fd: int) -> None:
+        os.truncate(path, size)
+        raise OSError(errno.EIO, "Input/output error")
+
     with monkeypatch.context() as broken:
-        broken.setattr("os.fsync", lambda _: Path("/nonexistent").stat())
-        with pytest.raises(OSError, match="No such file"), desk.calls.together():
+        broken.setattr("os.fsync", dropped)
+        with pytest.raises(OSError, match="Input/output"), desk.calls.together():
             desk.calls.begin(begins, "", is_kept=True)
-    syncs: list[int] = []
-    monkeypatch.setattr("os.fsync", syncs.append)
+    if other_first:  # of which the disk is waited for too
+        assert desk.calls.begin(event("gemini", 0, NOW_MS + 9_000, "1" * 16, command="pwd"), "")
     with desk.calls.together():
         assert not desk.calls.begin(begins, "", is_kept=True)
-    assert len(syncs) == 1
+    restart(desk)
+    assert desk.calls.waiting() == 1 + other_first
+
+
+def test_a_file_whose_name_the_disk_did_not_take_is_written_anew_before_anything_is_told_as_taken(desk, monkeypatch):
+    monkeypatch.setattr("intake_svc.calls.journal.MAX_BYTES", 0)
+    path = desk.folder / "calls-0.log"
+    with monkeypatch.context() as broken:
+        broken.setattr("intake_svc.calls.journal.sync_folder", lambda _: Path("/nonexistent").stat())
+        with suppress(OSError):
+            desk.journal.finish("a-row", ["told"])
+    inode = path.stat().st_ino
+    with desk.calls.together():
+        pass
+    assert path.stat().st_ino != inode
 
 
 def kept_lines(folder: Path, count: int) -> None:
