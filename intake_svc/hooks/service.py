@@ -101,7 +101,8 @@ class Hooks:
             piece = lines[start : start + LINES_AT_ONCE]
             await loop.run_in_executor(self._thread, self._take_kept, piece, principal)
         if lost:
-            self._record.spool.note_lost(min(lost, MAX_LOST), time.time_ns() // 1_000_000)
+            note_lost = partial(self._record.spool.note_lost, min(lost, MAX_LOST), time.time_ns() // 1_000_000)
+            await loop.run_in_executor(self._thread, note_lost)
 
     async def flush_for_ever(self) -> None:
         """Has calls go to the spool when they have waited long enough."""

@@ -1,14 +1,18 @@
 """What a hook kept since it had no answer, and the door may have on its disk: no call is lost, and none is two."""
 
+import asyncio
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from intake_svc.calls.calls import Calls
 from intake_svc.calls.journal import Journal
@@ -16,7 +20,12 @@ from intake_svc.hooks.client import NotTaken, Options, post
 from intake_svc.hooks.event import HookEvent, from_line, read_event
 from intake_svc.hooks.kept import PIECE_BYTES, hand_over
 from intake_svc.hooks.rows import NOT_TOLD
+from intake_svc.hooks.service import Hooks
+from intake_svc.labels import SessionLabels
+from intake_svc.metrics import DoorMetrics
+from intake_svc.stops import Stops
 from recording.args_key import ArgsKey
+from recording.record import Record
 from tests.intake_svc.conftest import wait_for
 from tests.intake_svc.hooks.test_apart import Desk
 from tests.intake_svc.hooks.test_claude import after, before, hook, rows_of
@@ -216,6 +225,16 @@ def test_a_long_time_without_a_door_is_handed_over_in_pieces_and_none_is_taken_t
     assert max(sent) < PIECE_BYTES + 1_000
     assert sum(sent) - sent[1] == size
     wait_for(lambda: len(house.rows()) == 900)
+
+
+def test_the_event_loop_does_not_wait_for_the_spool_to_count_what_hooks_lost(desk):
+    counted: list[tuple[int, str]] = []
+    spool = SimpleNamespace(note_lost=lambda rows, _: counted.append((rows, threading.current_thread().name)))
+    record, stops = cast(Record, SimpleNamespace(spool=spool)), Stops(None, desk.folder)
+    hooks = Hooks(record, desk.calls, SessionLabels(), stops, DoorMetrics(CollectorRegistry()))
+    asyncio.run(hooks.take_kept(event("claude", 0, NOW_MS, "0" * 16).to_line().encode(), 3))
+    hooks.close()
+    assert counted == [(3, "hooks_0")]
 
 
 def test_an_events_id_is_its_callers_own(desk):
