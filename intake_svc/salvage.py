@@ -76,36 +76,74 @@ def _mend(data: bytearray, at: int, end: int) -> None:
     data[at:end] = data[at:end].decode("ascii", "replace").replace("\ufffd", "?").encode()
 
 
-def keep_readable(items: list[Any], kind: type[Message]) -> int:
-    """Takes out of a list what is no message of a kind; of what is but for some attributes, these. How many it took."""
-    readable = [mended for item in items if (mended := _readable(item, kind)) is not None]
-    taken = len(items) - len(readable)
-    items[:] = readable
-    return taken
+def read_what_can_be(document: Any, message: Any, levels: int = 2) -> tuple[int, int]:
+    """Reads an export in JSON into a message that is empty. How many spans or log records it read, and how many not.
+
+    A resource or a scope that is none counts as one of them. Of what is around spans, only what cannot be read goes.
+
+    Args:
+        document: the export, a resource or a scope.
+        message: what it is to be.
+        levels: how many there are between its list and spans.
+    """
+    if not isinstance(document, dict):
+        return 0, 1
+    kept = lost = 0
+    parts = next(field for field in message.DESCRIPTOR.fields if field.is_repeated)
+    into = getattr(message, parts.name)
+    for name, value in document.items():
+        if name not in (parts.json_name, parts.name):
+            _read_around(name, value, message)
+            continue
+        for each in value if isinstance(value, list) else () if value is None else (value,):
+            part = into.add()
+            if levels and isinstance(value, list):
+                more = read_what_can_be(each, part, levels - 1)
+            else:
+                more = (1, 0) if isinstance(value, list) and _read_item(each, part) else (0, 1)
+            if more == (0, 1):
+                del into[-1]
+            kept, lost = kept + more[0], lost + more[1]
+    return kept, lost
 
 
-def keep_readable_attributes(*parts: Any) -> None:
+def _read_around(name: str, value: Any, message: Message) -> None:
+    """Reads a resource or a scope, or what else is beside a list, as far as it can be read."""
+    part = type(message)()
+    if not _read({name: value}, part) and isinstance(value, dict):
+        _keep_readable_attributes(value)
+        for each in value:
+            one = type(message)()
+            if _read({name: {each: value[each]}}, one):
+                part.MergeFrom(one)
+    message.MergeFrom(part)
+
+
+def _read_item(item: Any, message: Message) -> bool:
+    """Reads a span or a log record, without the attributes that cannot be. Whether it could."""
+    if _read(item, message):
+        return True
+    if isinstance(item, dict):
+        _keep_readable_attributes(item, *_parts(item, "events"), *_parts(item, "links"))
+    return _read(item, message)
+
+
+def _keep_readable_attributes(*parts: Any) -> None:
     """Takes out of the attributes of parts what is none."""
     for part in parts:
         if isinstance(part, dict) and isinstance(part.get("attributes"), list):
-            part["attributes"] = [each for each in part["attributes"] if _is(each, KeyValue)]
-
-
-def _readable(item: Any, kind: type[Message]) -> Any:
-    if not isinstance(item, dict):
-        return None
-    if not _is(item, kind):
-        keep_readable_attributes(item, *_parts(item, "events"), *_parts(item, "links"))
-    return item if _is(item, kind) else None
+            part["attributes"] = [each for each in part["attributes"] if _read(each, KeyValue())]
 
 
 def _parts(item: dict[str, Any], name: str) -> Iterable[Any]:
     return item[name] if isinstance(item.get(name), list) else ()
 
 
-def _is(document: Any, kind: type[Message]) -> bool:
+def _read(document: Any, message: Message) -> bool:
+    """Reads a document into a message. Whether it could; the message is empty else."""
     try:
-        ParseDict(document, kind(), ignore_unknown_fields=True)
+        ParseDict(document, message, ignore_unknown_fields=True)
     except REFUSED:
+        message.Clear()
         return False
     return isinstance(document, dict)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from intake_svc.errors import TooLarge, Unsupported
 from intake_svc.lenient_json import load_json, mend_characters
-from intake_svc.salvage import NOT_READ, REFUSED, keep_readable, keep_readable_attributes, with_valid_texts
+from intake_svc.salvage import NOT_READ, REFUSED, read_what_can_be, with_valid_texts
 from intake_svc.signals import Signal
 from service_kit.access.request_parts import check_parts, count_all_parts
 from service_kit.bounds import Exceeded, check_json
@@ -26,9 +25,9 @@ MAX_PARTS = 1_000_000
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """What zlib is told of the format, by the name in Content-Encoding. RFC 9110 has x-gzip as another name of gzip."""
 _IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
-_ITEMS: tuple[tuple[tuple[str, str], tuple[str, str], tuple[str, ...], type[Message]], ...] = (
-    (("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), ("spans",), Span),
-    (("resourceLogs", "resource_logs"), ("scopeLogs", "scope_logs"), ("logRecords", "log_records"), LogRecord),
+_ITEMS: tuple[tuple[tuple[str, str], tuple[str, str], tuple[str, ...]], ...] = (
+    (("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), ("spans",)),
+    (("resourceLogs", "resource_logs"), ("scopeLogs", "scope_logs"), ("logRecords", "log_records")),
 )
 _STATUSES = {name.removeprefix("STATUS_CODE_"): number for name, number in Status.StatusCode.items()}
 _NO_STATUS = max(_STATUSES.values()) + 1
@@ -42,13 +41,6 @@ class Unpacked(NamedTuple):
     message: Message
     spoiled: tuple[str, ...] = ()
     """Why spans or log records of it could not be read: one sentence each, of our own words."""
-
-
-class _List(NamedTuple):
-    resource: dict[str, Any]
-    scope: dict[str, Any]
-    items: list[Any]
-    kind: type[Message]
 
 
 def unpack(data: bytes, encoding: str, most: int) -> bytes:
@@ -97,7 +89,8 @@ def parse_protobuf(signal: Signal, data: bytes) -> Unpacked:
 def parse_json(signal: Signal, data: bytes) -> Unpacked:
     """The message of an export in OTLP's JSON: ids are hexadecimal there, and what is not known is passed over.
 
-    Spans and log records that cannot be read are left out, and told; so are attributes, if the rest can be read.
+    Resources, scopes, spans and log records that cannot be read are left out, and told. Attributes are left out, and
+    what else is beside or around spans, if the rest can be read.
 
     Raises:
         TooLarge: it has more values than bounds.JSON_VALUES.
@@ -113,26 +106,23 @@ def parse_json(signal: Signal, data: bytes) -> Unpacked:
         if not _is_export(document, signal):
             raise ValueError  # an export of another signal, sent to this one's path, would be lost in silence
         spoiled = [NO_HEXADECIMAL] * _prepare(document)
-        if spoiled and not any(found.items for found in _lists(document)):
+        if spoiled and not any(_lists(document)):
             raise InvalidRequest(NO_HEXADECIMAL, "")
+        message = signal.request()
         try:
-            return Unpacked(_parsed(signal, document), tuple(spoiled))
+            ParseDict(document, message, ignore_unknown_fields=True)
         except REFUSED:
+            message.Clear()
             mend_characters(document)
-            spoiled += [NOT_READ] * _leave_readable(document)
-            if spoiled and not any(found.items for found in _lists(document)):
+            kept, lost = read_what_can_be(document, message)
+            spoiled += [NOT_READ] * lost
+            if spoiled and not kept:
                 raise
-            return Unpacked(_parsed(signal, document), tuple(spoiled))
+        return Unpacked(message, tuple(spoiled))
     except InvalidRequest:
         raise
     except REFUSED:
         raise DecodeError from None  # the parsers' own words quote what was sent
-
-
-def _parsed(signal: Signal, document: Any) -> Message:
-    message = signal.request()
-    ParseDict(document, message, ignore_unknown_fields=True)
-    return message
 
 
 def _is_export(document: Any, signal: Signal) -> bool:
@@ -141,29 +131,18 @@ def _is_export(document: Any, signal: Signal) -> bool:
     return isinstance(document, dict) and (not document or bool(names & document.keys()))
 
 
-def _lists(document: Any) -> Iterator[_List]:
+def _lists(document: Any) -> Iterator[list[Any]]:
     """The lists of spans and of log records in an export."""
-    for resources, scopes, names, kind in _ITEMS:
+    for resources, scopes, names in _ITEMS:
         for resource in _each(document, *resources):
             for scope in _each(resource, *scopes):
-                items = next((scope[name] for name in names if name in scope), None)
-                if isinstance(items, list):
-                    yield _List(resource, scope, items, kind)
-
-
-def _leave_readable(document: Any) -> int:
-    """Takes out of an export what cannot be read. How many spans and log records these are."""
-    taken = 0
-    for resource, scope, items, kind in _lists(document):
-        keep_readable_attributes(resource.get("resource"), scope.get("scope"))
-        taken += keep_readable(items, kind)
-    return taken
+                yield from (scope[name] for name in names if isinstance(scope.get(name), list))
 
 
 def _prepare(document: Any) -> int:
     """Writes spans and log records as protobuf's JSON has them, and takes out those whose ids cannot be. How many."""
     taken = 0
-    for _, _, items, _ in _lists(document):
+    for items in _lists(document):
         kept = [item for item in items if not isinstance(item, dict) or _prepare_item(item)]
         taken += len(items) - len(kept)
         items[:] = kept
@@ -186,5 +165,5 @@ def _prepare_item(item: dict[str, Any]) -> bool:
 
 
 def _each(part: Any, *names: str) -> Iterable[dict[str, Any]]:
-    found = next((part[name] for name in names if name in part), ())
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else ()
+    found = [part[name] for name in names if isinstance(part.get(name), list)]
+    return [one for some in found for one in some if isinstance(one, dict)]

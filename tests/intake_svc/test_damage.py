@@ -133,6 +133,67 @@ def test_a_span_that_cannot_be_read_is_told_and_costs_itself_alone(shared, name)
     assert post_json(door.http, "/v1/traces", alone)[0] == 400  # of which there is nothing to take
 
 
+SPAN_LIST = {"spans": {"traceId": "5b8efff798038103d269b633813fc60c"}}
+BESIDE: dict[str, Any] = {
+    "null": None,
+    "a number": 5,
+    "scopes that are no list": {"scopeSpans": 5},
+    "a scope that is null": {"scopeSpans": [None]},
+    "spans that are no list": {"scopeSpans": [SPAN_LIST]},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_resource_or_scope_that_cannot_be_read_is_told_and_costs_itself_alone(shared, name):
+    """Exporters do not send again what is refused with 400."""
+    house, door = shared
+    session = f"beside-{name}".replace(" ", "-")
+    document = pair(session)
+    document["resourceSpans"].insert(0, BESIDE[name])
+    code, answer = post_json(door.http, "/v1/traces", document)
+    assert (code, answer["partialSuccess"]["rejectedSpans"]) == (200, "1")
+    arrived(house, session, 2)
+
+    assert post_json(door.http, "/v1/traces", {"resourceSpans": [BESIDE[name]]})[0] == 400
+
+
+AROUND: dict[str, dict[str, Any]] = {
+    "a schema that is a number": {"schemaUrl": 7},
+    "a resource that is a number": {"resource": 5},
+    "attributes of a resource that are no list": {"resource": {"attributes": 5}},
+    "a scope that is a text": {"scope": "an-agent"},
+    "a name of a scope that is a number": {"scope": {"name": 5, "attributes": [5]}},
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_what_is_around_spans_and_cannot_be_read_costs_none_of_them(shared, name):
+    house, door = shared
+    session = name.replace(" ", "-")
+    document = pair(session)
+    resource = document["resourceSpans"][0]
+    for part in (document, resource, resource["scopeSpans"][0]):
+        part |= AROUND[name]
+    assert post_json(door.http, "/v1/traces", document) == (200, {})
+    arrived(house, session, 2)
+
+
+def test_the_readable_half_of_a_resource_is_kept(shared):
+    house, door = shared
+    document = pair("half-a-resource")
+    name = {"key": "service.name", "value": {"stringValue": "an-agent"}}
+    document["resourceSpans"][0]["resource"] = {"attributes": [name, 5], "droppedAttributesCount": "many"}
+    assert post_json(door.http, "/v1/traces", document) == (200, {})
+    arrived(house, "half-a-resource", 2)
+    assert {row["agent"] for row in house.rows() if row["session_id"] == "half-a-resource"} == {"an-agent"}
+
+
+def test_metrics_that_cannot_be_read_do_not_have_the_rest_refused(shared):
+    _, door = shared
+    metrics = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": 5}, {"name": "tokens"}]}]}]}
+    assert post_json(door.http, "/v1/metrics", metrics)[0] == 200
+
+
 def test_a_record_that_cannot_be_read_is_told_too(shared):
     _, door = shared
     records = [{"timeUnixNano": "soon"}, {"timeUnixNano": "1"}]
