@@ -74,7 +74,7 @@ async def drain_under_load(pair, turns: int, drain_seconds: float) -> Streams:
     while len(streams.started) < turns // 2:
         await asyncio.sleep(0.01)
     service.process.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(service.process.wait, drain_seconds + 120) == 0
+    assert await asyncio.to_thread(service.process.wait, drain_seconds + 120) == 0, service.stderr_text()[-4000:]
     async with asyncio.timeout(120):
         await running
 
