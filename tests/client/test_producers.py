@@ -237,20 +237,20 @@ with ledger.tool_call("of-the-parent"):
 
 def test_a_fork_finds_no_thread_of_ours(tmp_path):
     """Python warns of a fork beside threads from 3.12 on, and the child would have none of them."""
-    with Ledger(tmp_path) as ledger:
-        with ledger.tool_call("lookup"):
-            pass
-        keeper = ledger._producer.spool._keeper
-        assert keeper._thread is not None
-        read, write = os.pipe()
-        pid = os.fork()
-        if not pid:
-            os.write(write, b"none" if keeper._thread is None else b"some")
-            os._exit(0)
-        os.waitpid(pid, 0)
-        assert os.read(read, 10) == b"none"
-        os.close(read)
-        os.close(write)
+    code = """
+import os, sys
+from onrecord.client import Ledger
+with Ledger(sys.argv[1]) as ledger:
+    with ledger.tool_call("lookup"):
+        pass
+    keeper = ledger._producer.spool._keeper
+    assert keeper._thread is not None
+    pid = os.fork()
+    if not pid:
+        os._exit(keeper._thread is not None)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+    run(code, tmp_path)
 
 
 def test_a_child_lets_go_of_its_parent_s_folder(tmp_path):

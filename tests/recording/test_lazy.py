@@ -1,20 +1,35 @@
 """What is computed when it is first asked for is there in a fork of a process that was computing it."""
 
-import os
-import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
-
-import pytest
 
 import recording
 from recording.lazy import lazy
 
-PARENT_PID = os.getpid()
+_FORKS = """
+import os, signal, threading
+from tests.recording.test_lazy import Slow
+
+slow = Slow()
+thread = threading.Thread(target=lambda: slow.value)
+thread.start()
+slow.begun.wait(60)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    slow.released.set()
+    os._exit(slow.value != "computed")
+status = os.waitpid(child, 0)[1]
+slow.released.set()
+thread.join()
+os._exit(status != 0)
+"""
 
 
 class Slow:
-    """Takes in its own process until it is released."""
+    """Takes until it is released."""
 
     def __init__(self) -> None:
         self.begun, self.released, self.times = threading.Event(), threading.Event(), 0
@@ -24,26 +39,13 @@ class Slow:
         """A value."""
         self.times += 1
         self.begun.set()
-        if os.getpid() == PARENT_PID:
-            self.released.wait(60)
+        self.released.wait(60)
         return "computed"
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_while_a_thread_computes_it_has_it_too() -> None:
-    slow = Slow()
-    thread = threading.Thread(target=lambda: slow.value)
-    thread.start()
-    slow.begun.wait(60)
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)
-        os._exit(slow.value != "computed")
-    status = os.waitpid(child, 0)[1]
-    slow.released.set()
-    thread.join()
-    assert status == 0
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", _FORKS], cwd=root, timeout=120).returncode == 0
 
 
 def test_it_is_computed_once() -> None:

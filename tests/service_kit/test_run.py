@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -51,14 +51,15 @@ def wait_for(service: Service, event: str) -> None:
 
 
 @contextmanager
-def served(
-    socket_path: Path, stderr: int | IO[bytes] | None, before: Callable[[], None] | None = None
-) -> Iterator[Any]:
-    """The sample on a Unix socket, since its log cannot tell its address; it must end well at SIGTERM."""
+def served(socket_path: Path, stderr: int | IO[bytes] | None, before: str = ":") -> Iterator[Any]:
+    """The sample on a Unix socket, since its log cannot tell its address; it must end well at SIGTERM.
+
+    A shell runs before, and then becomes the service: preexec_fn would fork, which breaks the gRPC of this process.
+    """
     address = f"unix:{socket_path}"
     python_path = f"{REPOSITORY}:{REPOSITORY / 'protos'}"
     process = subprocess.Popen(
-        [sys.executable, "-m", MODULE],
+        ["sh", "-c", f'{before}; exec "$0" -m {MODULE}', sys.executable],
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": python_path,
@@ -68,7 +69,6 @@ def served(
         stdout=subprocess.DEVNULL,
         stderr=stderr,
         cwd=REPOSITORY,
-        preexec_fn=before,
     )
     try:
         yield process, address
@@ -108,7 +108,7 @@ def test_a_log_that_stands_still_holds_no_call_up(tmp_path):
 @pytest.mark.long
 def test_a_service_that_is_started_without_stderr_serves(tmp_path):
     """Descriptor 2 must not be that of a file of the service, which would get its log."""
-    with served(tmp_path / "s", None, before=lambda: os.close(2)) as (process, address):
+    with served(tmp_path / "s", None, before="exec 2>&-") as (process, address):
         refused_calls_are_answered(address)
         assert Path(f"/proc/{process.pid}/fd/2").readlink() == Path("/dev/null"), (
             "or a file of the service would get its log"
@@ -117,14 +117,10 @@ def test_a_service_that_is_started_without_stderr_serves(tmp_path):
 
 def test_a_service_may_open_as_many_files_as_the_machine_allows(tmp_path):
     """The usual limit is less than what peers and a backlog can ask for."""
-    few = (256, 2048)
-    with served(tmp_path / "s", None, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few)) as (
-        process,
-        address,
-    ):
+    with served(tmp_path / "s", None, before="ulimit -S -n 256; ulimit -H -n 2048") as (process, address):
         with grpc.insecure_channel(address) as channel:
             assert call(channel, "fine").result().value == "fine"
-        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (few[1], few[1])
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (2048, 2048)
 
 
 @pytest.fixture

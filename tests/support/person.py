@@ -1,13 +1,11 @@
 """A person at a terminal: a home of their own, a model, and the commands of `onrecord` as processes."""
 
-import fcntl
 import os
 import pty
 import re
 import select
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,14 +58,12 @@ class Terminal:
         self._leader, follower = pty.openpty()
         sized(follower)
         self.process = subprocess.Popen(
-            words,
+            ["setsid", "--ctty", *words],  # preexec_fn would fork, which breaks the gRPC of this process
             env=environ,
             cwd=ROOT,
             stdin=follower,
             stdout=follower,
             stderr=follower,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(follower)
         self.text = ""
