@@ -6,6 +6,7 @@ CPU time of this process. Listings beside turns are asked of a gateway in a proc
 
 import asyncio
 import logging
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -40,6 +41,7 @@ from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
 from gateway_svc.turns.sessions import Sessions
 from recording.channel.options import CLIENT_OPTIONS
+from service_kit.collector import tune_collector
 
 SAID = {"check": False, "steps": [{"text": "So it is, as far as anybody knows."}]}
 CONTEXT_TOKENS = 32_768
@@ -110,6 +112,7 @@ def _status_of(error: BaseException) -> status_pb2.Status:
 def measure(place: Path, *, short: bool) -> list[Figure]:
     """The figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    tune_collector()  # as a gateway does, or a look at all of this process would count as a listing
     for name in ("turns", "listed", "beside"):
         (place / name).mkdir()
     with model_server(place, SAID) as url:
@@ -162,6 +165,7 @@ def fill(state_dir: Path, sessions: int, owners: int) -> None:
         state.settings.labels["team"] = "research"
         path = places.new(state.owner, session_id)
         write(path, state, 0, Keys().cipher(session_id, state.owner), synced=False)
+    os.sync()  # or the disk would be busy with them while others are measured
 
 
 async def _listings(folder: Path, sessions: int) -> list[Figure]:
