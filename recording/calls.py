@@ -53,7 +53,7 @@ class Decision:
     reason: str = ""
     """Why, in the words of the rule or of who answered."""
     decided_by: str = ""
-    """The authenticated name of who answered."""
+    """The authenticated name of who answered, or made the stop that refused the call."""
     decided_at_ms: int = 0
     """When somebody answered, in milliseconds since 1970-01-01 UTC; 0 where nobody did."""
     waited_ms: int = 0

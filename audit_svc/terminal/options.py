@@ -52,7 +52,7 @@ RecordedBy = Annotated[
 ]
 Principal = Annotated[str, Filter(help="Only what this caller's turns did.")]
 Agent = Annotated[str, Filter(help="Only what this agent did.")]
-DecidedBy = Annotated[str, Filter(help="Only calls on which this person answered.")]
+DecidedBy = Annotated[str, Filter(help="Only calls on which this person answered, or that a stop of theirs refused.")]
 Rule = Annotated[str, Filter(help="Only calls on which this rule decided.")]
 Labels = Annotated[list[str] | None, Option("--label", help="Only sessions with key=value; may be repeated.")]
 Contains = Annotated[str, Filter(help="Only calls whose summary of the arguments contains this text.")]

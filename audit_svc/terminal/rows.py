@@ -169,11 +169,13 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
     if row.principal or row.on_behalf_of:
         parts.append(f"by {row.principal or '-'}" + (f" for {row.on_behalf_of}" if row.on_behalf_of else ""))
     verdict = enum_name(decision.DESCRIPTOR.fields_by_name["verdict"], decision.verdict)
-    if decision.decided_by or decision.decided_at_ms:
+    if by_stop := stopped_by(row):
+        parts.append(by_stop)
+    elif decision.decided_by or decision.decided_at_ms:
         by = decision.decided_by or "somebody without a name"
         parts.append(f"{verdict} by {by} after {duration(decision.waited_ms)}")
     elif decision.rule:
-        parts.append(stopped_by(row) or f"{verdict} by the rule {decision.rule}")
+        parts.append(f"{verdict} by the rule {decision.rule}")
     parts += [f"“{decision.reason}”"] if decision.reason else []
     parts += ["without a jail"] if row.unconfined else []
     return printable(" · ".join(parts))
@@ -183,11 +185,8 @@ def stopped_by(row: audit_pb2.AuditRow) -> str:
     """Who has stopped what a call is of, where a stop refused it; else empty."""
     from recording.calls import STOP_RULE  # commands that show no decision need not wait for it
 
-    if not row.decision.rule.startswith(STOP_RULE):
-        return ""
-    from service_kit.producing.stop import who_stopped
-
-    return f"stopped by {who_stopped(row.error)}"
+    is_stop = row.decision.rule.startswith(STOP_RULE)
+    return f"stopped by {row.decision.decided_by or 'an administrator'}" if is_stop else ""
 
 
 def size_of(row: audit_pb2.AuditRow) -> str:

@@ -57,7 +57,7 @@ def scope_text(scope: pb.StopScope) -> str:
 def decision(stop: pb.Stop) -> Decision:
     """Of a call that a stop refused."""
     source, verdict = common_pb2.DECISION_SOURCE_RULE, common_pb2.VERDICT_DENIED
-    return Decision(source, verdict, rule=f"{STOP_RULE}{stop.id}", reason=stop.reason)
+    return Decision(source, verdict, rule=f"{STOP_RULE}{stop.id}", reason=stop.reason, decided_by=stop.principal)
 
 
 def what_lifts(stop_id: str) -> str:
@@ -69,11 +69,6 @@ def why_denied(stop: pb.Stop) -> str:
     """The error of a call that a stop refused: what is stopped, by whom, and what lifts it. Its decision says why."""
     by = stop.principal or "an administrator"
     return f"{by} has stopped {scope_text(stop.scope)} (stop {stop.id}): {what_lifts(stop.id)}"
-
-
-def who_stopped(error: str) -> str:
-    """By whom, of what why_denied() says."""
-    return error.partition(" has stopped ")[0] if " has stopped " in error else "an administrator"
 
 
 def told(stop: pb.Stop) -> str:

@@ -323,7 +323,7 @@ def assert_denied_by(row: audit_pb2.AuditRow, stop: control_pb2.Stop) -> None:
     decided = row.decision
     assert (row.outcome, decided.source) == (common_pb2.OUTCOME_DENIED, common_pb2.DECISION_SOURCE_RULE)
     assert (decided.verdict, decided.rule) == (common_pb2.VERDICT_DENIED, f"stop:{stop.id}")
-    assert decided.reason == "a drill"
+    assert (decided.decided_by, decided.reason) == (stop.principal, "a drill")
 
 
 async def test_a_tool_that_is_stopped_is_denied_and_the_turn_goes_on(tmp_path):

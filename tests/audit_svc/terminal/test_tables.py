@@ -14,7 +14,9 @@ from onrecord.gateway.v1 import control_pb2
 from audit_svc.terminal import producers, rows
 from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
-from service_kit.producing.stop import why_denied
+from recording.calls import Decision
+from recording.rows import decide
+from service_kit.producing.stop import decision as decision_of_stop
 from service_kit.terminal.printing import Printer, Table, progress
 from tests.audit_svc.samples import audit_row, cost_row, session_row
 from tests.support.command_line import on_terminal
@@ -245,21 +247,28 @@ def test_a_percentile_that_may_lie_above_the_longest_call_is_told_as_about_that(
     assert " ~1.0 s " in shown
 
 
+STOP = control_pb2.Stop(id="0190", scope=control_pb2.StopScope(tool="bash"), reason="a drill", principal="ada")
+BY_RULE = Decision(common_pb2.DECISION_SOURCE_RULE, common_pb2.VERDICT_DENIED, rule="no-network", reason="a drill")
+
+
+def call_with(decision: Decision) -> audit_pb2.AuditRow:
+    row = audit_row()
+    decide(row, decision)
+    return row
+
+
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("decision", "said"),
     [
-        ("no-network", "denied by the rule no-network · “a drill”"),
-        ("stop:0190", "stopped by ada · “a drill”"),
+        (BY_RULE, "denied by the rule no-network · “a drill”"),
+        (decision_of_stop(STOP), "stopped by ada · “a drill”"),
+        (replace(decision_of_stop(STOP), decided_by=""), "stopped by an administrator · “a drill”"),
     ],
 )
-def test_a_rule_of_a_file_is_told_from_a_stop(rule: str, said: str):
-    decision = common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule=rule, reason="a drill")
-    stop = control_pb2.Stop(id="0190", scope=control_pb2.StopScope(tool="bash"), principal="ada")
-    assert rows.decision_of(audit_row(decision=decision, error=why_denied(stop))) == said
+def test_a_rule_of_a_file_is_told_from_a_stop(decision: Decision, said: str):
+    assert rows.decision_of(call_with(decision)) == said
 
 
 def test_what_a_stop_refused_is_among_errors_with_who_stopped_it_and_why():
-    decision = common_pb2.Decision(verdict=common_pb2.VERDICT_DENIED, rule="stop:0190", reason="a drill")
-    stop = control_pb2.Stop(id="0190", scope=control_pb2.StopScope(tool="bash"), principal="ada")
-    call = questions_pb2.ToolCallRecord(tool_call=audit_row(decision=decision, error=why_denied(stop)))
+    call = questions_pb2.ToolCallRecord(tool_call=call_with(decision_of_stop(STOP)))
     assert rows.failure_of(call, lambda _: "").reason == "stopped by ada: a drill"

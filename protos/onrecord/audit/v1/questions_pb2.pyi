@@ -312,7 +312,7 @@ class ToolCallFilter(_message.Message):
     parent_turn_id: _builtins.str
     """Only calls of turns that a tool call of this turn began."""
     decided_by: _builtins.str
-    """Only calls on which this one answered."""
+    """Only calls on which this one answered, or that a stop of theirs refused."""
     rule: _builtins.str
     """Only calls on which this rule decided."""
     turn_id: _builtins.str

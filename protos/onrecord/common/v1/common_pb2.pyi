@@ -414,7 +414,9 @@ class Decision(_message.Message):
     source: Global___DecisionSource.ValueType
     """What decided."""
     decided_by: _builtins.str
-    """The authenticated name of who answered, at most 128 characters; empty where nobody did, or callers have no names."""
+    """The authenticated name of who answered, or made the stop that refused the call, at most 128 characters; empty where
+    nobody did, or callers have no names.
+    """
     decided_at_ms: _builtins.int
     """When somebody answered: milliseconds since 1970-01-01 UTC; 0 where nobody did."""
     waited_ms: _builtins.int
