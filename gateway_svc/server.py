@@ -11,12 +11,12 @@ import grpc
 import structlog
 from onrecord.gateway.v1 import approvals_pb2_grpc, control_pb2_grpc, gateway_pb2_grpc
 
-from gateway_svc.assembly import Gateway, assemble
+from gateway_svc.assembly import assemble
 from gateway_svc.errors import SettingsError
+from gateway_svc.gateway import Gateway
 from gateway_svc.http_client import check_trusted
 from gateway_svc.servicer import RETRY_AFTER_SECONDS, ROLES, STATUSES
 from gateway_svc.settings import GatewaySettings, unknown_settings
-from gateway_svc.stopping.service import ControlServicer
 from gateway_svc.workers.counts import shared_limits
 from gateway_svc.workers.peers import Peers
 from gateway_svc.workers.routing import RoutingInterceptor
@@ -117,7 +117,7 @@ def _refusals_told() -> Iterator[None]:
 
 def _add_services(gateway: Gateway, server: grpc.aio.Server) -> None:
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway.servicer, server)
-    control_pb2_grpc.add_ControlServiceServicer_to_server(ControlServicer(gateway.stops, gateway.knows), server)
+    control_pb2_grpc.add_ControlServiceServicer_to_server(gateway.control, server)
     approvals_pb2_grpc.add_ApprovalServiceServicer_to_server(gateway.approvals, server)
 
 

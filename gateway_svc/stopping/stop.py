@@ -1,5 +1,8 @@
 """What a stop may be of, and what those are told that it ends."""
 
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+
 from onrecord.gateway.v1 import control_pb2 as pb
 
 from gateway_svc.errors import InvalidRequest, Stopped
@@ -21,6 +24,21 @@ def stopped(stop: pb.Stop) -> Stopped:
 def ended(stop: pb.Stop) -> str:
     """What the record says of a call that ran when a stop came."""
     return f"stopped by {stop.principal or 'an administrator'}: {stop.reason} (stop {stop.id})"
+
+
+def is_known(
+    scope: pb.StopScope, *, engines: Collection[str], tools: Collection[str], servers: Collection[str]
+) -> bool:
+    """Whether a gateway has the engine or the tool that a scope names; of an MCP server that is down any may be."""
+    match scope.WhichOneof("target"):
+        case "engine":
+            return scope.engine in engines
+        case "tool":
+            server = scope.tool.partition(".")[0]
+            return any(fnmatchcase(name, server) for name in servers) or any(
+                fnmatchcase(name, scope.tool) for name in tools
+            )
+    return True
 
 
 def check_scope(scope: pb.StopScope) -> None:

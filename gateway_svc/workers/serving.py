@@ -9,7 +9,7 @@ from onrecord.gateway.v1 import approvals_pb2_grpc, control_pb2_grpc, gateway_pb
 from onrecord.gateway.v1 import control_pb2 as control
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
-from gateway_svc.assembly import Gateway
+from gateway_svc.gateway import Gateway
 from gateway_svc.servicer import owner_of_call
 from gateway_svc.stopping.service import ControlServicer
 from gateway_svc.workers.identity import IdentityInterceptor

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway_svc.assembly import Audited, assemble, open_audited
+from gateway_svc.assembly import assemble, open_audited
+from gateway_svc.gateway import Audited
 from gateway_svc.loop.answers import Answers
 from gateway_svc.settings import GatewaySettings
 from recording import redact

@@ -5,10 +5,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onrecord.gateway.v1 import control_pb2_grpc
-from onrecord.gateway.v1.control_pb2 import Everything, StopScope
+from onrecord.gateway.v1.control_pb2 import Everything, StopAgentsRequest, StopScope
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -98,16 +99,25 @@ async def test_a_name_that_nobody_has_is_taken_and_told(gateway, scope, kind):
     assert "known here" not in (await gateway.type("stop --engine ollama --reason x")).stderr
 
 
+async def unknown(control: ControlServicer, *scopes: StopScope) -> list[StopScope]:
+    """Those that a stop names and the gateway has not."""
+    context: Any = None
+    with capture_logs():
+        asked = [StopAgentsRequest(scope=scope, reason="a drill") for scope in scopes]
+        return [one.scope for one in asked if (await control.StopAgents(one, context)).is_unknown]
+
+
 async def test_a_gateway_knows_its_engines_and_tools_and_those_that_patterns_mean(monkeypatch, tmp_path):
     mcp = tmp_path / "mcp.toml"
     mcp.write_text('[mcpServers.files]\ncommand = "true"\n')
     at = {"GATEWAY_OLLAMA_URL": "http://127.0.0.1:9", "GATEWAY_OLLAMA_MODEL": "m", "GATEWAY_MCP_FILE": str(mcp)}
     gateway = assemble(settings(monkeypatch, tmp_path / "state", **at), CollectorRegistry())
     try:
-        assert all(map(gateway.knows, [StopScope(engine="ollama"), StopScope(everything=Everything())]))
-        assert all(gateway.knows(StopScope(tool=name)) for name in ("bash", "ba*", "files.*", "files.read", "fi*"))
-        assert not gateway.knows(StopScope(engine="openai"))
-        assert not any(gateway.knows(StopScope(tool=name)) for name in ("bsh", "Bash", "f.*")), "no Claude is here"
+        assert not await unknown(gateway.control, StopScope(engine="ollama"), StopScope(everything=Everything()))
+        tools = [StopScope(tool=name) for name in ("bash", "ba*", "files.*", "files.read", "fi*")]
+        assert not await unknown(gateway.control, *tools)
+        others = [StopScope(engine="openai"), *(StopScope(tool=name) for name in ("bsh", "Bash", "f.*"))]
+        assert await unknown(gateway.control, *others) == others, "no Claude is here"
     finally:
         async with gateway.started():
             pass
