@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 from typing import Generic, TypeVar
 
 from onrecord.audit.v1 import audit_pb2
@@ -93,19 +94,33 @@ def may_be_alike(one: audit_pb2.AuditRow, other: audit_pb2.AuditRow) -> bool:
 class ByTool(Generic[_T]):
     """What is of calls without an id, by session and tool: only these need be told apart by times."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = inf) -> None:
+        """most: of how many calls; the oldest is forgotten for one more."""
+        self._most = most
         self._found: dict[tuple[str, ...], dict[str, _T]] = {}
+        self._tools: dict[str, tuple[str, ...]] = {}
+        """Of each call by the id of its row; the oldest first."""
 
-    def add(self, row: audit_pb2.AuditRow, value: _T) -> None:
-        """Adds a call's, or puts it in the place of what has the id of its row."""
-        self._found.setdefault(_tool_of(row), {})[row.id] = value
+    def add(self, row: audit_pb2.AuditRow, value: _T) -> str:
+        """Adds a call's, or puts it in the place of what has the id of its row.
 
-    def remove(self, row: audit_pb2.AuditRow) -> None:
-        """Takes away a call's, if there is one."""
-        alike = self._found.get(key := _tool_of(row), {})
-        alike.pop(row.id, None)
-        if not alike:
-            self._found.pop(key, None)
+        Returns: the id of the one that is forgotten; empty for none.
+        """
+        tool = self._tools.setdefault(row.id, _tool_of(row))
+        self._found.setdefault(tool, {})[row.id] = value
+        if len(self._tools) <= self._most:
+            return ""
+        oldest = next(iter(self._tools))
+        self.remove(oldest)
+        return oldest
+
+    def remove(self, id_: str) -> None:
+        """Takes away what has the id, if there is something."""
+        if (tool := self._tools.pop(id_, None)) is not None:
+            alike = self._found[tool]
+            del alike[id_]
+            if not alike:
+                del self._found[tool]
 
     def like(self, row: audit_pb2.AuditRow) -> Iterable[_T]:
         """Those of a row's session and tool, in the order in which they were added."""

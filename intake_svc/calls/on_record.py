@@ -1,6 +1,5 @@
 """What is known of calls that are on the record, so that whatever tells of them again is a duplicate."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from onrecord.audit.v1 import audit_pb2
@@ -22,13 +21,10 @@ class OnRecord:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._recent: OrderedDict[str, audit_pb2.AuditRow] = OrderedDict()
-        """Calls that only times tell, by their ids; the oldest first."""
-        self._recent_by_tool: ByTool[audit_pb2.AuditRow] = ByTool()
-
-        self._expected: OrderedDict[str, audit_pb2.AuditRow] = OrderedDict()
-        """Calls that only times tell, of which telemetry told before their hooks; by their ids, the oldest first."""
-        self._expected_by_tool: ByTool[audit_pb2.AuditRow] = ByTool()
+        self._recent: ByTool[audit_pb2.AuditRow] = ByTool(_MAX_RECENT)
+        """Calls that only times tell."""
+        self._expected: ByTool[audit_pb2.AuditRow] = ByTool(_MAX_RECENT)
+        """Calls that only times tell, of which telemetry told before their hooks."""
         self._begun: dict[str, Call | None] = {}
         """By the ids of those of which a hook has told that they begin: what it told; None where it told in time."""
 
@@ -43,20 +39,14 @@ class OnRecord:
     def add(self, call: Call, *, is_joined: bool) -> None:
         """A call is in the spool. is_joined: with what telemetry told of it."""
         if not (call.key or is_joined):
-            self._recent[call.row.id] = call.row
-            self._recent_by_tool.add(call.row, call.row)
-            while len(self._recent) > _MAX_RECENT:
-                self._recent_by_tool.remove(self._recent.popitem(last=False)[1])
+            self._recent.add(call.row, call.row)
         self._journal.finish(call.row.id, [call.key, *call.told])
 
     def expect(self, row: audit_pb2.AuditRow, *, has_begun: bool) -> None:
         """A row of telemetry is in the spool, and hooks may yet tell of its call. has_begun: of its end alone."""
-        self._expected[row.id] = row
-        self._expected_by_tool.add(row, row)
+        self._begun.pop(self._expected.add(row, row), None)
         if has_begun:
             self._begun[row.id] = None
-        while len(self._expected) > _MAX_RECENT:
-            self._forget_expected(next(iter(self._expected.values())))
 
     def share_out(self, call: Call) -> tuple[Call | None, Mapping[str, Call]]:
         """Finds the row of telemetry of a call of whose beginning a hook told late.
@@ -83,7 +73,7 @@ class OnRecord:
     def _nearest(self, call: Call, begun: Mapping[str, Call]) -> audit_pb2.AuditRow | None:
         """The row to whose start a call's beginning is nearest, of those to which none is nearer."""
         found = []
-        for row in self._expected_by_tool.like(call.row):
+        for row in self._expected.like(call.row):
             distance = _distance(call, row)
             if abs(row.created_at_ms - call.row.created_at_ms) > SLACK_MS or not may_be_alike(row, call.row):
                 continue
@@ -102,7 +92,7 @@ class OnRecord:
         told: what would tell of it again. begun_late: of those alone of which was_begun() told.
         """
         found = []
-        for row in self._expected_by_tool.like(ended):
+        for row in self._expected.like(ended):
             begun, distance = self._begun.get(row.id), abs(at_ms - row.created_at_ms - row.duration_ms)
             if distance > SLACK_MS or not may_be_alike(row, ended) or (begun_late and begun is None):
                 continue
@@ -111,14 +101,10 @@ class OnRecord:
         if not found:
             return False
         row = min(found, key=lambda each: each[0])[1]
-        self._forget_expected(row)
+        self._expected.remove(row.id)
+        self._begun.pop(row.id, None)
         self._journal.remember(told, row.id)
         return True
-
-    def _forget_expected(self, row: audit_pb2.AuditRow) -> None:
-        del self._expected[row.id]
-        self._expected_by_tool.remove(row)
-        self._begun.pop(row.id, None)
 
     def add_result(self, key: str, row: audit_pb2.AuditRow) -> None:
         """A row is in the spool of a call that only telemetry told of."""
@@ -145,11 +131,10 @@ class OnRecord:
             known = self._journal.done[key]
         if known is not None:
             return known != row.id and not known.startswith(_RESULT)
-        alone = next((one for one in self._recent_by_tool.like(row) if overlap(one, row)), None)
+        alone = next((one for one in self._recent.like(row) if overlap(one, row)), None)
         if alone is None:
             return False
-        del self._recent[alone.id]
-        self._recent_by_tool.remove(alone)
+        self._recent.remove(alone.id)
         self._journal.finish(alone.id, [row.id])
         return True
 

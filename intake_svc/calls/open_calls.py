@@ -62,7 +62,7 @@ class OpenCalls:
         self._calls.pop(call.row.id, None)
         self._told.difference_update(call.told)
         if not call.key:
-            self._without_key.remove(call.row)
+            self._without_key.remove(call.row.id)
         elif others := self._others_of(call):
             self._by_key[call.key] = others
         else:

@@ -68,6 +68,17 @@ def test_telemetry_is_compared_with_the_calls_of_its_session_and_tool_alone(comp
         desk.journal.close()
 
 
+def test_of_more_calls_than_may_be_the_oldest_is_forgotten_whatever_its_tool():
+    kept = call.ByTool[str](2)
+    rows = [audit_pb2.AuditRow(id=id_, tool_name=tool) for id_, tool in (("1", "bash"), ("2", "read"), ("3", "bash"))]
+    assert [kept.add(row, row.id) for row in (*rows[:2], rows[0])] == ["", "", ""]
+    assert kept.add(rows[2], "3") == "1", "one that is added again keeps its place"
+    assert (list(kept.like(rows[0])), list(kept.like(rows[1]))) == (["3"], ["2"])
+    kept.remove("2")
+    assert kept.add(rows[1], "again") == ""
+    assert list(kept.like(rows[1])) == ["again"]
+
+
 BEGINS, ENDS, KEPT_BEGINS, KEPT_ENDS, TELEMETRY, FLUSHED = "b", "e", "kb", "ke", "t", "f"
 
 
