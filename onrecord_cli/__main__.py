@@ -48,7 +48,7 @@ program = Program(
             ),
             "run": Command(f"{_COMMANDS}:run", "Give an agent a task and watch it work."),
             "chat": Command(f"{_COMMANDS}:chat", "Talk with an agent, turn after turn, in one session."),
-            **{name: _LEDGER[name] for name in ("show",)},
+            "show": _LEDGER["show"],
             "sessions": _sessions(),
             **{
                 name: _LEDGER[name]
@@ -69,8 +69,7 @@ program = Program(
         },
     ),
     Command("service_kit.client:client_options", ""),
-    (audit_svc.__main__.program, gateway_svc.__main__.program, intake_svc.__main__.program),
-    {"down": "^C where `onrecord up` runs ends all"},
+    told={"down": "^C where `onrecord up` runs ends all"},
 )
 
 

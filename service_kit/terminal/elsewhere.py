@@ -1,7 +1,8 @@
 """How a program names commands that it does not have, and another program has."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -12,35 +13,41 @@ if TYPE_CHECKING:
 
 DOWN = "^C where it runs, or SIGTERM to its process, ends it"
 """What is done otherwise than by a command, of a service."""
-_OF_SERVICES = {
-    "onrecord": "up open agents completion",
-    "gateway-svc": "run chat change engines transcript approvals approve deny stop stops resume tools rules",
-    "audit-svc": "calls requests errors show usage controls queries tail compare export producers backup copy check "
-    "verify proof seal prune erase hold rebuild-rollups rebuild-texts vacuum ui migrate",
-    "intake-svc": "setup",
-}
-"""Which program has a command, for those that may not load each other; a test compares it with what they have."""
 places: dict[str, Mapping[str, str]] = {}
 """By another program's name: the options that make its commands work on what this one works on, the best first."""
 
 
-def who_does(name: str, others: "Sequence[Program]") -> str:
-    """The end of a sentence on a command that only other programs have; empty if none has it."""
+def who_does(name: str) -> str:
+    """The end of a sentence on a command that other programs have; empty if none has it.
+
+    Services before `onrecord`, which has much of what they have.
+    """
     found = [
-        _line(program.name, name, each) for program in others if (each := program.root.commands.get(name)) and each.help
+        ("serve" not in program.root.commands, _line(program.name, name, each))
+        for program in _installed()
+        if (each := program.root.commands.get(name)) and each.help
     ]
-    found = found or [f"`{program} {name}`" for program, names in _OF_SERVICES.items() if name in names.split()]
-    return f": {' or '.join(found)} does it" if found else ""
+    lines = [line for is_late, line in found if is_late == min(found)[0]]
+    return f": {' or '.join(lines)} does it" if lines else ""
+
+
+def _installed() -> "Iterator[Program]":
+    """The programs that are installed together. None imports another: this is for who has typed what there is not."""
+    from importlib.metadata import distribution
+
+    with suppress(ImportError):  # nothing is installed
+        for script in sorted(distribution("onrecord").entry_points):
+            if program := getattr(import_module(script.module), "program", None):
+                yield program
 
 
 def _line(program: str, name: str, each: "Command | Group") -> str:
     below = getattr(each, "commands", None)
     words = [program, name, *(["|".join(below)] if below else [])]
-    taken = _options_of(next(_leaves(each)))
-    for option, value in places.get(program, {}).items():
-        if option in taken:
-            words += [option, quote(value)]
-            break
+    if here := places.get(program):
+        taken = _options_of(next(_leaves(each)))
+        option = next((option for option in here if option in taken), None)
+        words += [option, quote(here[option])] if option else []
     return f"`{' '.join(words)}`"
 
 

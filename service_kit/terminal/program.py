@@ -65,8 +65,6 @@ class Program(NamedTuple):
     name: str
     root: Group
     options: Command | None = None
-    others: "Sequence[Program]" = ()
-    """Programs that are named where they have a command that this one does not have."""
     told: Mapping[str, str] = MappingProxyType({})
     """What is done otherwise than by a command, by the words that somebody may type for it."""
 
@@ -135,7 +133,7 @@ class Program(NamedTuple):
             hint = (
                 meant(words[0], group.commands)
                 or self._named_so(words[0])
-                or who_does(stands_for(words[0]), self.others)
+                or who_does(stands_for(words[0]))
                 or self._ends(path, group, words)
             )
             parser.error(f"there is no command {words[0]!r}{hint}")

@@ -115,17 +115,6 @@ def test_a_stop_of_an_empty_name_is_refused_by_its_option(option: str):
     assert ran.stderr.endswith(f"argument {option}: is empty: leave it out, or give a value\n")
 
 
-def test_programs_have_the_commands_that_others_say_they_have():
-    programs = {program.name: program for program in (ONRECORD, GATEWAY, AUDIT, INTAKE)}
-    for name, commands in elsewhere._OF_SERVICES.items():
-        assert set(commands.split()) <= programs[name].root.commands.keys()
-        alone = {
-            each for other in programs.values() if other.name not in (name, "onrecord") for each in other.root.commands
-        }
-        of_others = set[str]() if name == "onrecord" else alone
-        assert not set(commands.split()) & of_others
-
-
 def test_what_another_program_does_is_named_with_the_options_that_point_it_here(monkeypatch):
     monkeypatch.setitem(elsewhere.places, "audit-svc", {"--target": "127.0.0.1:7", "--db": "/x/audit.db"})
     for line, said in (
