@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
@@ -226,6 +226,9 @@ def usage(
         ),
     ] = None,
     label: Labels = None,
+    order: Annotated[
+        Literal["value", "cost"], Option(help="Which groups come first: by their values, or those that cost most.")
+    ] = "value",
     limit: Limit = 1000,
     as_json: Json = False,
     wide: Wide = False,
@@ -241,7 +244,8 @@ def usage(
         raise BadParameter(str(error).removeprefix("group_by "), param_hint="--by") from None
     calls.session = named_session(source, calls.session, "--session")
     wanted = questions_pb2.ToolCallFilter(**calls.fields(), **times.fields(), labels=label_values(label))
-    request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by)
+    first = questions_pb2.USAGE_ORDER_COST if order == "cost" else questions_pb2.USAGE_ORDER_UNSPECIFIED
+    request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by, order=first)
     listing = Listing(limit=limit, as_json=as_json, wide=wide)
     found = _list(source, "SummarizeUsage", request, "groups", listing, partial(usage_table, names), times, calls)
     for at, name in enumerate(names):

@@ -24,6 +24,7 @@ PROGRAM = onrecord_cli.__main__.program
         (["calls", "--tok"], ["--token-file"]),
         (["calls", "--outcome", "t"], ["timed_out"]),
         (["calls", "--json", "--outcome", "t"], ["timed_out"]),
+        (["usage", "--order", ""], ["value", "cost"]),
         (["calls", "--json", "t"], []),
         (["agents", ""], ["setup"]),
         (["agents", "setup", "c"], ["claude", "codex", "copilot", "cursor"]),

@@ -205,6 +205,27 @@ def test_usage_is_grouped_by_labels_and_words(place: Place):
     assert groups["ada", ""]["usage"]["known_cost_micros"] == 1500
 
 
+@pytest.mark.parametrize("source", [(), ("--db",)], ids=["service", "file"])
+def test_usage_begins_with_what_cost_most_where_that_is_asked_for(place: Place, source: tuple[str, ...]):
+    place.record(
+        sessions=[session_row(id=name, labels={"priced": name}) for name in ("little", "much")],
+        model_requests=[
+            cost_row(id=f"of-{name}", session_id=name, cost_micros=micros)
+            for name, micros in (("little", 1), ("much", 9))
+        ],
+    )
+    where = [*source, *([str(place.database)] if source else [])]
+
+    def first(*order: str) -> list[str]:
+        words = ("usage", "--by", "priced", "--since", "1h", *order, *where)
+        return [row["values"][0] for row in place.json(*words) if row["values"][0]]
+
+    assert first("--order", "cost") == ["much", "little"]
+    assert first() == first("--order", "value") == ["little", "much"]
+    (most,) = place.json("usage", "--by", "session", "--since", "1h", "--limit", "1", "--order", "cost", *where)
+    assert most["usage"]["known_cost_micros"] > 9, "the costs of all groups are compared, not those of a page"
+
+
 def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(place: Place):
     of: dict[str, Any] = {"session_id": "broken", "engine": "anthropic", "created_at_ms": NOW_MS - 3_000}
     failed = common_pb2.SESSION_STATUS_FAILED
