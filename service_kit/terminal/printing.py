@@ -34,8 +34,8 @@ Wide = Annotated[bool, Option("--wide", help="Show all columns, whether the term
 _WORDS = re.compile(r"\s*(?:`[^`]+`|\S)+")
 MIN_TEXT = 16
 """The cells of a text that is worth showing."""
-MIN_SENTENCE = 36
-"""Those of one that goes on below itself."""
+MIN_SENTENCE = 38
+"""Those of one that goes on below itself: of a UUID, and of signs behind it."""
 
 
 class Text:
@@ -378,6 +378,8 @@ def _folded(text: str, width: int) -> list[str]:
         if _cells(pieces[-1] + letter) > width:
             pieces.append("")
         pieces[-1] += letter
+    if len(pieces) > 1 and len(pieces[-1]) == 1:  # such as ), which would stand alone
+        pieces[-2:] = [pieces[-2][:-1], pieces[-2][-1] + pieces[-1]]
     return pieces
 
 

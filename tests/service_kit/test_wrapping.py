@@ -45,3 +45,11 @@ def test_a_reason_in_a_table_goes_on_below_itself_where_a_text_is_cut():
     narrow = [str(line) for line in table.lines(23)]
     assert max(map(len, narrow)) <= 23
     assert "".join(line[5:] for line in narrow[1:-1]).replace(" ", "") == reason.replace(" ", "")
+
+
+def test_no_sign_stands_alone_where_an_id_has_no_room():
+    table = Table("at", "took", "reason", least=("took", "reason"), text="reason", wraps=True)
+    table.add_row("now", "12 ms", f"stopped by root: a drill (stop {ID})")
+    for width in range(24, 80):
+        assert ")" not in [str(line).strip() for line in table.lines(width)], width
+    assert f"     {ID})" in [str(line) for line in table.lines(48)], "what may be left out is, before an id is broken"
