@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, InvalidRequest, NoFile, WrongSetting
+from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, InvalidRequest, NoFile, NotFound, WrongSetting
 from recording.transparency.errors import TransparencyError
 from service_kit.client import refuse_wrong_target
 from service_kit.printable import printable
@@ -159,11 +159,18 @@ def error_is_exit_code_1() -> Iterator[None]:
 
 
 def _hint(error: Exception) -> str:
-    """What makes a file that is missing, and who else can be asked."""
+    """What makes a file that is missing, and who else can be asked; what lists sessions where there is no such one."""
+    if isinstance(error, NotFound):
+        return what_lists(error.resource)
     if not (isinstance(error, NoFile) and _is_served(error.path)):
         return ""
     asks = "for a running service give --target HOST:PORT; " if error.path in _meant else ""
     return f": {asks}`audit-svc serve` makes it"
+
+
+def what_lists(resource: str) -> str:
+    """The end of a sentence on a resource that is not there: the command that lists those that are, of sessions."""
+    return ": `audit-svc sessions` lists those that it has" if resource == "session" else ""
 
 
 def _is_served(path: Path) -> bool:

@@ -8,9 +8,9 @@ import grpc
 from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2_grpc
 
-from audit_svc.terminal.running import EXIT_FAILED, EXIT_USAGE, in_options
+from audit_svc.terminal.running import EXIT_FAILED, EXIT_USAGE, in_options, what_lists
 from service_kit.client import open_blocking_channel
-from service_kit.terminal.failures import Failed
+from service_kit.terminal.failures import Failed, about_cause
 from service_kit.unanswered import LEDGER, told
 
 if TYPE_CHECKING:
@@ -55,4 +55,5 @@ def answers_are_exit_code_1(target: str, otherwise: str = "") -> Iterator[None]:
     except grpc.RpcError as error:
         said = told(target, LEDGER._replace(otherwise=otherwise), error, in_options(error.details() or ""))
         code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
-        raise Failed(said, code, error) from None
+        resource = about_cause(error).get("metadata", {}).get("resource", "")
+        raise Failed(said + what_lists(resource), code, error) from None

@@ -55,12 +55,13 @@ def tell(failed: Failed) -> None:
     if not stderr_is_json():
         Printer(stderr=True).print("\n".join(map(printable, sentence.split("\n"))), style="red")
         return
-    error = {"message": sentence, "exit_code": failed.code, **_told(failed.cause), **failed.fields}
+    error = {"message": sentence, "exit_code": failed.code, **about_cause(failed.cause), **failed.fields}
     sys.stderr.write(json_text({"error": error}, ascii_only=True) + "\n")
     sys.stderr.flush()
 
 
-def _told(cause: BaseException | None) -> dict[str, Any]:
+def about_cause(cause: BaseException | None) -> dict[str, Any]:
+    """What a failure's cause tells to programs: see tell()."""
     if cause is None:
         return {}
     import grpc  # programs alone need it, and only where something failed

@@ -69,7 +69,7 @@ AFTERWARDS = [
     Mistake("onrecord usage --by tol", 0, "no session of these has a label 'tol': is tool meant?"),
     Mistake("onrecord agents setup clude", 2, "invalid choice: 'clude' (choose from 'claude', 'codex'"),
     # a session that is not there, and a service that is not
-    Mistake("onrecord show 1234abcd", 1, "the ledger has no session with this id"),
+    Mistake("onrecord show 1234abcd", 1, "the ledger has no session with this id: `onrecord sessions` lists those"),
     Mistake(
         "onrecord calls --target 127.0.0.1:9",
         1,

@@ -317,7 +317,7 @@ def test_a_failure_says_which_file_it_is_of_once(database, open_writer):
     words = ["erase", "--session", FEW, "--reason", "x"]
     said = invoke(program, words, {"AUDIT_DB": str(database)}).stderr.splitlines()
     assert said[0].startswith(f"the ledger is the file {database}; ")
-    assert said[1:] == ["the ledger has no session with this id"]
+    assert said[1:] == ["the ledger has no session with this id: `audit-svc sessions` lists those that it has"]
     none = database.with_name("none.db")
     assert invoke(program, words, {"AUDIT_DB": str(none)}).stderr.startswith(f"there is no file {none}")
 

@@ -17,6 +17,7 @@ from tests.support.forked import run_command
 
 NOW_MS = time.time_ns() // 1_000_000
 SESSION = "01900000-0000-7000-8000-00000000cafe"
+NO_SESSION = "the ledger has no session with this id: `audit-svc sessions` lists those that it has"
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from audit_svc.terminal.export import _named_at_the_end
 from service_kit.terminal.failures import Failed
 from tests.audit_svc.aged import make_ledger
-from tests.audit_svc.terminal.place import SESSION, Place
+from tests.audit_svc.terminal.place import NO_SESSION, SESSION, Place
 
 
 @pytest.mark.long
@@ -80,7 +80,7 @@ def test_that_nothing_matches_is_said(place: Place):
 @pytest.mark.parametrize("command", ["calls", "requests", "errors", "usage", "export"])
 def test_a_session_or_a_turn_that_is_not_on_record_is_no_empty_list(place: Place, command: str, where: list[str]):
     for filters, said in (
-        (["--session", "nope"], "the ledger has no session with this id\n"),
+        (["--session", "nope"], f"{NO_SESSION}\n"),
         (["--turn", "nope"], "the ledger has no turn with this id\n"),
         (["--session", SESSION, "--turn", "nope"], "the ledger has no turn with this id in this session\n"),
     ):
@@ -121,7 +121,8 @@ def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
         (["calls", "--target", ""], 2, "--target: is empty"),
         (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
         (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
-        (["show", "nobody"], 1, "the ledger has no session with this id"),
+        (["show", "nobody"], 1, NO_SESSION),
+        (["show", "nobody", "--db", "audit-backup.db"], 1, NO_SESSION),
         (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
         (["export", "--format", "parquet"], 2, "needs --output"),
         (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
