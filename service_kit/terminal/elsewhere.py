@@ -28,7 +28,7 @@ def who_does(name: str) -> str:
         if (each := program.root.commands.get(name)) and each.help
     ]
     lines = [line for is_late, line in found if is_late == min(found)[0]]
-    return f": {' or '.join(lines)} does it" if lines else ""
+    return f": use {' or '.join(lines)}" if lines else ""
 
 
 def _installed() -> "Iterator[Program]":

@@ -65,17 +65,17 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes
         (ONRECORD, "ls", "'ls': is sessions meant?"),
         (ONRECORD, "serve", "'serve': is up meant?"),
         # of another program
-        (ONRECORD, "erase", "'erase': `audit-svc erase` does it"),
-        (ONRECORD, "hold", "'hold': `audit-svc hold place|lift|list` does it"),
-        (ONRECORD, "rules", "'rules': `gateway-svc rules check|test|try` does it"),
-        (ONRECORD, "token", "'token': `audit-svc token` or `gateway-svc token` or `intake-svc token` does it"),
+        (ONRECORD, "erase", "'erase': use `audit-svc erase`"),
+        (ONRECORD, "hold", "'hold': use `audit-svc hold place|lift|list`"),
+        (ONRECORD, "rules", "'rules': use `gateway-svc rules check|test|try`"),
+        (ONRECORD, "token", "'token': use `audit-svc token` or `gateway-svc token` or `intake-svc token`"),
         (ONRECORD, "stats", "'stats'"),
-        (GATEWAY, "producers", "'producers': `audit-svc producers` does it"),
-        (AUDIT, "resume", "'resume': `gateway-svc resume` does it"),
-        (INTAKE, "up", "'up': `onrecord up` does it"),
+        (GATEWAY, "producers", "'producers': use `audit-svc producers`"),
+        (AUDIT, "resume", "'resume': use `gateway-svc resume`"),
+        (INTAKE, "up", "'up': use `onrecord up`"),
         # what others have commands for
         (GATEWAY, "status", "'status': is health meant?"),
-        (ONRECORD, "status", "'status': `audit-svc health` or `gateway-svc health` or `intake-svc health` does it"),
+        (ONRECORD, "status", "'status': use `audit-svc health` or `gateway-svc health` or `intake-svc health`"),
         (ONRECORD, "down", "'down': ^C where `onrecord up` runs ends all"),
         (GATEWAY, "down", "'down': ^C where it runs, or SIGTERM to its process, ends it"),
         (ONRECORD, "helps", "'helps': `onrecord --help` tells it"),
@@ -118,8 +118,8 @@ def test_a_stop_of_an_empty_name_is_refused_by_its_option(option: str):
 def test_what_another_program_does_is_named_with_the_options_that_point_it_here(monkeypatch):
     monkeypatch.setitem(elsewhere.places, "audit-svc", {"--target": "127.0.0.1:7", "--db": "/x/audit.db"})
     for line, said in (
-        ("hold", "`audit-svc hold place|lift|list --target 127.0.0.1:7` does it"),
-        ("vacuum", "`audit-svc vacuum --db /x/audit.db` does it"),
+        ("hold", ": use `audit-svc hold place|lift|list --target 127.0.0.1:7`"),
+        ("vacuum", ": use `audit-svc vacuum --db /x/audit.db`"),
     ):
         assert said in invoke(ONRECORD, [line]).stderr
 
