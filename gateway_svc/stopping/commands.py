@@ -84,9 +84,10 @@ def stop(
         print_fields({**set_fields(answer), **{name: getattr(answer, name) for name in counts}})
     else:
         calls = counted(answer.ended_tool_calls, "tool call")
-        ended = f"ended: {counted(answer.ended_turns, 'turn')}, and {calls} of turns that go on"
         begun = "already stopped" if answer.was_in_force else "stopped"
-        out.print(f"{begun}: {_line(answer.stop)}; {ended}; still running: {answer.still_running}")
+        out.print(f"{begun}: {_line(answer.stop)}")
+        out.print(f"ended: {counted(answer.ended_turns, 'turn')}, and {calls} of turns that go on")
+        out.print(f"still running: {answer.still_running}")
     if answer.was_in_force:
         err.print("this was stopped already: the stop in force stands, with its own reason", style="yellow")
     if answer.is_unknown:
