@@ -8,7 +8,7 @@ from tests.faults.standing_log import LogPipe
 from tests.faults.world import World, lost_lines, wait_for
 
 SLOW_ROWS = 300
-"""A second: however long a sealer is looked for that reads, the rows alone do not fill a small disk."""
+"""A second: however long a campaign takes on a busy machine, the rows alone do not fill a small disk."""
 
 
 def kill_audit(world: World) -> None:
@@ -37,7 +37,7 @@ def audit_disk_full(world: World) -> None:
     """The database's disk is full for a while; there is room again without a restart."""
     disk = world.small_disk(world.audit_folder)
     world.start()
-    world.start_producer()
+    world.start_producer(rows_per_second=SLOW_ROWS)
     world.pause(0.05, 0.15)
     world.health.unknown()
     disk.fill(world.rng.randrange(LEFT_BYTES))
@@ -53,7 +53,7 @@ def full_disk_with_log(world: World) -> None:
     disk = world.small_disk(world.audit_folder)
     with (world.audit_folder / "log").open("a+b", buffering=0) as log:
         world.start(log=log, AUDIT_LOG_LEVEL="debug")
-        world.start_producer()
+        world.start_producer(rows_per_second=SLOW_ROWS)
         world.pause(0.05, 0.15)
         world.health.unknown()
         disk.fill()
