@@ -26,7 +26,8 @@ def replace_file(path: Path, data: bytes, *, synced: bool = True, mode: int = 0o
         finally:
             os.close(fd)
         draft.replace(path)
-    except OSError:
+    except OSError as error:
+        error.filename = error.filename or str(path)  # what a descriptor was of is not told
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise

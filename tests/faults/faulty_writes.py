@@ -18,7 +18,7 @@ def fail(kind: str) -> None:
     write: Any = os.write
 
     def faulty(fd: int, data: Any) -> Any:
-        if "/sessions/" not in str(Path(f"/proc/self/fd/{fd}").readlink()):
+        if "/sessions/owner-" not in str(Path(f"/proc/self/fd/{fd}").readlink()):
             return write(fd, data)
         if kind == "short":
             return write(fd, bytes(data[: chance.randint(1, 40)]))
