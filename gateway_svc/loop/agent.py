@@ -336,7 +336,7 @@ class Agent:
                     _tell(turn, row)
 
     def _open(self, turn: Turn, call: ToolCall) -> audit_pb2.AuditRow:
-        """The intent of a call. The one place where audit rows are opened."""
+        """The intent of a call. The one place where this loop opens audit rows."""
         parameters = self._own_toolbox.parameters(call.name)
         return open_call(
             call,
@@ -352,7 +352,7 @@ class Agent:
         _tell(turn, self._record(intent, result))
 
     def _record(self, intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
-        """Records an ended call. The one place where audit rows are closed."""
+        """Records an ended call. The one place where this loop closes audit rows."""
         row = close_call(intent, result)
         safe_audit(self._logger, row)
         return row

@@ -1,4 +1,4 @@
-"""Where results are JSON, so is what a program says on stderr: in each command that has --json, of all programs."""
+"""Where results are JSON, so is what a program says on stderr."""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +41,10 @@ def text_again() -> Iterator[None]:
     ],
 )
 def test_what_is_wrong_is_said_in_the_same_words(words, wanted):
-    assert wanted in str(error_of(invoke(PROGRAMS[0], words))["message"])
+    message = str(error_of(invoke(PROGRAMS[0], words))["message"])
+    assert wanted in message
+    for_people = [word.replace("jsonl", "csv") for word in words if word != "--json"]
+    assert invoke(PROGRAMS[0], for_people).stderr.endswith(f"{message}\n")
 
 
 def test_a_wrong_setting_is_told_as_json():
