@@ -55,5 +55,6 @@ def answers_are_exit_code_1(target: str, otherwise: str = "") -> Iterator[None]:
     except grpc.RpcError as error:
         said = told(target, LEDGER._replace(otherwise=otherwise), error, in_options(error.details() or ""))
         code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
-        resource = about_cause(error).get("metadata", {}).get("resource", "")
-        raise Failed(said + what_lists(resource), code, error) from None
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            said += what_lists(about_cause(error).get("metadata", {}).get("resource", ""))
+        raise Failed(said, code, error) from None

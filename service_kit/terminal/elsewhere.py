@@ -32,7 +32,7 @@ def who_does(name: str) -> str:
 
 
 def _installed() -> "Iterator[Program]":
-    """The programs that are installed together. None imports another: this is for who has typed what there is not."""
+    """The programs that are installed together. No service imports another: this is for who mistyped a command."""
     from importlib.metadata import distribution
 
     with suppress(ImportError):  # nothing is installed
