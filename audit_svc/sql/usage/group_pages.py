@@ -10,7 +10,7 @@ from audit_svc.ledger.query import Query
 from audit_svc.sql.database import Database
 from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
-from audit_svc.sql.usage.usage_tables import AT_CALLS, AT_COST, NOT_SET, SESSION_USAGE, Table
+from audit_svc.sql.usage.usage_tables import AT_CALLS, AT_COST, SESSION_USAGE, Table
 from service_kit.bounds import saturated
 
 Group = tuple[int | str, ...]
@@ -55,22 +55,17 @@ def page_of(database: Database, query: Query, parts: Sequence[Part]) -> tuple[li
 def _costliest(database: Database, query: Query, parts: Sequence[Part]) -> tuple[list[Group], Sequence[Part]]:
     """As page_of(), those that cost most first: of all groups it reads what they cost, and how many calls they have."""
     found = defaultdict[Group, list[int]](lambda: [0, 0])
-    shared = defaultdict[tuple[str, tuple[Condition, ...]], list[Table]](list)
-    for table, conditions in parts:  # the sums of calls, those of requests, and what is taken away are in the same rows
-        shared[table.name, tuple(conditions)].append(table)
-    for (_, within), tables in shared.items():
-        added = [table for table in tables if table.sign > 0]
-        columns, joins, keys = columns_of(added[0], query.group_by)
-        sums = [table.sums[AT_CALLS if table.durations else AT_COST] for table in added]
-        sql, arguments = replace(added[0], sums=sums, durations=None).statement(columns, joins, within)
-        rest = next((columns_of(table, query.group_by)[0] for table in tables if table.sign < 0), None)
+    shared = defaultdict[tuple[str, int, tuple[Condition, ...]], list[Table]](list)
+    for table, conditions in parts:  # the sums of calls and those of requests are in the same rows
+        shared[table.name, table.sign, tuple(conditions)].append(table)
+    for (_, sign, within), tables in shared.items():
+        columns, joins, keys = columns_of(tables[0], query.group_by)
+        sums = [table.sums[AT_CALLS if table.durations else AT_COST] for table in tables]
+        sql, arguments = replace(tables[0], sums=sums, durations=None).statement(columns, joins, within)
         for row in database.execute(f"{sql} LIMIT {MAX_FOUND + 1}", [*keys, *arguments]):
-            group, totals = tuple(row[: len(columns)]), row[len(columns) :]
-            less = rest and tuple("" if one == NOT_SET else value for one, value in zip(rest, group, strict=True))
-            for table, total in zip(added, totals, strict=True):
-                found[group][1 if table.durations else 0] += total
-                if less:
-                    found[less][1 if table.durations else 0] -= total
+            of_group = found[tuple(row[: len(columns)])]
+            for table, total in zip(tables, row[len(columns) :], strict=True):
+                of_group[1 if table.durations else 0] += sign * total
             if len(found) > MAX_FOUND:
                 raise _too_many()
     order = sorted((-saturated(cost), -saturated(calls), *group) for group, (cost, calls) in found.items())

@@ -9,7 +9,7 @@ from audit_svc.sql.database import Dialect
 from audit_svc.sql.marks import pruned_before
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.read.session_traits import NAMES
-from audit_svc.sql.usage.named_usage import KEPT, Key, is_relabelling, named_sums
+from audit_svc.sql.usage.named_usage import KEPT, LABELLED, Key, is_relabelling, named_sums
 from audit_svc.sql.usage.session_usage import summed_of
 from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, usage_tables
 from audit_svc.sql.writing import Connection
@@ -25,7 +25,7 @@ def named_differences(connection: Connection, dialect: Dialect) -> int:
         day = _next_day(connection, kind, mark - mark % DAY_MS)
         while day is not None:
             said, kept = _said(connection, kind, day, mark), _kept(connection, kind, day, mark)
-            keys = {key for key in said | kept if not (skips_labels and key[0].startswith(LABEL))}
+            keys = {key for key in said | kept if not (skips_labels and key[0].startswith((LABEL, LABELLED)))}
             nothing = [0] * len(_COLUMNS[kind.summed])
             wrong |= {key for key in keys if said.get(key, nothing) != kept.get(key, nothing)}
             day = _next_day(connection, kind, day + DAY_MS)

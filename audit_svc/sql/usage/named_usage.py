@@ -26,11 +26,13 @@ from audit_svc.sql.read import listing
 from audit_svc.sql.read.listing import Condition
 from audit_svc.sql.usage.kept_sums import KeptSums, rows_of
 from audit_svc.sql.usage.rollups import HAS_NO_DURATION
-from audit_svc.sql.usage.usage_tables import CALLS, NOT_SET, REQUESTS, Kind, Table, usage_tables
+from audit_svc.sql.usage.usage_tables import CALLS, REQUESTS, Kind, Table, usage_tables
 from service_kit.bounds import saturated
 
 ALL = ""
 """The name under which all rows are summed, with the value ''."""
+LABELLED = "labelled:"
+"""Before a label's key: the name under which the rows of all sessions with the label are summed, with the value ''."""
 KEPT = STEPS[:2]
 """The steps that sums are kept by."""
 MOST_LATER = 20_000
@@ -154,8 +156,8 @@ def _kept(
     """The sums of a name, each with the name that it is kept by, and what else must hold."""
     yield table.named(name, "r.value"), name, of_value
     if name.startswith(LABEL) and not of_value:  # what sessions without the label used is the rest of all
-        yield table.named(name, NOT_SET), ALL, []
-        yield table.named(name, NOT_SET, sign=-1), name, []
+        yield table.named(name, "''"), ALL, []
+        yield table.named(name, "''", sign=-1), LABELLED + name.removeprefix(LABEL), []
 
 
 def _within(time: str, begin: int, end: int) -> list[Condition]:
@@ -201,14 +203,18 @@ def named_sums(connection: Connection, kind: Kind, along: str, within: list[Cond
 def _labels_of(
     connection: Connection, sessions: set[tuple[str, str]]
 ) -> defaultdict[tuple[str, str], list[tuple[str, str]]]:
-    """The names and values of the labels of sessions."""
+    """The names that the rows of sessions with labels are summed by, and their values."""
     of_session, columns = ("session_id", "recorded_by"), ("session_id", "recorded_by", "key", "value")
     labels = defaultdict[tuple[str, str], list[tuple[str, str]]](list)
     for session, recorded_by, key, value in rows_of(
         connection, "session_labels", of_session, columns, sorted(sessions)
     ):
-        labels[session, recorded_by].append((LABEL + key, value))
+        labels[session, recorded_by] += _of_label(key, value)
     return labels
+
+
+def _of_label(key: str, value: str) -> list[tuple[str, str]]:
+    return [(LABEL + key, value), (LABELLED + key, "")]
 
 
 def move_relabelled(connection: Connection, kinds: Sequence[Kind]) -> bool:
@@ -234,10 +240,13 @@ def move_relabelled(connection: Connection, kinds: Sequence[Kind]) -> bool:
             Condition("r.created_at >= ?", (pruned_before(connection),)),
         ]
         changes: dict[Key, Change] = {}
+        lost, got = (
+            [name for label in json.loads(labels).items() for name in _of_label(*label)] for labels in (removed, added)
+        )
         for (hour, *_), change in _counted(connection, kind, _by_session(kind), within):
-            _add(changes, [(LABEL + key, value) for key, value in json.loads(added).items()], hour, change)
+            _add(changes, got, hour, change)
             less = Change([-one for one in change.sums], -change.durations)
-            _add(changes, [(LABEL + key, value) for key, value in json.loads(removed).items()], hour, less)
+            _add(changes, lost, hour, less)
         _write(connection, kind, changes)
     if len(rows) < ROWS_MOVED:
         connection.execute("DELETE FROM relabelled WHERE id = ?", (entry,))

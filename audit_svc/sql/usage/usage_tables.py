@@ -21,8 +21,6 @@ from audit_svc.sql.usage.rollups import CALL_SUMS, HAS_NO_DURATION, REQUEST_SUMS
 CALLS = CALL_SUMS[:-2]
 REQUESTS = ("requests", "request_errors", *REQUEST_SUMS[2:])
 AT_CALLS, AT_COST = CALLS.index("calls"), REQUESTS.index("cost_micros")
-NOT_SET = "''"
-"""The expression of a dimension that rows lack."""
 SESSION_USAGE = "session_usage"
 """The table of what each session used."""
 
@@ -57,10 +55,7 @@ class Table:
 
     def named(self, group: str, value: str, sign: int = 1) -> "Table":
         """The table of named sums with their values, an expression, as a dimension."""
-        durations = self.durations
-        if durations and sign < 0:  # of all values in one group: a period at a time, which fits in a value
-            durations = durations._replace(apart=f"{durations.apart}, {self.time}")
-        return replace(self, columns={group: value}, durations=durations, sign=sign)
+        return replace(self, columns={group: value}, sign=sign)
 
     def statement(
         self, groups: Sequence[str], joins: str, conditions: Iterable[Condition], times: Sequence[str] = ()

@@ -227,6 +227,24 @@ def test_rows_that_are_summed_go_with_the_labels_that_their_session_gets(empty, 
         assert named_differences(empty, SQLITE) == 0
 
 
+def test_what_sessions_without_a_label_used_is_not_read_from_the_sums_of_each_value(empty):
+    """There may be thousands of them in each day."""
+    calls = [audit_row(session_id=f"s{1 + n % 4}", created_at_ms=MIDNIGHT + n, duration_ms=n) for n in range(8)]
+    costs = [cost_row(session_id=f"s{1 + n % 4}", created_at_ms=MIDNIGHT + n) for n in range(8)]
+    with holding(empty, calls, costs, (8, 8)):
+        empty.execute("DELETE FROM named_usage WHERE name = 'label:user'")
+        for order in questions_pb2.UsageOrder.values():
+            asked = question(
+                questions_pb2.SummarizeUsageRequest,
+                group_by=["label:user"],
+                order=order,
+                created_from_ms=MIDNIGHT,
+                created_before_ms=MIDNIGHT + DAY_MS,
+            )
+            not_set = [group for group in expected(asked, calls, costs) if group.values == [""]]
+            assert list(summarize_usage(empty, asked).groups) == not_set
+
+
 def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_counted(empty):
     """SQLite gives their numbers again, and sums of those that had them have gone with them."""
     asked = questions_pb2.SummarizeUsageRequest(group_by=["session"])
