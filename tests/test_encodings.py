@@ -6,6 +6,8 @@ Of the tests and benchmarks it is those whose own texts are not ASCII alone: the
 import ast
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[1]
 OURS = ("recording", "service_kit", "gateway_svc", "audit_svc", "intake_svc", "onrecord_cli", "clients/python", "demo")
 THEIRS = ("tests", "bench")
@@ -30,6 +32,7 @@ def leaves_it_to_the_locale(call: ast.Call) -> bool:
     return name in HANDLERS or "True" in (given.get("text"), given.get("universal_newlines"))
 
 
+@pytest.mark.long
 def test_no_file_or_program_is_read_in_an_encoding_that_the_locale_says():
     found = [
         f"{path.relative_to(REPOSITORY)}:{call.lineno}"

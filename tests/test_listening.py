@@ -41,6 +41,7 @@ def tls(request: pytest.FixtureRequest, tmp_path) -> ssl.SSLContext | None:
     return context
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", range(MOMENTS))
 async def test_a_client_that_connects_at_the_moment_of_closing_leaves_nothing(tls, moment):
     with nothing_left(), socket.socket() as client:

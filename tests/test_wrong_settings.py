@@ -179,6 +179,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls.model_fields])
 def test_a_wrong_value_is_refused_in_one_line_that_names_the_variable(cls, files, tmp_path, monkeypatch, capsys):
     """Many variables are wrong at once. Those that only the disk can tell to be wrong are tried without the others."""

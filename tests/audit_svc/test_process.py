@@ -208,6 +208,7 @@ def test_health_tells_by_its_exit_code_whether_the_service_serves(tmp_path):
         assert stopped.stderr.startswith(f"nobody listens on {service.address}: is an ")
 
 
+@pytest.mark.long
 def test_the_settings_are_told_in_one_line_at_the_start(tmp_path):
     with serve(tmp_path / "audit.db") as service:
         (line,) = [line for line in service.stderr_text().splitlines() if "service.starting" in line]

@@ -193,6 +193,7 @@ async def test_the_program_is_run_by_hand_for_a_folder_to_which_others_only_appe
     assert not folders(tmp_path)
 
 
+@pytest.mark.long
 def test_a_body_that_forks_is_one_call_of_the_parent(tmp_path):
     code = """
 import os, sys
@@ -207,6 +208,7 @@ if pid:
     assert folder.joinpath("00000000000000000001.segment").read_bytes().count(b"\xffrec") == 2, "an intent and a row"
 
 
+@pytest.mark.long
 def test_a_fork_of_which_python_is_not_told_is_noticed(tmp_path):
     """A server in C forks by itself (uWSGI), and no handler of os.register_at_fork runs."""
     code = """
@@ -235,6 +237,7 @@ with ledger.tool_call("of-the-parent"):
     assert names == [2, 2, 4], "an intent and a row of each call, in the folder of its process"
 
 
+@pytest.mark.long
 def test_a_fork_finds_no_thread_of_ours(tmp_path):
     """Python warns of a fork beside threads from 3.12 on, and the child would have none of them."""
     code = """

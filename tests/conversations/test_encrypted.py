@@ -226,6 +226,7 @@ def whole_session(tmp_path_factory) -> tuple[Path, str]:
     return folder, asyncio.run(made(folder))
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_whatever_is_changed_in_an_encrypted_file_is_told_and_nothing_false_is_read(whole_session, tmp_path, data):

@@ -200,6 +200,7 @@ async def test_a_message_that_a_full_disk_refuses_is_not_there_and_the_session_g
     assert list((tmp_path / "sessions").rglob("*.draft")) == []
 
 
+@pytest.mark.long
 async def test_a_full_disk_at_any_write_leaves_every_session_readable(tmp_path, monkeypatch):
     """The disk is full for a moment at one write after another, from the making of a session on."""
     disk = Disk(monkeypatch)

@@ -304,6 +304,7 @@ def test_the_command_prints_its_address_and_serves_a_script(tmp_path):
     assert reply.json()["message"]["content"] == "from a file"
 
 
+@pytest.mark.long
 def test_the_command_tells_what_is_wrong_with_a_script(tmp_path):
     (tmp_path / "a.toml").write_text("steps = 1\n", "utf-8")
     command = [sys.executable, "-m", "demo.model_server", "--script"]

@@ -66,6 +66,7 @@ def test_rules_are_of_metrics_that_the_manual_has_and_each_is_tried():
     assert fired == {f'{{alertname="{alert}"}}' for alert in alerts}
 
 
+@pytest.mark.long
 def test_alerts_are_told_when_they_should_be():
     promtool("check", "rules", RULES.name, cwd=RULES.parent)
     promtool("test", "rules", TESTS.name, cwd=TESTS.parent)

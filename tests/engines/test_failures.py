@@ -310,6 +310,7 @@ async def test_what_is_no_http_is_an_error(name):
             await ask(engine)
 
 
+@pytest.mark.long
 @both
 @pytest.mark.parametrize(
     ("body", "content_type", "told"),
@@ -350,6 +351,7 @@ async def test_a_redirect_is_not_followed_but_told(name):
     assert "answered HTTP 308 and says: look at https://models.example/v1" in str(error)
 
 
+@pytest.mark.long
 @both
 async def test_an_error_body_without_an_end_is_not_waited_for(name):
     endless = [response("x" * 70_000, "text/plain", "400 Bad Request"), *[b""] * 60_000]

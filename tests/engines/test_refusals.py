@@ -346,6 +346,7 @@ async def test_a_session_outlives_each_refusal_and_its_words_are_on_no_row(tmp_p
 OPENAI = [name for name, (kind, *_) in LESSONS.items() if kind is OpenAIEngine]
 
 
+@pytest.mark.long
 @given(st.sets(st.sampled_from([*OPENAI, "extras", "nothing"]), min_size=1))
 @settings(max_examples=20, deadline=None)
 async def test_whatever_a_server_refuses_of_what_is_known_it_is_asked_in_its_way_and_once_for_each(names: set[str]):

@@ -136,6 +136,7 @@ async def play(folder: Path, name: str, replies: list[Reply] | None = None, chec
     return played
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kind", "match", "requests"),
     [
@@ -157,6 +158,7 @@ async def test_a_failed_answer_is_an_error_with_its_reason(tmp_path, name, kind,
     assert len(played.server.requests) == requests
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "text", "rows", "requests"),
     [
@@ -199,6 +201,7 @@ async def test_a_server_s_words_are_told_to_the_caller_and_to_no_row(tmp_path):
     assert "SENTINEL" not in str(played.logger.rows)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "turns", "refused"),
     [

@@ -23,6 +23,7 @@ from tests.support.others import count_ways_given, each_look_takes, others
 MIB = 2**20
 
 
+@pytest.mark.long
 async def test_lines_without_anything_in_them_leave_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no time for any piece: 64 KiB of such lines take 18 ms."""
     each_look_takes(monkeypatch, 2)

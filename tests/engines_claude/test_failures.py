@@ -32,6 +32,7 @@ async def test_not_executable(stage):
     await failed(stage, errors.EngineNotConfigured, "Permission denied", runner=runner)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "said", "status", "kind", "match"),
     [

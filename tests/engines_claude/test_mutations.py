@@ -142,6 +142,7 @@ async def test_the_lines_are_good(stage):
     assert [row.usage_incomplete for row in stage.ledger.costs] == [False, False]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exit_code", [0, 1, -9])
 async def test_a_stream_that_is_cut_at_any_line_is_an_answer_only_if_all_of_it_came(stage, exit_code):
     """Each call that a line has shown has its row, the client's words are the session's, and no bill is of nothing."""

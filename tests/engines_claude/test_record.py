@@ -68,6 +68,7 @@ async def test_its_time_is_from_the_call_to_its_result(stage):
 DENIED = {"type": "system", "subtype": "permission_denied", "tool_name": "Bash", "tool_use_id": "toolu_1"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "lines", "outcome", "exit_code", "http_status"),
     [

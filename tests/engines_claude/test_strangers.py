@@ -89,6 +89,7 @@ def test_every_stranger_is_played():
 # kind 3: a call whose parts are odd
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "odd",
     [
@@ -154,6 +155,7 @@ SIX = "one two three four five six"
 UNSTREAMED = assistant({"type": "text", "text": SIX}, message_id="msg_2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("heard", "again", "told"),
     [
@@ -240,6 +242,7 @@ async def test_a_command_in_the_background_does_not_hold_the_turn(stage, kind):
 # kinds 4 and 14: what is not known to be good is not
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "odd",
     [

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from demo.processes import REPOSITORY
 from tests.support import claude_cli
 from tests.support.claude_cli import MODEL, init, message, result, spent, tool_result, tool_use
@@ -34,6 +36,7 @@ print(turn.account.totals.tool_calls, loaded)
 """
 
 
+@pytest.mark.long
 def test_neither_importing_nor_running_it_loads_the_audit_package(tmp_path):
     call = tool_use("toolu_1", "Bash", {"command": "true"})
     lines = [init(), *message("msg_1", "", [call]), tool_result("toolu_1", "x"), result({MODEL: spent(1, 0.001)})]

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ def test_within_a_long_turn_older_steps_go_and_the_last_step_is_told_whole():
     assert check_pairs(sent) is None
 
 
+@pytest.mark.long
 def test_what_is_sent_begins_alike_for_many_turns():
     """A model server's cache is of use only while the beginning of its requests stays the same."""
     history: list[Message] = []

@@ -51,6 +51,7 @@ async def test_a_turn_encodes_what_is_new_however_much_was_said(tmp_path, monkey
     assert counts == [5, *[4] * 11], "the system prompt once; then what was asked, called, found and answered"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", ["nothing", "model", "system_prompt", "engine between", "refused content"])
 async def test_it_sends_what_a_gateway_that_has_just_started_would(tmp_path, change):
     async with open_house(tmp_path, SCRIPT, SCRIPT) as house:

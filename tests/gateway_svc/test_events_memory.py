@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import re
 from pathlib import Path
@@ -22,6 +24,7 @@ print(resident() - before, kept.kept_bytes)
 """
 
 
+@pytest.mark.long
 def test_it_is_what_is_counted() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=True)
     taken, counted = map(int, done.stdout.split())

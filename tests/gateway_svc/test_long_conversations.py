@@ -65,6 +65,7 @@ async def test_one_long_turn_stays_within_the_context_and_its_session_goes_on(tm
         assert max(sent_tokens(house, engine)) < CONTEXT_TOKENS
 
 
+@pytest.mark.long
 @APIS
 async def test_many_large_results_of_one_step_stay_within_the_context(tmp_path, engine, responses):
     async with house_of(tmp_path, responses, Step(tool_calls=(READ,) * 40), Step(text="Done.")) as house:

@@ -65,6 +65,7 @@ def test_claude_on_path_is_no_engine_beside_another(claude_on_path, monkeypatch)
     assert list(GatewaySettings().engines) == ["ollama"]
 
 
+@pytest.mark.long
 def test_a_state_directory_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     ran = run_command("gateway_svc", {**OLLAMA, "GATEWAY_STATE_DIR": str(tmp_path / "file" / "state")}, "serve")

@@ -52,6 +52,7 @@ CASES: dict[str, tuple[bytes, str, dict[str, str], int]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_a_body_that_cannot_be_taken_is_refused_for_good(shared, name):
     _, door = shared

@@ -70,6 +70,7 @@ def test_why_it_ended_is_told_until_it_runs_again(tmp_path):
         assert why_ended(tmp_path, RUNNING) == ""
 
 
+@pytest.mark.long
 def test_that_what_runs_is_ending_is_said_where_nobody_listens_any_more(tmp_path):
     home = {"ONRECORD_STATE_DIR": str(tmp_path)}
     running = Running(os.getpid(), "127.0.0.1:1", "127.0.0.1:1")

@@ -26,6 +26,7 @@ def paths(group: Group) -> Iterator[list[str]]:
             yield [name, *rest]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_no_line_is_wider_than_the_terminal(program: Program, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

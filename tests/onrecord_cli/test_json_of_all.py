@@ -42,6 +42,7 @@ ALL = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("program", "words", "command"), ALL)
 def test_a_command_takes_json_and_says_so_of_what_is_wrong(program: Program, words: tuple[str, ...], command: Command):
     parser = argparse.ArgumentParser()

@@ -9,6 +9,7 @@ from service_kit.terminal import elsewhere, failures
 from tests.support.forked import run_command
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("engines",), ("approvals",)])
 def test_it_is_said_that_nothing_runs_and_what_starts_it(tmp_path, words):
     ended = run_command("onrecord_cli", {"HOME": str(tmp_path)}, *words)
@@ -27,6 +28,7 @@ def test_it_is_said_that_there_is_no_ledger_and_what_makes_it(tmp_path, words):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("verify",), ("export", "--format", "sealed", "--output", "x"), ("check",)])
 def test_what_makes_a_file_is_said_where_no_other_was_named(tmp_path, words):
     home = {"HOME": str(tmp_path)}
@@ -40,6 +42,7 @@ def test_what_makes_a_file_is_said_where_no_other_was_named(tmp_path, words):
         assert (ended.stdout + ended.stderr).rstrip().endswith(said)
 
 
+@pytest.mark.long
 def test_a_file_that_was_named_is_made_by_nothing(tmp_path):
     home = {"HOME": str(tmp_path)}
     for ended in (
@@ -63,6 +66,7 @@ def test_where_nothing_runs_a_stop_is_lifted_once_something_does(tmp_path, monke
         assert failures.as_typed("`gateway-svc resume S` lifts it") == f"{typed} lifts it"
 
 
+@pytest.mark.long
 def test_that_a_file_can_be_read_is_said_where_a_ledger_is_away():
     ended = run_command("audit_svc", {}, "calls", "--target", "127.0.0.1:1")
     assert "running there? --db FILE reads a ledger's file; --target or AUDIT_LISTEN names another" in ended.stderr
@@ -70,6 +74,7 @@ def test_that_a_file_can_be_read_is_said_where_a_ledger_is_away():
     assert "--db" not in ended.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("engines",), ("calls",)])
 def test_who_is_named_is_asked(tmp_path, words):
     home = {"HOME": str(tmp_path)}

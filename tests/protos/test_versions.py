@@ -33,6 +33,7 @@ def change(protos: Path, file: str, old: str, new: str) -> None:
     path.write_text(text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [

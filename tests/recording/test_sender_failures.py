@@ -39,6 +39,7 @@ async def test_a_lost_ack_costs_a_resend_and_no_double(tmp_path: Path) -> None:
         assert spool.counters.reconnects == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "code",
     [

@@ -217,6 +217,7 @@ async def test_a_service_that_fails_while_rows_are_isolated_gets_them_later(tmp_
     assert set(service.ledger) == {*names(0, 5), *names(6, 14)}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("no_upkeep_failed")
 @pytest.mark.parametrize("at_fault", [0, 9])
 async def test_a_defect_while_a_refused_batch_is_made_up_for_does_not_end_the_sender(

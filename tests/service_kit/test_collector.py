@@ -40,6 +40,7 @@ SERVICES: dict[str, Callable[[Path], dict[str, str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("module", SERVICES)
 def test_a_service_looks_for_cycles_seldom_and_not_among_what_it_has_loaded(tmp_path: Path, module: str) -> None:
     env = SERVICES[module](tmp_path)

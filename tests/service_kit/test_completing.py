@@ -57,6 +57,7 @@ SHELLS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_that_evaluates_the_script_completes(shell, tmp_path):
     if not shutil.which(shell):

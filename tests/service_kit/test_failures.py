@@ -53,6 +53,7 @@ def test_a_wrong_setting_is_told_as_json():
     assert "AUDIT_DRAIN_SECONDS" in str(error["message"])
 
 
+@pytest.mark.long
 def test_a_service_that_is_away_is_told_with_its_code():
     for program, words in ((PROGRAMS[0], ["calls"]), (PROGRAMS[1], ["engines"])):
         error = error_of(invoke(program, [*words, "--json", "--target", "127.0.0.1:9"]))

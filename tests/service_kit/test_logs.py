@@ -65,6 +65,7 @@ def test_every_line_is_json_with_its_context_and_other_libraries_are_heard_from_
     assert events[1]["logger"] == "grpc"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_exceptions_are_logged_without_their_words_and_local_variables(style):
     """A model server's or a person's words end up in both."""
@@ -82,6 +83,7 @@ def test_exceptions_are_logged_without_their_words_and_local_variables(style):
     assert "secret in a local variable" not in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_what_another_library_quotes_is_not_logged(style):
     """Its own words and numbers are: a trace collector's, or a peer's, error text is somebody else's."""
@@ -115,6 +117,7 @@ def test_lines_that_nobody_takes_are_lost_and_counted(monkeypatch):
     os.close(writer)
 
 
+@pytest.mark.long
 def test_lines_are_for_people_where_stderr_is_a_terminal():
     assert all(line.startswith("{") for line in lines("auto"))
     leader, follower = pty.openpty()

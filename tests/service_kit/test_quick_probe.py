@@ -58,6 +58,7 @@ DETAILS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "unix"])
 async def test_it_says_what_the_command_says_whatever_the_status(health, listen, tmp_path):
     async with started(telling(health), f"unix:{tmp_path}/socket" if listen == "unix" else listen) as address:
@@ -74,6 +75,7 @@ async def test_it_says_what_the_command_says_whatever_the_status(health, listen,
     assert await run({"AUDIT_LISTEN": address}, "audit", "--live") == (1, f"{address}: UNAVAILABLE")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_mutual", [False, True])
 async def test_it_trusts_and_shows_the_services_own_certificate(health, is_mutual, tmp_path):
     authority = Authority(tmp_path)

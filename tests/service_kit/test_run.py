@@ -115,6 +115,7 @@ def test_a_service_that_is_started_without_stderr_serves(tmp_path):
         )
 
 
+@pytest.mark.long
 def test_a_service_may_open_as_many_files_as_the_machine_allows(tmp_path):
     """The usual limit is less than what peers and a backlog can ask for."""
     with served(tmp_path / "s", None, before="ulimit -S -n 256; ulimit -H -n 2048") as (process, address):
@@ -171,6 +172,7 @@ def test_refused_calls_are_logged_at_a_limited_rate_and_the_log_tells_how_many_i
         assert told == refused + 1
 
 
+@pytest.mark.long
 def test_a_long_text_in_a_status_is_cut_and_hides_neither_its_code_nor_its_end():
     with start_service(MODULE, {}) as service, grpc.insecure_channel(service.address) as channel:
         for sign in ("x", "§", "\U0001f40b"):
@@ -202,6 +204,7 @@ def test_a_watcher_that_never_reads_freezes_neither_health_nor_the_end():
         assert service.process.wait(60) == 0
 
 
+@pytest.mark.long
 def test_a_thread_that_dies_takes_health_with_it():
     with (
         start_service(MODULE, {"SAMPLE_HEALTH_SECONDS": "0.05"}) as service,

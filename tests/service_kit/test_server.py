@@ -34,6 +34,7 @@ def wait_for(service: Service, event: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_health_is_told_overall_and_by_service_and_a_signal_ends_it_with_exit_code_0():
     with start() as service, grpc.insecure_channel(service.address) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
@@ -58,6 +59,7 @@ def test_running_calls_are_cut_when_the_grace_is_over(number):
         assert service.process.wait(30) == 0
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_it_at_once():
     with start(grace="50") as service, grpc.insecure_channel(service.address) as channel:
         running = call(channel, "sleep")

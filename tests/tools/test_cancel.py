@@ -11,6 +11,7 @@ from gateway_svc.tools.jail import confine, processes
 from gateway_svc.tools.jail.sandbox import find_sandbox
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("delay", [0, 0.001, 0.003, 0.006, 0.01, 0.05])
 @pytest.mark.parametrize("mode", ["auto", "landlock", "off"])
 async def test_a_cancelled_command_is_gone_before_it_would_be_reaped_by_force(tmp_path, monkeypatch, mode, delay):

@@ -110,6 +110,7 @@ async def test_what_namespaces_would_cover_is_closed_where_there_are_none(
     assert "not permitted" in result.text
 
 
+@pytest.mark.long
 async def test_a_commands_temporary_folder_is_its_own_and_goes_with_it(jails: Mapping[str, Sandbox], workspace: Path):
     """However deep it is, and whatever its modes are."""
     if "landlock" not in jails:

@@ -52,6 +52,7 @@ def grep(request: pytest.FixtureRequest, jails: Mapping[str, Sandbox]) -> GrepTo
     return GrepTool(jails[request.param], Workers())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [

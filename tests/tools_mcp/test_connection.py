@@ -19,6 +19,7 @@ from tests.tools_mcp.test_strangers import plays
 PATIENCE_SECONDS = 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("start_seconds", "limits"), [(7, [7, 14, 28]), (400, [400, 600, 600]), (None, [30, 60, 120])])
 async def test_each_attempt_to_start_has_the_limit_of_the_file_doubled_up_to_the_most(
     tmp_path, monkeypatch, start_seconds, limits

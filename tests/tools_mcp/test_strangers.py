@@ -126,6 +126,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", REFUSED)
 async def test_a_call_that_fails_ends_at_once_and_costs_neither_the_server_nor_its_other_calls(open_desk, mode):
     """An error's code is the server's, whatever number it has; its words are for the model alone."""

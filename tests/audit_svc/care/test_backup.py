@@ -43,6 +43,7 @@ def calls(path: Path) -> int:
     return int(count)
 
 
+@pytest.mark.long
 def test_a_backup_is_one_private_sound_file_that_needs_no_other(database, tmp_path):
     make_ledger(database, hours=4)
     copy = back_up(database, tmp_path / "kept" / "copy.db", silent)
@@ -73,6 +74,7 @@ async def test_the_wal_can_be_emptied_while_the_copy_is_checked(database, monkey
     assert emptied == [True]
 
 
+@pytest.mark.long
 async def test_commits_while_it_is_made_neither_show_in_it_nor_start_it_anew(
     database, tmp_path, monkeypatch, open_ledger
 ):

@@ -155,6 +155,7 @@ def erased_ids(database: Path) -> list[str]:
         return [id_ for (id_,) in connection.execute("SELECT id FROM tool_call_log WHERE erased IS NOT NULL")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", [[], ["--session"]], ids=["row", "session"])
 @pytest.mark.parametrize("part", [FEW[-8:], FEW[-12:]])
 def test_the_end_of_an_id_stands_for_it(database, open_writer, by, part):
@@ -164,6 +165,7 @@ def test_the_end_of_an_id_stands_for_it(database, open_writer, by, part):
     assert erased_ids(database) == [FEW]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", [[], ["--session"]], ids=["row", "session"])
 @pytest.mark.parametrize(
     ("part", "code", "said"),
@@ -200,6 +202,7 @@ def test_an_id_in_capitals_is_the_one_that_it_is(database, open_writer):
         assert ran.stdout.startswith("would erase the texts of 1 tool call"), ran.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -284,6 +287,7 @@ def test_a_hold_takes_a_part_of_an_id_and_says_where_nothing_is_on_record(databa
     assert (to_come.exit_code, "the ledger has no session with this id yet" in to_come.stderr) == (0, True)
 
 
+@pytest.mark.long
 def test_a_hold_that_nothing_meets_yet_says_so_and_is_placed(database, open_writer):
     fill(database, 2, open_writer)
     where = ("--reason", "x", "--db", str(database))
@@ -322,6 +326,7 @@ def test_a_failure_says_which_file_it_is_of_once(database, open_writer):
     assert invoke(program, words, {"AUDIT_DB": str(none)}).stderr.startswith(f"there is no file {none}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "line",
     [

@@ -101,6 +101,7 @@ def a_day_ago() -> int:
     return (time.time_ns() // 1_000_000 - DAY_MS) // HOUR_MS * HOUR_MS
 
 
+@pytest.mark.long
 def test_a_service_with_a_retention_prunes_by_itself(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=30)
@@ -120,6 +121,7 @@ def test_a_service_with_a_retention_prunes_by_itself(tmp_path):
     assert len(found(database)) == 300 - removed
 
 
+@pytest.mark.long
 def test_a_service_erases_texts_for_their_age_by_itself_and_leaves_the_rows(tmp_path):
     database = tmp_path / "audit.db"
     make_ledger(database, hours=60)

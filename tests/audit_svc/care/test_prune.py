@@ -216,6 +216,7 @@ def test_what_would_be_removed_is_what_is_removed(database, before_ms):
     assert dataclasses.asdict(counted) == dataclasses.asdict(last)
 
 
+@pytest.mark.long
 def test_a_new_file_gives_its_space_back(database):
     make_ledger(database, hours=20, calls=500)
     before = database.stat().st_size

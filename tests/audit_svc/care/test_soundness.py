@@ -63,6 +63,7 @@ async def test_while_it_runs_there_is_no_mark_so_that_an_end_by_force_is_seen(da
     assert len(checks) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"checked_at_ms": 1}', '{"is_sound": true, "file": {}}'])
 async def test_a_mark_that_is_not_whole_is_none(database, open_ledger, checks, text):
     await opened_and_closed(open_ledger, database)
@@ -78,6 +79,7 @@ async def test_a_file_that_another_program_changed_is_checked(database, open_led
     assert len(checks) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [-31, 1], ids=["31 days ago", "tomorrow"])
 async def test_a_check_that_is_old_or_of_the_future_is_made_again(database, open_ledger, checks, days):
     await opened_and_closed(open_ledger, database)

@@ -24,6 +24,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", list(CHANGES))
 def test_a_change_by_hand_is_told_with_its_place(seal: Seal, record: Record, what: str):
     record(**rows(40))
@@ -35,6 +36,7 @@ def test_a_change_by_hand_is_told_with_its_place(seal: Seal, record: Record, wha
     assert "session" in problem if what in {"a session", "a label"} else f" {at} " in problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_labelled", [True, False])
 @pytest.mark.parametrize(
     "changed",

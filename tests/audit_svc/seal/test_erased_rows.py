@@ -107,6 +107,7 @@ BY_HAND = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", list(BY_HAND))
 def test_a_change_by_hand_around_an_erasure_is_told(seal: Seal, record: Record, erase: Any, what: str):
     record(tool_calls=[audit_row(id=f"call-{n}") for n in range(6)])

@@ -64,6 +64,7 @@ def test_both_keys_verify_until_the_old_one_is_retired(sealed: Seal, record: Rec
     assert f"none of the known keys ({of_old}) has signed it; it names {of_new}: if the known key was" in problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", range(6))
 def test_a_rotation_that_is_cut_short_is_begun_again(sealed: Seal, monkeypatch: Any, at: int):
     """At each of its steps on disk: what was signed stays good, and another rotation ends."""

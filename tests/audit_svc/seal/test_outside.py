@@ -58,6 +58,7 @@ def world(seal: Seal, record: Callable[..., None]) -> Iterator[World]:
     witness.stop()
 
 
+@pytest.mark.long
 async def test_a_witness_follows_the_log_and_its_cosignatures_are_kept(world):
     for rows in (1, 2, 300, 5):
         size = world.grow(rows)

@@ -99,6 +99,7 @@ def test_rows_that_a_prune_removes_while_they_are_verified_are_no_damage(seal, r
     assert report.unsealed
 
 
+@pytest.mark.long
 async def test_a_sealer_that_stands_still_in_a_read_which_the_ledger_waits_for_is_killed_and_another_goes_on(
     seal, record, monkeypatch
 ):

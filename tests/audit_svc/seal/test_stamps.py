@@ -141,6 +141,7 @@ async def test_a_time_that_is_far_from_that_of_this_machine_is_not_kept(world, m
     assert world.kept() == []
 
 
+@pytest.mark.long
 async def test_an_authority_that_grants_nothing_or_answers_something_else_is_told(world):
     world.server.digests = "sha512"
     with pytest.raises(BadStamp, match="grants no time-stamp"):

@@ -34,6 +34,7 @@ def commit(writer: Writer) -> None:
     assert writer.record(batch(*[audit_row() for _ in range(ROWS)])).result().stored == ROWS
 
 
+@pytest.mark.long
 def test_the_wal_begins_anew_however_long_commits_go_on(writer, database, reading):
     for _ in range(COMMITS):
         commit(writer)

@@ -114,6 +114,7 @@ def test_the_usual_filters_are_known_to_the_index_that_is_walked(filled, filters
     assert {part.sql for part in chosen.others} <= {"turn_id = ?"}
 
 
+@pytest.mark.long
 def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient):
     for filters in FILTERS:
         asked = question(Request, **filters, page_size=7)

@@ -30,6 +30,7 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("serve",), ("migrate", "up"), ("vacuum",), ("check",)])
 @pytest.mark.parametrize(
     ("make", "told"),

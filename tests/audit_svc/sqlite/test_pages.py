@@ -54,6 +54,7 @@ def newest_first(rows: list[Any]) -> list[Any]:
     return sorted(rows, key=lambda row: row.created_at_ms)[::-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: "+".join(filters) or "all")
 def test_pages_hold_every_matching_row_once_the_newest_first(filled, patient, filters):
     asked = question(Request, **filters, page_size=7)

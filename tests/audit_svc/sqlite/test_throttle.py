@@ -126,6 +126,7 @@ def count_far(connection: apsw.Connection) -> object:
     return connection.execute(far).fetchall()
 
 
+@pytest.mark.long
 async def test_the_queries_of_a_ledger_wait_for_its_own_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_ledger: Callable[..., SqliteLedger]
 ) -> None:

@@ -312,6 +312,7 @@ def test_what_is_asked_for_by_nothing_is_not_everything(place: Place, words: tup
     assert not (place.folder / "all.jsonl").exists()
 
 
+@pytest.mark.long
 def test_a_list_that_ends_at_its_limit_says_so(place: Place):
     for command in ("calls", "requests", "sessions", "errors", "controls", "usage"):
         found = len(place.json(command, "--limit", "10000"))

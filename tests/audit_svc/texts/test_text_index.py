@@ -66,6 +66,7 @@ def copy_of(connection: apsw.Connection) -> apsw.Connection:
     return copy
 
 
+@pytest.mark.long
 def test_pages_are_right_after_each_step_and_a_process_that_ends_there_is_gone_on_from(unindexed):
     found = plain(unindexed, "file-3")
     steps = 0
@@ -163,6 +164,7 @@ def test_check_finds_what_the_index_lacks_and_rebuild_texts_mends_it(ledger_file
     assert said(ledger_file) == {}
 
 
+@pytest.mark.long
 def test_a_ledger_whose_index_is_damaged_is_served_and_check_and_rebuild_texts_mend_it(ledger_file):
     connection = open_for_writing(ledger_file)
     connection.execute("UPDATE args_index_data SET block = zeroblob(length(block)) WHERE id > 100")
@@ -176,6 +178,7 @@ def test_a_ledger_whose_index_is_damaged_is_served_and_check_and_rebuild_texts_m
     assert said(ledger_file) == {}
 
 
+@pytest.mark.long
 def test_an_index_made_again_is_the_same(filled):
     list(rebuild_text_index(filled))
     assert unindexed_rows(filled) == 0
@@ -209,6 +212,7 @@ def wait_until_indexed(index: Indexer, reading: apsw.Connection) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_the_writer_indexes_when_nothing_waits(indexing, database):
     writer, index = indexing
     reading = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)

@@ -198,6 +198,7 @@ def test_a_trigram_has_no_nul():
     assert trigrams_of("abcabcÉ\0") == ["abc", "bca", "cab", "bcÉ"]
 
 
+@pytest.mark.long
 def test_zones_beyond_the_last_mark_are_told_apart_by_their_rows(filled, monkeypatch):
     monkeypatch.setattr(text_index, "_MARKS", (0xF0000, 3))
     list(text_index.rebuild_text_index(filled))

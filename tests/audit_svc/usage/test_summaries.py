@@ -259,6 +259,7 @@ def test_a_table_whose_rows_are_all_gone_begins_again_and_its_new_rows_are_count
         assert list(summarize_usage(empty, asked).groups) == expected(asked, [], new)
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(
     rows=st.lists(calls, max_size=25),

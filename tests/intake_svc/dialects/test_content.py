@@ -107,6 +107,7 @@ def test_what_no_table_names_is_not_read(name):
     assert read(export) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sentence_in_the_place_of_any_value_is_in_no_row(name):
     """Also where the value is one that rows have: an id, a name, a model, a time, a word."""
@@ -122,6 +123,7 @@ def test_a_sentence_in_the_place_of_any_value_is_in_no_row(name):
         item.value.CopyFrom(before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("person", ["alice.w+agents@example.com", "https://alice:hunter2@models.internal/v1"])
 def test_what_names_a_person_in_the_place_of_any_value_is_in_no_row(name, person):

@@ -63,6 +63,7 @@ def test_of_requests_one_below_another_the_uppermost_with_tokens_counts(dialect,
     assert sorted(input_tokens(dialect, around, tokens)) == counted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dialect", [GENAI, OPENINFERENCE], ids=["genai", "openinference"])
 def test_requests_nested_as_deep_as_an_export_has_spans_are_one(dialect):
     names = [chr(number) for number in range(0x4E00, 0x4E00 + 3000)]

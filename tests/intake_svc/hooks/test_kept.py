@@ -201,6 +201,7 @@ def kept_lines(folder: Path, count: int) -> None:
                 file.write(line)
 
 
+@pytest.mark.long
 def test_a_long_time_without_a_door_is_handed_over_in_pieces_and_none_is_taken_twice(house, tmp_path, monkeypatch):
     house.start_audit()
     door = house.start_door(INTAKE_JOIN_SECONDS="0.2")
@@ -288,6 +289,7 @@ def test_a_file_that_could_not_be_opened_anew_is_refused_and_opened_later(tmp_pa
     found.close()
 
 
+@pytest.mark.long
 def test_a_full_disk_of_the_agents_leaves_no_part_of_a_line_and_is_told(tmp_path):
     with mounted_at(tmp_path / "disk") as disk:
         assert hook("127.0.0.1:1", before("s"), folder=disk).returncode == 0

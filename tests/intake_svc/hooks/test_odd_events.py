@@ -48,6 +48,7 @@ def test_a_byte_that_is_no_utf8_costs_no_call(quick, tmp_path):
     assert '"command":"ls ' in row["args_summary"]
 
 
+@pytest.mark.long
 def test_an_event_of_more_values_than_the_door_parses_is_kept_without_them_and_handed_over(quick, tmp_path):
     """Three bytes of a result would become sixty in the door's memory."""
     house, door = quick

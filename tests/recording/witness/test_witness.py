@@ -114,6 +114,7 @@ def fork_and_grow(ledger: FakeLog) -> None:
     ledger.leaves = [b"another", *ledger.leaves]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", [shrink, fork, fork_and_grow])
 async def test_a_log_that_is_another_is_told_once_and_until_it_is_accepted(
     tmp_path: Path, change: Callable[[FakeLog], None]
