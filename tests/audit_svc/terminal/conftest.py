@@ -9,8 +9,8 @@ from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from demo.processes import start_service
-from tests.audit_svc.samples import cost_row, session_row
-from tests.audit_svc.terminal.place import NOW_MS, SESSION, Place, call
+from tests.audit_svc.samples import NOW_MS, cost_row, session_row
+from tests.audit_svc.terminal.place import SESSION, Place, call
 
 
 @pytest.fixture(scope="package")

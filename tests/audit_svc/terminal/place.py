@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ import grpc
 from onrecord.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from demo.processes import REPOSITORY, Service
-from tests.audit_svc.samples import audit_row, record_request
+from tests.audit_svc.samples import NOW_MS, audit_row, record_request
 from tests.support.forked import run_command
 
-NOW_MS = time.time_ns() // 1_000_000
 SESSION = "01900000-0000-7000-8000-00000000cafe"
 NO_SESSION = "the ledger has no session with this id: `audit-svc sessions` lists those that it has"
 

@@ -15,8 +15,8 @@ from onrecord.common.v1 import common_pb2
 from pyarrow import parquet
 
 from demo.processes import REPOSITORY
-from tests.audit_svc.samples import cost_row, session_row
-from tests.audit_svc.terminal.place import NOW_MS, SESSION, Place, call
+from tests.audit_svc.samples import NOW_MS, cost_row, session_row
+from tests.audit_svc.terminal.place import SESSION, Place, call
 
 EXAMPLES = re.findall(r"^\$ audit-svc (.+)$", (REPOSITORY / "docs" / "questions.md").read_text("utf-8"), re.MULTILINE)
 FOLLOWING = [example for example in EXAMPLES if example.startswith("tail")]
