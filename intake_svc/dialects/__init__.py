@@ -12,7 +12,18 @@ import structlog
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from intake_svc.dialects import claude, codex, copilot, gemini, genai, litellm, opencode, openinference
+from intake_svc.dialects import (
+    aisdk,
+    claude,
+    codex,
+    copilot,
+    gemini,
+    genai,
+    litellm,
+    opencode,
+    openinference,
+    traceloop,
+)
 from intake_svc.dialects.base.showing import Agent, agent_of, where
 from intake_svc.dialects.base.table import BRANCH, REPOSITORY, Attributes, Dialect
 from intake_svc.dialects.reading import Reading, SequenceNumber, joined
@@ -26,8 +37,10 @@ DIALECTS: tuple[Dialect, ...] = (
     gemini.GEMINI,
     gemini.QWEN,
     opencode.DIALECT,
+    aisdk.DIALECT,
     copilot.DIALECT,
     genai.DIALECT,
+    traceloop.DIALECT,
     openinference.DIALECT,
     litellm.DIALECT,
 )
@@ -39,7 +52,7 @@ FAULTY = "its reading failed by a fault of ours"
 
 log = structlog.get_logger(__name__)
 
-_T = TypeVar("_T", Span, LogRecord, tuple[bool, Span])
+_T = TypeVar("_T", Span, LogRecord, tuple[bool, Span], tuple[genai.Convention, Span])
 _Reader = Callable[[Iterable[_T], Agent], Reading]
 _NAME, _VERSION = ("service.name",), ("service.version",)
 _RESOURCE = frozenset(_NAME + _VERSION + REPOSITORY + BRANCH)
@@ -52,10 +65,14 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     opencode.SPAN_SCOPE: (opencode.DIALECT, opencode.read_spans),
     litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
 }
-_MARKS = {openinference.MARK: "openinference"} | dict.fromkeys((*genai.MARKS, genai.TOOL_MARK), "genai")
-_UNREAD = frozenset(
-    ("ai.operationId", "langfuse.observation.type", "llm.request.type", "mlflow.spanType", "traceloop.span.kind")
-)
+_OPENINFERENCE, _UNREAD = "openinference", "unread"
+_MARKS: dict[str, genai.Convention | str] = {
+    openinference.MARK: _OPENINFERENCE,
+    aisdk.MARK: aisdk.CONVENTION,
+    **dict.fromkeys((*genai.MARKS, genai.TOOL_MARK), genai.CONVENTION),
+    **dict.fromkeys(traceloop.MARKS, traceloop.CONVENTION),
+}
+_MARKS_UNREAD = frozenset(("langfuse.observation.type", "mlflow.spanType"))
 """What marks spans of agents by conventions that no dialect is for: beside others they are no less a hole."""
 _LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
     claude.LOG_SCOPE: (claude.DIALECT, claude.read_logs),
@@ -71,31 +88,39 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
     resource = Attributes(resource_spans.resource.attributes, _RESOURCE)
     name, version = resource.text(_NAME), resource.text(_VERSION)
     readings: list[Reading] = []
-    by_genai: list[Span] = []
+    by_genai: list[tuple[genai.Convention, Span]] = []
     by_openinference: list[tuple[bool, Span]] = []
     others = 0
     for scope in resource_spans.scope_spans:
-        if scope.scope.name in _SPANS_NOT_READ or scope.scope.name.startswith(codex.SCOPE):
+        scope_name = scope.scope.name
+        if scope_name in _SPANS_NOT_READ or scope_name.startswith(codex.SCOPE):
             readings.append(Reading(ignored=len(scope.spans)))
-        elif known := _SPAN_SCOPES.get(scope.scope.name):
+        elif known := _SPAN_SCOPES.get(scope_name):
             readings.append(_read(*known, scope.spans, name, version))
-        elif scope.scope.name.startswith(openinference.SPAN_SCOPE):
-            is_sdk = scope.scope.name == openinference.SDK_SCOPE
+        elif scope_name.startswith(openinference.SPAN_SCOPE):
+            is_sdk = scope_name == openinference.SDK_SCOPE
             by_openinference += [(is_sdk, span) for span in scope.spans]
         else:
+            has_both = scope_name.startswith(traceloop.SCOPES)
             for span in scope.spans:
-                match _convention(span):
-                    case "genai":
-                        by_genai.append(span)
-                    case "openinference":
-                        by_openinference.append((False, span))
-                    case "unread":
-                        readings.append(Reading(not_understood=(NO_PRODUCER,)))
-                    case _:
-                        others += 1
+                convention = _convention(span, has_both)
+                if convention is traceloop.CONVENTION and scope_name == traceloop.MCP_SCOPE:
+                    by_genai.append((traceloop.MCP, span))
+                elif isinstance(convention, genai.Convention):
+                    by_genai.append((convention, span))
+                elif convention == _OPENINFERENCE:
+                    by_openinference.append((False, span))
+                elif convention == _UNREAD:
+                    readings.append(Reading(not_understood=(NO_PRODUCER,)))
+                else:
+                    others += 1
+
+    def read_genai(items: Iterable[tuple[genai.Convention, Span]], _: Agent) -> Reading:
+        return genai.read(items, lambda dialect: agent_of(dialect, name, version))
+
     # of all scopes together: a client's span is of another than the agent's span around it
     if by_genai:
-        readings.append(_read(genai.DIALECT, genai.read_spans, by_genai, name, version))
+        readings.append(_read(genai.DIALECT, read_genai, by_genai, name, version))
     if by_openinference:
         readings.append(_read(openinference.DIALECT, openinference.read_spans, by_openinference, name, version))
     return _with_others(_located(joined(readings), resource), others)
@@ -117,17 +142,20 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
     return _with_others(_located(joined(readings), resource), others)
 
 
-def _convention(span: Span) -> str:
-    """The convention for programs of any kind that a span follows, by the attribute that marks it.
+def _convention(span: Span, has_both: bool) -> genai.Convention | str:
+    """The convention for programs of any kind that a span follows, by the attribute that marks it: the first one.
 
-    `unread` for one that no dialect is for; empty for none.
+    `unread` for one that no dialect is for; empty for none. has_both: whether behind a mark of the conventions for
+    generative AI there may be one of Traceloop's, which then tells.
     """
-    found = ""
+    found: genai.Convention | str = ""
     for item in span.attributes:
         if convention := _MARKS.get(item.key):
-            return convention
-        if item.key in _UNREAD:
-            found = "unread"
+            if not has_both or convention is not genai.CONVENTION:
+                return convention
+            found = convention
+        elif item.key in _MARKS_UNREAD:
+            found = found or _UNREAD
     return found
 
 

@@ -1,11 +1,11 @@
 """Copilot CLI: spans by OpenTelemetry's conventions for generative AI, with the exit codes of commands."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from intake_svc.dialects import genai
-from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Dialect
 from intake_svc.dialects.reading import Reading
@@ -32,9 +32,9 @@ DIALECT = Dialect(
     },
     refusals=frozenset({"denied"}),
 )
-SPANS = genai.SPANS
+CONVENTION = replace(genai.CONVENTION, dialect=DIALECT)
 
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
     """The rows of spans."""
-    return genai.read(spans, Rows(DIALECT, SPANS, agent))
+    return genai.read(((CONVENTION, span) for span in spans), lambda _: agent)

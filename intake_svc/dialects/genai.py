@@ -3,7 +3,7 @@
 https://github.com/open-telemetry/semantic-conventions-genai is their source. They are in development and move.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -16,7 +16,7 @@ from intake_svc.dialects.base.results import refused, result_of, unknown_end
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Attributes, Dialect, Names, Table, wanted
-from intake_svc.dialects.reading import Reading
+from intake_svc.dialects.reading import Reading, joined
 from recording.calls import Failure, Scope
 
 MARKS = ("gen_ai.operation.name", "mcp.method.name")
@@ -44,6 +44,24 @@ SPANS = Table(
     cache_write_tokens=("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write_input_tokens"),
     reasoning_tokens=("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.details.reasoning_tokens"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convention:
+    """How spans say what these conventions say, be it by other names and words."""
+
+    dialect: Dialect
+    table: Table
+    operation: Names
+    """The attributes that may have the operation."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """The operations by their words, as these conventions name them."""
+
+
+CONVENTION = Convention(dialect=DIALECT, table=SPANS, operation=MARKS[:1])
+FRAME = "invoke_workflow"
+"""The operation of what is around calls and requests, and is none."""
+
 _STRANDS = "strands-agents"
 _MESSAGE = Table(arguments=("content",))
 """The event in which Strands has the arguments."""
@@ -53,7 +71,9 @@ _FRAMES = frozenset(("", "invoke_agent", "create_agent", "invoke_workflow", "pla
 """What may have a tool or tokens, and be no call and no request."""
 NO_OPERATION = "it has a tool or tokens, and an operation that is not known"
 _MCP_METHOD = MARKS[1:]
-_MCP_CALL = "tools/call"
+MCP_CALL = "tools/call"
+MCP_SERVER = "mcp.server"
+"""The operation of a span around what an MCP server does for its client."""
 _NO_TOOL = "(merged tools)"
 """ADK's name for a span that has the answers of calls that ran side by side, beside the span of each."""
 _BAD, _GOOD = frozenset(("error", "failed", "failure")), frozenset(("", "success", "succeeded", "ok", "completed"))
@@ -67,21 +87,29 @@ class Member:
 
     span: Span
     event: Event
+    convention: Convention
+    rows: Rows
     operation: str
-    """By the first attribute of the table's kind, or by TOOL_MARK; empty where it has neither."""
+    """In these conventions' words, or by the name of a tool; empty where it has neither."""
     key: tuple[bytes, bytes]
     """The ids of its trace and its own."""
     around: tuple[bytes, bytes] | None
     """The key of the span around it; None where there is none."""
+
+    def names_tool(self) -> bool:
+        """Whether it has the attribute that only a tool's span has."""
+        return bool(self.event.attributes.text(self.convention.table.tool[:1]))
+
+    def counts(self) -> bool:
+        """Whether it has tokens."""
+        table = self.convention.table
+        return self.event.attributes.have(table.input_tokens + table.output_tokens)
 
 
 @dataclass(slots=True)
 class Family:
     """The spans of one export, by which a span without a session or a turn finds those of its kin."""
 
-    table: Table
-    operation: Names
-    """The attribute of the table's kind that has the operation."""
     members: dict[tuple[bytes, bytes], Member] = field(default_factory=dict)
     """By their keys."""
     sessions: dict[str, str] = field(default_factory=dict)
@@ -89,17 +117,24 @@ class Family:
     turns: dict[tuple[bytes, bytes], list[str]] = field(default_factory=dict)
     """What agents() found, of the key of the span around: siblings have the same."""
 
-    def add(self, span: Span) -> Member:
+    def add(self, span: Span, convention: Convention, rows: Rows) -> Member:
         """Adds a span."""
-        table, event = self.table, of_span(span, self.table)
+        table = convention.table
+        event = of_span(span, table)
         trace_id, around = span.trace_id, span.parent_span_id
-        operation = event.attributes.text(self.operation)
-        if not operation and event.attributes.text(table.tool) and not event.attributes.text(_MCP_METHOD):
-            operation = "execute_tool"
         key = trace_id, span.span_id
+        told = event.attributes.text(convention.operation)
         member = Member(
-            span, event, operation, key, (trace_id, around) if is_given(around) and around != span.span_id else None
+            span,
+            event,
+            convention,
+            rows,
+            convention.words.get(told, told) if told else "",
+            key,
+            (trace_id, around) if is_given(around) and around != span.span_id else None,
         )
+        if not told and member.names_tool() and not event.attributes.text(_MCP_METHOD):
+            member.operation = "execute_tool"
         if event.is_named:
             self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(table.session)):
@@ -109,10 +144,6 @@ class Family:
     def around(self, member: Member) -> Member | None:
         """The span around a span, where the export has it."""
         return self.members.get(member.around) if member.around else None
-
-    def counts(self, member: Member) -> bool:
-        """Whether a span has tokens."""
-        return member.event.attributes.have(self.table.input_tokens + self.table.output_tokens)
 
     def above(self, member: Member) -> Iterable[Member]:
         """The spans around a span, the nearest first."""
@@ -130,55 +161,61 @@ class Family:
         if (known := self.turns.get(member.around)) is None:
             known = self.turns[member.around] = []
             for at in self.above(member):
-                attributes = at.event.attributes
-                if attributes.text(self.table.kind) == "invoke_agent":
-                    turn = attributes.text(self.table.turn) or at.key[1].hex()
+                if at.operation == "invoke_agent":
+                    turn = at.event.attributes.text(at.convention.table.turn) or at.key[1].hex()
                     if turn not in known:
                         known.append(turn)
         return known
 
 
-def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
-    """The rows of spans."""
-    return read(spans, Rows(DIALECT, SPANS, agent))
+def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect], Agent]) -> Reading:
+    """The rows of spans of one resource, each with the convention that it follows.
 
-
-def read(spans: Iterable[Span], rows: Rows) -> Reading:
-    """The rows of spans that follow the conventions, of whichever dialect."""
-    table, family = rows.table, Family(rows.table, rows.table.kind[:1])
-    members = [family.add(span) for span in spans]
-    told_elsewhere = _repeated_requests(members, family)
+    They are read together, since a client's span may follow another convention than the framework's span around it.
+    """
+    family = Family()
+    members: list[Member] = []
+    all_rows: dict[str, Rows] = {}
+    for convention, span in spans:
+        if (rows := all_rows.get(convention.dialect.engine)) is None:
+            dialect = convention.dialect
+            rows = all_rows[dialect.engine] = Rows(dialect, convention.table, agent_of(dialect))
+        members.append(family.add(span, convention, rows))
+    told_elsewhere = _repeated_requests(members)
     for member in members:
-        event, operation = member.event, member.operation
-        is_mcp_call = event.attributes.text(_MCP_METHOD) == _MCP_CALL
+        event, operation, rows = member.event, member.operation, member.rows
+        table = rows.table
+        is_mcp_call = MCP_CALL in (operation, event.attributes.text(_MCP_METHOD))
         if member.key in told_elsewhere or (is_mcp_call and _is_repeated_call(member, family)):
             rows.ignore()  # the agent's own span has it
         elif operation in _REQUESTS:
-            failed = event.failed or bool(event.attributes.text(table.error_type))
-            failure = Failure(FAILED, event.attributes.number(table.http_status)) if failed else None
+            attributes = event.attributes
+            failed = event.failed or bool(attributes.text(table.error_type)) or attributes.word(table.status) in _BAD
+            failure = Failure(FAILED, attributes.number(table.http_status)) if failed else None
             rows.cost(event, scope=_scope(rows, member, family), failure=failure)
         elif event.attributes.text(table.tool) == _NO_TOOL:
             rows.ignore()
-        elif operation == "execute_tool" or (is_mcp_call and not operation):
+        elif operation == "execute_tool" or (is_mcp_call and operation in ("", MCP_CALL)):
             _add_call(rows, member, family)
-        elif operation not in _FRAMES and (event.attributes.text(table.tool) or family.counts(member)):
+        elif operation not in _FRAMES and (member.names_tool() or member.counts()):
             rows.refuse(NO_OPERATION)
         else:
             rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
             rows.label(event, family.sessions.get(event.trace_id, ""))
-    return rows.reading()
+    readings = [rows.reading() for rows in all_rows.values()]
+    return readings[0] if len(readings) == 1 else joined(readings)
 
 
-def _repeated_requests(members: Iterable[Member], family: Family) -> set[tuple[bytes, bytes]]:
+def _repeated_requests(members: Iterable[Member]) -> set[tuple[bytes, bytes]]:
     """The keys of the requests that another span tells of too."""
     requests = (member for member in members if member.event.is_named and member.operation in _REQUESTS)
-    return repeated({member.key: Account(member.around, family.counts(member)) for member in requests})
+    return repeated({member.key: Account(member.around, member.counts()) for member in requests})
 
 
 def _is_repeated_call(member: Member, family: Family) -> bool:
     """Whether the span of an MCP call tells once more of one: a server's does, and a client's below the agent's own."""
     return member.span.kind == Span.SPAN_KIND_SERVER or any(
-        each.operation == "execute_tool" for each in family.above(member)
+        each.operation in ("execute_tool", MCP_SERVER) for each in family.above(member)
     )
 
 

@@ -4,13 +4,15 @@ Of the span around a call, Tool.execute, no more is read than the call's id and 
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from intake_svc.dialects import aisdk
 from intake_svc.dialects.base.logs import Kind
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.spans import kind_by, read_each
-from intake_svc.dialects.base.table import Dialect, Table
+from intake_svc.dialects.base.table import Dialect
 from intake_svc.dialects.reading import Reading
 from recording.show import Show
 
@@ -31,21 +33,12 @@ DIALECT = Dialect(
         "webfetch": {"url": Show.URL, "format": Show.WORD, "timeout": Show.NUMBER},
     },
 )
-SPANS = Table(
-    kind=("ai.operationId",),
+SPANS = replace(
+    aisdk.SPANS,
     session=("session.id",),
     turn=("message.id",),
-    tool=("ai.toolCall.name",),
     call_id=("ai.toolCall.id", "tool.call_id"),
     arguments=("ai.toolCall.args",),
-    model=("ai.response.model", "gen_ai.response.model"),
-    requested_model=("ai.model.id", "gen_ai.request.model"),
-    provider=("ai.model.provider",),
-    input_tokens=("ai.usage.inputTokens", "gen_ai.usage.input_tokens"),
-    output_tokens=("ai.usage.outputTokens", "gen_ai.usage.output_tokens"),
-    cached_tokens=("ai.usage.cachedInputTokens", "ai.usage.inputTokenDetails.cacheReadTokens"),
-    cache_write_tokens=("ai.usage.inputTokenDetails.cacheWriteTokens",),
-    reasoning_tokens=("ai.usage.reasoningTokens", "ai.usage.outputTokenDetails.reasoningTokens"),
 )
 _KINDS = {
     "ai.toolCall": Kind.RESULT,

@@ -93,6 +93,33 @@ def test_the_samples_of_all_producers_sent_twice_are_stored_once(shared):
     assert not list(house.state.glob("spool/dead-letters/*.jsonl")), "a row was refused"
 
 
+@pytest.mark.parametrize(
+    ("name", "way", "tool_calls", "requests"),
+    [
+        ("ai-sdk-4.3.19", "grpc", 2, 2),
+        ("ai-sdk-5.0.277", "http-json", 2, 3),  # as the SDK of JavaScript sends it
+        ("ai-sdk-6.0.326", "http", 2, 3),
+        ("traceloop-sdk-0.62.4", "grpc-gzip", 2, 2),
+        ("langchain-core-1.8.3-traceloop-0.62.4", "http-gzip", 2, 1),
+    ],
+)
+def test_spans_and_those_around_them_are_stored_as_one_row_each(house, name, way, tool_calls, requests):
+    """Those around have the sums of those within."""
+    house.start_audit()
+    door = house.start_door()
+    export = ExportTraceServiceRequest(resource_spans=[samples.sample(name).spans])
+    for each in (way, "grpc", way):
+        send_by(each, door, export)
+    wait_for(lambda: len(house.rows()) >= tool_calls and len(house.rows("cost_log")) >= requests)
+    send(door.grpc, calls(1, session="behind"))
+    arrived(house, "behind", 1)
+    (session,) = [row for row in house.rows("sessions") if row["id"] != "behind"]
+
+    assert [session["tool_calls"], session["requests"]] == [tool_calls, requests]
+    assert [session["input_tokens"], session["output_tokens"]] == [11 * requests, 7 * requests]
+    assert sorted(row["outcome"] for row in house.rows() if row["session_id"] != "behind") == ["failed", "succeeded"]
+
+
 @pytest.mark.parametrize("way", ["grpc", "http"])
 def test_the_official_sdk_exports_with_its_default_settings(shared, way, monkeypatch):
     house, door = shared

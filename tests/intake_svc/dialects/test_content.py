@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from intake_svc.dialects import DIALECTS, claude, codex, gemini, genai, litellm, opencode, openinference
+from intake_svc.dialects import (
+    DIALECTS,
+    aisdk,
+    claude,
+    codex,
+    gemini,
+    genai,
+    litellm,
+    opencode,
+    openinference,
+    traceloop,
+)
 from intake_svc.dialects.base.table import Table, named
 from recording import redact
 from tests.intake_svc.dialects.exports import SAMPLES, Export, log_records, put, read, sample, spans_with
@@ -28,6 +39,11 @@ def tables_of(name: str) -> tuple[Table, ...]:
         "qwen": (gemini.LOGS,),
         "opencode": (opencode.SPANS,),
         "litellm": (litellm.SPANS,),
+        "ai-sdk-7.0.173-legacy": (aisdk.SPANS,),
+        "ai-sdk-7": (genai.SPANS,),
+        "ai-sdk": (aisdk.SPANS,),
+        "langchain-core": (traceloop.SPANS,),
+        "traceloop": (traceloop.SPANS,),
         "langchain": (openinference.SPANS,),
         "openai-agents-0.24.0-openinference": (openinference.SDK_SPANS,),
     }.items():
@@ -165,12 +181,15 @@ def arguments_of(name: str, export: Export) -> Callable[[str, str], None]:
             case "qwen-code":
                 record = log_records(export, "qwen-code.tool_call")[0]
                 put(record.attributes, function_name=tool, function_args=arguments)
-            case "opencode-1.18.33":
+            case "opencode-1.18.33" | "ai-sdk-6.0.326":
                 span = spans_with(export, "ai.operationId", "ai.toolCall")[0]
                 put(span.attributes, ai__toolCall__name=tool, ai__toolCall__args=arguments)
             case "copilot" | "pydantic-ai-2.68.0":
                 span = spans_with(export, "gen_ai.operation.name", "execute_tool")[0]
                 put(span.attributes, gen_ai__tool__name=tool, gen_ai__tool__call__arguments=arguments)
+            case "traceloop-sdk-0.62.4":
+                span = spans_with(export, "traceloop.span.kind", "tool")[0]
+                put(span.attributes, gen_ai__tool__name=tool, traceloop__entity__input=arguments)
             case _:
                 span = spans_with(export, "openinference.span.kind", "TOOL")[0]
                 put(span.attributes, tool__name=tool, input__value=arguments)
@@ -185,7 +204,9 @@ SPEAKERS = {
     "qwen": "qwen-code",
     "opencode": "opencode-1.18.33",
     "copilot": "copilot",
+    "aisdk": "ai-sdk-6.0.326",
     "genai": "pydantic-ai-2.68.0",
+    "traceloop": "traceloop-sdk-0.62.4",
     "openinference": "openai-agents-0.24.0-openinference-2.6.0",
 }
 
@@ -199,7 +220,7 @@ def test_arguments_that_are_content_are_shown_by_type_and_size(engine):
         export = sample(SPEAKERS[engine])
         arguments = dict.fromkeys(content, CANARY) | {CANARY: CANARY, "deep": {"er": [CANARY]}}
         arguments_of(SPEAKERS[engine], export)(tool, json.dumps(arguments))
-        (row,) = read(export).calls
+        row = read(export).calls[0]
         assert row.tool_name == tool
         assert "canary" not in str(row)
         assert f'"content":{{"type":"string","bytes":{len(CANARY)}}}' in row.args_summary

@@ -12,6 +12,8 @@ MARKS = {
     GENAI: ("gen_ai.operation.name", "execute_tool"),
     OPENINFERENCE: ("openinference.span.kind", "TOOL"),
     OPENCODE: ("ai.operationId", "ai.toolCall"),
+    "ai-sdk-6.0.326": ("ai.operationId", "ai.toolCall"),
+    "traceloop-sdk-0.62.4": ("traceloop.span.kind", "tool"),
 }
 PRODUCERS = pytest.mark.parametrize("name", MARKS)
 BEGAN_MS = 1_795_000_000_000
@@ -19,8 +21,12 @@ SECOND_NS = 10**9
 
 
 def a_call(name: str) -> tuple[Export, Span]:
-    """A sample, and the span of its one call, which took a second."""
+    """A sample with one call, and its span, which took a second."""
     export = sample(name)
+    _, *others = spans_with(export, *MARKS[name])
+    for scope in export.spans.scope_spans:
+        for other in [span for span in scope.spans if span in others]:
+            scope.spans.remove(other)
     (span,) = spans_with(export, *MARKS[name])
     span.start_time_unix_nano = BEGAN_MS * 1_000_000
     span.end_time_unix_nano = span.start_time_unix_nano + SECOND_NS

@@ -1,0 +1,51 @@
+"""Traceloop's SDKs and OpenLLMetry's instrumentations, of Python and of JavaScript.
+
+Spans of workflows, agents, tasks and tools are by names of its own, those of requests by the conventions for generative
+AI, in the words of whichever year. The table follows what traceloop-sdk 0.62.4 sent, and its own list of attributes
+(opentelemetry-semantic-conventions-ai 0.5.1).
+"""
+
+from dataclasses import replace
+
+from intake_svc.dialects import genai
+from intake_svc.dialects.base.table import Dialect
+from intake_svc.dialects.genai import FRAME, MCP_CALL, MCP_SERVER, Convention
+
+_KIND, _REQUEST = "traceloop.span.kind", "llm.request.type"
+MARKS = (_KIND, _REQUEST, "traceloop.workflow.name", "traceloop.entity.name", "traceloop.entity.path")
+"""Of which each span has one, be it of a client of whichever library, within a workflow."""
+SCOPES = ("opentelemetry.instrumentation.", "traceloop.", "@traceloop/")
+"""What the scopes begin with whose spans may have one of these behind a mark of the conventions for generative AI."""
+MCP_SCOPE = "opentelemetry.instrumentation.mcp"
+
+DIALECT = Dialect(engine="traceloop", agent="traceloop")
+SPANS = replace(
+    genai.SPANS,
+    kind=(*genai.MARKS, _KIND, _REQUEST),
+    session=(
+        *genai.SPANS.session,
+        "traceloop.association.properties.session_id",  # the name that the SDK has for it
+        "traceloop.association.properties.thread_id",  # LangGraph's
+        "traceloop.association.properties.chat_id",
+    ),
+    tool=(genai.TOOL_MARK, "traceloop.entity.name"),
+    arguments=("traceloop.entity.input", *genai.SPANS.arguments),
+    status=(*genai.SPANS.status, "gen_ai.task.status"),
+    cache_write_tokens=(*genai.SPANS.cache_write_tokens, "gen_ai.usage.cache_creation_input_tokens"),
+    reasoning_tokens=(*genai.SPANS.reasoning_tokens, "gen_ai.usage.reasoning_tokens"),
+)
+CONVENTION = Convention(
+    dialect=DIALECT,
+    table=SPANS,
+    operation=("gen_ai.operation.name", _KIND, _REQUEST),
+    words={
+        "tool": "execute_tool",
+        "agent": "invoke_agent",
+        "workflow": "invoke_agent",
+        "task": FRAME,
+        "completion": "text_completion",
+        "embedding": "embeddings",
+    },
+)
+MCP = replace(CONVENTION, words={"tool": MCP_CALL, "server": MCP_SERVER})
+"""Of its instrumentation of MCP, which tells of an agent's call once more."""
