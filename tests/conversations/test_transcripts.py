@@ -126,6 +126,7 @@ def test_what_no_version_knows_is_told_as_such():
     assert entry_of(Said(3, {"user": "\ud800"})).user_text == "?"
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=12), st.integers(1, 5))
 def test_pages_of_any_size_hold_what_was_said(tmp_path_factory, texts, size):

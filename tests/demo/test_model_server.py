@@ -291,6 +291,7 @@ async def test_what_is_no_http_does_not_harm_it():
         assert (await chat(server, "/api/chat")).status_code == 200
 
 
+@pytest.mark.long
 def test_the_command_prints_its_address_and_serves_a_script(tmp_path):
     (tmp_path / "a.toml").write_text('[[steps]]\ntext = "from a file"\n', "utf-8")
     command = [sys.executable, "-m", "demo.model_server", "--script", str(tmp_path / "a.toml"), "--port", "0"]

@@ -16,6 +16,8 @@ from demo.model_server import ModelServer
 from demo.processes import REPOSITORY, Service, run_command, start_service
 from demo.script import Script
 
+pytestmark = pytest.mark.long
+
 LIST = questions_pb2.ListToolCallsRequest()
 
 
@@ -77,7 +79,6 @@ async def tool_calls(audit: Service, folder: Path, *, certificate: bool = True) 
         return [record.tool_call for record in answer.tool_calls]
 
 
-@pytest.mark.long
 async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(secrets, audit, tmp_path):
     operator = secrets / "operator"
     script = Script.model_validate(
@@ -109,13 +110,11 @@ async def test_the_pair_works_with_what_the_script_made_and_lets_in_nobody_else(
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED, "a gateway may write the ledger, and not read it"
 
 
-@pytest.mark.long
 def test_the_probe_of_an_image_works_under_mtls_with_the_settings_of_the_service_alone(audit, audit_env):
     probe = run_command("audit_svc", {**audit_env, "AUDIT_LISTEN": audit.address}, "health", "--timeout", "30")
     assert (probe.returncode, probe.stdout.strip()) == (0, f"{audit.address}: SERVING")
 
 
-@pytest.mark.long
 async def test_made_again_certificates_replace_the_old_ones_without_a_restart_and_tokens_stay(secrets, audit):
     old = (secrets / "audit/cert.pem").read_bytes()
     lists = [(secrets / name).read_bytes() for name in ("audit/callers.toml", "gateway/callers.toml")]

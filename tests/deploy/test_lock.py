@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from demo.processes import REPOSITORY
 
 LOCK = REPOSITORY / "deploy" / "requirements.lock"
@@ -21,6 +23,7 @@ def test_the_lock_names_packages_versions_and_hashes_and_nothing_else():
     assert re.sub(r"\n+", "", ENTRY.sub("", LOCK.read_text())) == ""
 
 
+@pytest.mark.long
 def test_the_lock_has_the_versions_of_the_constraints_and_all_that_images_ask_for():
     pins = re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
     constraints = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}

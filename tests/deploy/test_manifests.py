@@ -90,6 +90,7 @@ def test_each_pod_has_the_port_and_the_label_by_which_it_is_scraped():
     assert monitor["metadata"]["namespace"] == "onrecord"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", [".", "monitoring"])
 def test_kubectl_renders_what_the_manifests_say(folder):
     source = DOCUMENTS if folder == "." else list(yaml.safe_load_all((KUBERNETES / folder / "pods.yaml").read_text()))

@@ -13,6 +13,8 @@ from demo.processes import REPOSITORY
 from gateway_svc.settings import GatewaySettings
 from tests.deploy.test_manifests import SETTINGS, VARIABLES, rendered
 
+pytestmark = pytest.mark.long
+
 COMPOSE = REPOSITORY / "deploy/compose.scaled.yaml"
 ENVOY = REPOSITORY / "deploy/kubernetes/scaled/envoy.yaml"
 OF_LIBPQ = {"PGPASSFILE", "PGPASSWORD"}

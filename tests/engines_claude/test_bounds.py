@@ -98,6 +98,7 @@ async def test_others_have_their_turn_while_what_many_calls_came_to_is_kept(stag
     assert 2 <= beside.most <= 5
 
 
+@pytest.mark.long
 async def test_others_have_their_turn_while_lines_are_read_that_say_nothing(tmp_path, monkeypatch):
     each_look_takes(monkeypatch, 0.3)
     process = await ClaudeProcess.start(["sh", "-c", "yes no | head -n 20000"], cwd=tmp_path, env={})

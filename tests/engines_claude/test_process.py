@@ -92,6 +92,7 @@ async def test_what_was_left_running_behind_an_answer_ends_with_the_turn(stage):
     assert not any(map(is_running, processes(stage)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("soon")
 async def test_a_death_is_noticed_although_somebody_holds_the_output_open(stage):
     """It is out of our reach: it has left the group, and its environment tells nothing."""

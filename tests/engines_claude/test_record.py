@@ -56,6 +56,7 @@ async def test_a_call_has_its_intent_its_row_and_its_events_under_one_id(stage):
     assert stage.of_kind("tool_call_started")[0].args_summary == intent.args_summary
 
 
+@pytest.mark.long
 async def test_its_time_is_from_the_call_to_its_result(stage):
     use = tool_use("toolu_1", "Bash", {"command": "true"})
     play_call(stage, use, {"do": "sleep", "seconds": 1.0}, tool_result("toolu_1", "ok"))

@@ -9,6 +9,7 @@ from gateway_svc.errors import SettingsError
 from gateway_svc.watching.tracing import open_tracing
 
 
+@pytest.mark.long
 def test_without_traces_nothing_of_opentelemetry_is_imported():
     code = "import sys, gateway_svc.server; sys.exit(any('opentelemetry' in name for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -26,6 +26,7 @@ with held(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.long
 def test_what_is_told_counts_while_the_lock_is_held(tmp_path):
     folder = tmp_path / "new" / "state"
     assert find(folder) is None

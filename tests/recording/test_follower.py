@@ -17,6 +17,7 @@ from tests.recording.samples import tool_call
 OPTIONS = SpoolOptions(sent_by_others=True)
 
 
+@pytest.mark.long
 async def test_many_folders_of_dead_processes_cost_little_and_a_new_process_is_followed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ async def test_what_comes_while_a_batch_is_under_way_goes_together(tmp_path: Pat
         assert [len(request.tool_calls) for request in service.requests] == [1, 99]
 
 
+@pytest.mark.long
 async def test_what_comes_soon_after_a_batch_goes_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where each is acked at once. What makes a batch full does not wait."""
     monkeypatch.setattr("recording.delivery.sender.GATHER_SECONDS", 2.0)

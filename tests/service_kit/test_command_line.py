@@ -166,6 +166,7 @@ def test_usage_of_a_file_loads_nothing_that_is_slow(tmp_path):
     assert loaded("usage", "--db", no_ledger(tmp_path)) <= MAY_LOAD | {"apsw"}
 
 
+@pytest.mark.long
 def test_usage_of_a_service_loads_nothing_that_is_slow():
     """gRPC is loaded without its half for asyncio; nobody listens there."""
     assert loaded("usage", "--target", "127.0.0.1:1") <= MAY_LOAD | {"grpc", "logging"}

@@ -57,6 +57,7 @@ def lines(style: str) -> list[str]:
     return done.stderr.splitlines()
 
 
+@pytest.mark.long
 def test_every_line_is_json_with_its_context_and_other_libraries_are_heard_from_warning_on():
     events = [json.loads(line) for line in lines("json")]
     assert [event["event"] for event in events][:4] == ["sample.event", "loud", "sample.failed", "foreign.failed"]

@@ -237,6 +237,7 @@ async def test_a_page_without_end_is_read_as_far_as_the_cap(pages: Pages):
     assert (result.result_bytes, result.result_truncated, result.error) == (100_000, True, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("answer", "status"),
     [(dripping, 200), (dripping_head, None), (continuing, None), (silent, None)],

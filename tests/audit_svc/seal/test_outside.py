@@ -189,6 +189,7 @@ async def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(world, monkey
         await until(lambda: world.witness.size == 3 and not holders.why_troubled())
 
 
+@pytest.mark.long
 async def test_a_command_gets_each_new_checkpoint_once_and_one_at_a_time(world, tmp_path):
     out = tmp_path / "checkpoints"
     program = tmp_path / "hook.py"

@@ -268,6 +268,7 @@ async def test_a_log_without_leaves_is_not_stamped(seal, record):
     reader.close()
 
 
+@pytest.mark.long
 async def test_an_authority_that_fails_is_told_asked_less_and_less_and_goes_on(world, monkeypatch):
     monkeypatch.setattr(holders, "TIMEOUT_SECONDS", 0.5)
     world.server.delay_seconds = 5

@@ -22,6 +22,8 @@ from tests.audit_svc.cost import machine_steps
 from tests.audit_svc.empty import empty_in_memory
 from tests.audit_svc.samples import NOW_MS, audit_row, cost_row, question, record_request, session_row
 
+pytestmark = pytest.mark.long
+
 Ask = Callable[[apsw.Connection, Any], Message]
 END = NOW_MS // DAY_MS * DAY_MS
 FEW, MANY = 2_000, 20_000

@@ -24,6 +24,8 @@ from tests.audit_svc.samples import audit_row, cost_row, record_request, session
 from tests.audit_svc.stubs import LedgerStub
 from tests.support.forked import run_command
 
+pytestmark = pytest.mark.long
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 NOBODY = 65534
@@ -230,7 +232,6 @@ def test_a_change_that_was_cut_short_is_refused(database):
         pass
 
 
-@pytest.mark.long
 def test_a_service_keeps_its_locks_through_a_backup(database, tmp_path):
     """A process that opens and closes its own database loses its locks on it, and others fold or delete its WAL."""
     with serve(database) as service:

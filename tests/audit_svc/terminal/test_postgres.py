@@ -29,6 +29,7 @@ def test_a_path_or_a_variable_that_names_a_database_is_no_file(monkeypatch: pyte
     assert PASSWORD not in str(describe_settings(AuditSettings()))
 
 
+@pytest.mark.long
 def test_commands_say_so_and_tell_no_password() -> None:
     for words, code in ((("vacuum",), 2), (("calls", "--db", URL), 2), (("check",), 2), (("serve",), 1)):
         ran = run_command("audit_svc", {"AUDIT_DB": URL, "AUDIT_LISTEN": "127.0.0.1:0"}, *words)

@@ -34,6 +34,7 @@ def test_each_example_of_the_documents_works_and_says_something(place: Place, ex
     assert "\x1b" not in ran.stdout, "no colour where no terminal is, and none that a row brings"
 
 
+@pytest.mark.long
 def test_sessions_are_found_by_what_their_calls_were(place: Place):
     source = ("--db", str(place.folder / "audit-backup.db"))
     for asked, found in (
@@ -205,6 +206,7 @@ def test_usage_is_grouped_by_labels_and_words(place: Place):
     assert groups["ada", ""]["usage"]["known_cost_micros"] == 1500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", [(), ("--db",)], ids=["service", "file"])
 def test_usage_begins_with_what_cost_most_where_that_is_asked_for(place: Place, source: tuple[str, ...]):
     place.record(
@@ -226,6 +228,7 @@ def test_usage_begins_with_what_cost_most_where_that_is_asked_for(place: Place, 
     assert most["usage"]["known_cost_micros"] > 9, "the costs of all groups are compared, not those of a page"
 
 
+@pytest.mark.long
 def test_errors_tells_of_calls_requests_and_turns_that_failed_the_newest_first(place: Place):
     of: dict[str, Any] = {"session_id": "broken", "engine": "anthropic", "created_at_ms": NOW_MS - 3_000}
     failed = common_pb2.SESSION_STATUS_FAILED

@@ -155,6 +155,7 @@ def test_what_a_prune_left_in_the_rows_or_in_the_rollups_alone_counts_as_gone(em
             assert summarize_usage(empty, asked).groups[0].tool_calls == calls
 
 
+@pytest.mark.long
 def test_a_group_of_more_histograms_than_fit_in_a_value_is_whole(empty):
     rows = [audit_row(model=f"model-{number}", duration_ms=10**6 + number) for number in range(2 * BLOBS_AT_ONCE + 1)]
     limit = empty.limit(apsw.SQLITE_LIMIT_LENGTH, BLOBS_AT_ONCE * 1500)
@@ -192,6 +193,7 @@ def test_rows_that_no_sum_of_a_session_has_yet_are_counted(empty, rows):
         assert list(summarize_usage(empty, asked).groups) == expected(asked, calls, [])
 
 
+@pytest.mark.long
 def test_rows_that_are_summed_go_with_the_labels_that_their_session_gets(empty, monkeypatch):
     """They are moved some at a time, and until then nothing is answered from sums that have the old ones."""
     monkeypatch.setattr(named_usage, "ROWS_MOVED", 2)
