@@ -101,13 +101,12 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
             is_sdk = scope_name == openinference.SDK_SCOPE
             by_openinference += [(is_sdk, span) for span in scope.spans]
         else:
-            has_both = scope_name.startswith(traceloop.SCOPES)
+            theirs = traceloop.convention_in(scope_name)
             for span in scope.spans:
-                convention = _convention(span, has_both)
-                if convention is traceloop.CONVENTION and scope_name == traceloop.MCP_SCOPE:
-                    by_genai.append((traceloop.MCP, span))
-                elif isinstance(convention, genai.Convention):
-                    by_genai.append((convention, span))
+                convention = _convention(span)
+                if isinstance(convention, genai.Convention):
+                    is_sdk = convention is aisdk.CONVENTION
+                    by_genai.append((convention if is_sdk or not theirs else theirs, span))
                 elif convention == _OPENINFERENCE:
                     by_openinference.append((False, span))
                 elif convention == _UNREAD:
@@ -142,20 +141,17 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
     return _with_others(_located(joined(readings), resource), others)
 
 
-def _convention(span: Span, has_both: bool) -> genai.Convention | str:
-    """The convention for programs of any kind that a span follows, by the attribute that marks it: the first one.
+def _convention(span: Span) -> genai.Convention | str:
+    """The convention for programs of any kind that a span follows, by the first attribute that marks one.
 
-    `unread` for one that no dialect is for; empty for none. has_both: whether behind a mark of the conventions for
-    generative AI there may be one of Traceloop's, which then tells.
+    `unread` for one that no dialect is for; empty for none.
     """
-    found: genai.Convention | str = ""
+    found = ""
     for item in span.attributes:
         if convention := _MARKS.get(item.key):
-            if not has_both or convention is not genai.CONVENTION:
-                return convention
-            found = convention
-        elif item.key in _MARKS_UNREAD:
-            found = found or _UNREAD
+            return convention
+        if item.key in _MARKS_UNREAD:
+            found = _UNREAD
     return found
 
 

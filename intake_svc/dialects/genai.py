@@ -56,6 +56,10 @@ class Convention:
     """The attributes that may have the operation."""
     words: Mapping[str, str] = field(default_factory=dict)
     """The operations by their words, as these conventions name them."""
+    marks: tuple[str, ...] = ()
+    """Attributes of which a span has one, or follows another convention."""
+    otherwise: "Convention | None" = None
+    """That other one, whose attributes the table names too."""
 
 
 CONVENTION = Convention(dialect=DIALECT, table=SPANS, operation=MARKS[:1])
@@ -117,10 +121,8 @@ class Family:
     turns: dict[tuple[bytes, bytes], list[str]] = field(default_factory=dict)
     """What agents() found, of the key of the span around: siblings have the same."""
 
-    def add(self, span: Span, convention: Convention, rows: Rows) -> Member:
+    def add(self, span: Span, event: Event, convention: Convention, rows: Rows) -> Member:
         """Adds a span."""
-        table = convention.table
-        event = of_span(span, table)
         trace_id, around = span.trace_id, span.parent_span_id
         key = trace_id, span.span_id
         told = event.attributes.text(convention.operation)
@@ -137,7 +139,7 @@ class Family:
             member.operation = "execute_tool"
         if event.is_named:
             self.members[key] = member
-        if event.trace_id not in self.sessions and (session := event.attributes.text(table.session)):
+        if event.trace_id not in self.sessions and (session := event.attributes.text(convention.table.session)):
             self.sessions[event.trace_id] = session
         return member
 
@@ -177,10 +179,13 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
     members: list[Member] = []
     all_rows: dict[str, Rows] = {}
     for convention, span in spans:
+        event = of_span(span, convention.table)
+        if convention.otherwise and not event.attributes.have(convention.marks):
+            convention = convention.otherwise
         if (rows := all_rows.get(convention.dialect.engine)) is None:
             dialect = convention.dialect
             rows = all_rows[dialect.engine] = Rows(dialect, convention.table, agent_of(dialect))
-        members.append(family.add(span, convention, rows))
+        members.append(family.add(span, event, convention, rows))
     told_elsewhere = _repeated_requests(members)
     for member in members:
         event, operation, rows = member.event, member.operation, member.rows

@@ -12,22 +12,21 @@ from intake_svc.dialects.base.table import Dialect
 from intake_svc.dialects.genai import FRAME, MCP_CALL, MCP_SERVER, Convention
 
 _KIND, _REQUEST = "traceloop.span.kind", "llm.request.type"
-MARKS = (_KIND, _REQUEST, "traceloop.workflow.name", "traceloop.entity.name", "traceloop.entity.path")
-"""Of which each span has one, be it of a client of whichever library, within a workflow."""
-SCOPES = ("opentelemetry.instrumentation.", "traceloop.", "@traceloop/")
-"""What the scopes begin with whose spans may have one of these behind a mark of the conventions for generative AI."""
-MCP_SCOPE = "opentelemetry.instrumentation.mcp"
+_SESSIONS = (
+    "traceloop.association.properties.session_id",  # the name that the SDK has for it
+    "traceloop.association.properties.thread_id",  # LangGraph's
+    "traceloop.association.properties.chat_id",
+)
+MARKS = (_KIND, _REQUEST, "traceloop.workflow.name", "traceloop.entity.name", "traceloop.entity.path", *_SESSIONS)
+"""Of which each span has one, be it of a client of whichever library, within a workflow or a session."""
+_SCOPES = ("opentelemetry.instrumentation.", "traceloop.", "@traceloop/")
+_MCP_SCOPE = "opentelemetry.instrumentation.mcp"
 
 DIALECT = Dialect(engine="traceloop", agent="traceloop")
 SPANS = replace(
     genai.SPANS,
-    kind=(*genai.MARKS, _KIND, _REQUEST),
-    session=(
-        *genai.SPANS.session,
-        "traceloop.association.properties.session_id",  # the name that the SDK has for it
-        "traceloop.association.properties.thread_id",  # LangGraph's
-        "traceloop.association.properties.chat_id",
-    ),
+    kind=(*genai.MARKS, *MARKS),
+    session=(*genai.SPANS.session, *_SESSIONS),
     tool=(genai.TOOL_MARK, "traceloop.entity.name"),
     arguments=("traceloop.entity.input", *genai.SPANS.arguments),
     status=(*genai.SPANS.status, "gen_ai.task.status"),
@@ -46,6 +45,15 @@ CONVENTION = Convention(
         "completion": "text_completion",
         "embedding": "embeddings",
     },
+    marks=MARKS,
+    otherwise=genai.CONVENTION,
 )
-MCP = replace(CONVENTION, words={"tool": MCP_CALL, "server": MCP_SERVER})
+_MCP = replace(CONVENTION, words={"tool": MCP_CALL, "server": MCP_SERVER})
 """Of its instrumentation of MCP, which tells of an agent's call once more."""
+
+
+def convention_in(scope: str) -> Convention | None:
+    """That of the spans in a scope which may have a mark of the conventions for generative AI before one of these."""
+    if not scope.startswith(_SCOPES):
+        return None
+    return _MCP if scope == _MCP_SCOPE else CONVENTION

@@ -86,8 +86,13 @@ class Trace:
 LANGCHAIN, OPENAI = "opentelemetry.instrumentation.langchain", "opentelemetry.instrumentation.openai.v1"
 MCP = "opentelemetry.instrumentation.mcp"
 TOKENS = {"gen_ai__usage__prompt_tokens": 11, "gen_ai__usage__completion_tokens": 7, "llm__usage__total_tokens": 18}
-OLD_CHAT = {"llm__request__type": "chat", "gen_ai__system": "OpenAI", "gen_ai__request__model": "m", **TOKENS}
-NEW_CHAT = {
+OLD_CHAT: dict[str, Any] = {
+    "llm__request__type": "chat",
+    "gen_ai__system": "OpenAI",
+    "gen_ai__request__model": "m",
+    **TOKENS,
+}
+NEW_CHAT: dict[str, Any] = {
     "gen_ai__operation__name": "chat",
     "gen_ai__request__model": "m",
     "gen_ai__usage__input_tokens": 11,
@@ -131,6 +136,24 @@ def test_a_request_that_a_client_of_another_convention_tells_of_once_more_is_one
 
     assert [(row.engine, row.input_tokens) for row in reading.costs] == [("traceloop", 11)]
     assert (reading.calls, reading.ignored) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    ("scope", "behind", "engine"),
+    [
+        (OPENAI, {}, "genai"),  # so it has the same ids as by the conventions' own instrumentation
+        (OPENAI, {"traceloop__workflow__name": "shop"}, "traceloop"),
+        (OPENAI, {"traceloop__association__properties__session_id": "s-1"}, "traceloop"),
+        ("a-client", {"traceloop__workflow__name": "shop"}, "genai"),
+    ],
+)
+def test_a_mark_of_traceloop_behind_another_tells_in_scopes_of_openllmetry(scope, behind, engine):
+    trace = Trace()
+    trace.add(scope, 1, **NEW_CHAT, **behind)
+    (row,) = read_spans(trace.spans).costs
+
+    session = behind.get("traceloop__association__properties__session_id", row.trace_id)
+    assert (row.engine, row.session_id) == (engine, session)
 
 
 def test_spans_within_a_workflow_that_are_neither_call_nor_request_are_none():
