@@ -98,6 +98,7 @@ async def test_a_tail_that_has_seen_nothing_can_go_on_from_where_it_began(ledger
     tail.cancel()
 
 
+@pytest.mark.long
 async def test_a_tail_goes_on_from_each_of_several_responses_that_hold_large_rows(ledger):
     """What is more than one response holds comes in several, and no token is beyond what its response shows."""
     began = await ledger.TailToolCalls(questions_pb2.TailToolCallsRequest()).read()

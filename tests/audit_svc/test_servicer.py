@@ -215,6 +215,7 @@ async def test_a_stream_waits_for_room_in_the_queue(small, database):
     assert [answer.range.last async for answer in stream] == list(range(1, STREAM_BATCHES + 1))
 
 
+@pytest.mark.long
 async def test_a_stream_that_waits_too_long_is_refused_after_the_answers_to_what_was_taken(
     small, database, monkeypatch
 ):

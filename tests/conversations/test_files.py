@@ -71,6 +71,7 @@ async def test_only_its_owner_can_read_it(tmp_path):
     assert file_of(tmp_path, session_id, "session").exists()
 
 
+@pytest.mark.long
 async def test_a_torn_last_record_is_cut_and_the_rest_stays(tmp_path):
     """As a kill in the middle of its write leaves it: nobody was told of it."""
     session_id = await made(tmp_path, SAID[:5])

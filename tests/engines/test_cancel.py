@@ -19,6 +19,7 @@ PATIENT = Patience(wait_s=3600)
 SLOW = Script(steps=(Step(text="one two three four five", chunk_delay_ms=60_000),))
 
 
+@pytest.mark.long
 async def test_closing_the_generator_closes_the_request(name):
     script = Script(steps=(Step(text="one two three", chunk_delay_ms=100),))
     async with ModelServer(script) as server:

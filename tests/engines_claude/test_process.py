@@ -56,6 +56,7 @@ async def test_a_cancelled_program_is_asked_to_stop_first(stage):
     assert not any(map(is_running, processes(stage)))
 
 
+@pytest.mark.long
 @IMPATIENT
 @pytest.mark.parametrize("ignore_term", [False, True])
 async def test_one_that_does_not_heed_it_is_ended_by_signals(stage, ignore_term):
@@ -74,6 +75,7 @@ async def test_one_that_cannot_be_told_by_its_environment_is_ended_with_its_grou
     assert not is_running(pid)
 
 
+@pytest.mark.long
 @IMPATIENT
 @pytest.mark.parametrize("options", [{"on_interrupt": INTERRUPTED}, {"ignore_term": True}])
 async def test_what_its_tools_started_in_a_session_of_its_own_ends_too(stage, options):

@@ -74,6 +74,7 @@ RIGHT: dict[str, Callable[[Stage], None]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RIGHT)
 async def test_a_stranger_s_lines_are_taken(stage, name):
     stage.play(lines_of(STRANGERS / f"{name}.jsonl"))
@@ -202,6 +203,7 @@ async def test_an_answer_whose_result_never_came_is_an_answer(stage):
     assert (row.input_tokens, row.output_tokens, row.error) == (23, 23, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "lines",
     [
@@ -217,6 +219,7 @@ async def test_an_answer_that_did_not_end_is_none_however_the_program_ended(stag
         await stage.run()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", [{"subtype": "error_during_execution"}, {"subtype": "error_max_turns"}, {}])
 @pytest.mark.parametrize("woken", [[], [init()]], ids=["at once", "woken"])
 async def test_a_result_behind_which_nothing_was_done_changes_nothing(stage, again, woken):
@@ -271,6 +274,7 @@ async def test_an_answer_without_text_call_thought_or_token_is_none(stage):
         await stage.run()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shown", "outcome", "exit_code"),
     [
@@ -300,6 +304,7 @@ async def test_what_a_command_or_a_server_says_is_not_the_program_s_word(stage, 
 # kind 6: a count that cannot be read
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given", ["eleven", 11.5, -1, True, [11], {}])
 async def test_a_count_that_cannot_be_read_is_never_a_bill_of_less(stage, given):
     lines = message("msg_1", "x")
@@ -314,6 +319,7 @@ async def test_a_count_that_cannot_be_read_is_never_a_bill_of_less(stage, given)
     assert not row.HasField("cost_micros")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given", [None, "many", {}])
 async def test_an_end_without_its_output_is_incomplete(stage, given):
     """The first lines tell an output of 1 for all that is to come."""

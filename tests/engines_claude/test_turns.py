@@ -178,6 +178,7 @@ async def test_work_in_the_background_is_waited_for(stage, monkeypatch):
     assert stage.text() == "Started. Finished."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("more", "stop"),
     [
@@ -261,6 +262,7 @@ async def test_halves_of_characters_do_not_end_a_turn(stage):
     assert stage.text() == "a\ufffdb"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("info", "told"),
     [

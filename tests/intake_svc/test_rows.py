@@ -93,6 +93,7 @@ def test_the_samples_of_all_producers_sent_twice_are_stored_once(shared):
     assert not list(house.state.glob("spool/dead-letters/*.jsonl")), "a row was refused"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "way", "tool_calls", "requests"),
     [

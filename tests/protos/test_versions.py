@@ -51,6 +51,7 @@ def test_a_change_that_breaks_clients_of_the_last_release_is_refused(protos, fil
     assert file in refused.stdout
 
 
+@pytest.mark.long
 def test_a_message_that_moves_to_another_file_is_refused(protos):
     """Code that was generated for most languages imports it from where it was."""
     message = re.search(r"\nmessage PositionRange \{.*?\n\}\n", (protos / QUESTIONS).read_text(), re.DOTALL)
@@ -63,6 +64,7 @@ def test_a_message_that_moves_to_another_file_is_refused(protos):
     assert QUESTIONS in refused.stdout
 
 
+@pytest.mark.long
 def test_a_field_more_is_no_break(protos):
     change(protos, GATEWAY, r"string input = 4;", "string input = 4;\n  string hint = 400;")
     accepted = breaking(protos)

@@ -11,6 +11,7 @@ from tests.recording.fake_audit import FakeAudit, serving
 from tests.recording.samples import open_spool, tool_call
 
 
+@pytest.mark.long
 async def test_folders_beyond_the_bound_are_adopted_as_soon_as_others_are_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

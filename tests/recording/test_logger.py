@@ -60,6 +60,7 @@ async def test_what_a_start_finds_is_sent_without_anything_new(tmp_path: Path) -
     assert len(list((tmp_path / "state" / "spool").glob("*-*"))) == 1
 
 
+@pytest.mark.long
 async def test_recording_after_the_end_raises_and_hurts_nobody(tmp_path: Path) -> None:
     record = open_record(tmp_path, NOWHERE)
     record.start()

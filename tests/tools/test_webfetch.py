@@ -111,6 +111,7 @@ async def test_a_redirect_is_followed_and_the_last_url_told(pages: Pages):
     assert pages.requests == ["/one", "/two?x", "/three"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [

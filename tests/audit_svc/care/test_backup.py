@@ -57,6 +57,7 @@ def test_a_backup_is_one_private_sound_file_that_needs_no_other(database, tmp_pa
     assert names(copy.path.parent) == ["copy.db"]
 
 
+@pytest.mark.long
 async def test_the_wal_can_be_emptied_while_the_copy_is_checked(database, monkeypatch, open_ledger):
     """A check takes longer than the copy, and commits go on meanwhile."""
     make_ledger(database, hours=2)
@@ -152,6 +153,7 @@ def damage(path: Path) -> None:
             file.write(b"\xa5" * 4096)
 
 
+@pytest.mark.long
 def test_a_damaged_ledger_makes_no_backup(database, tmp_path):
     make_ledger(database, hours=20, calls=100)
     damage(database)

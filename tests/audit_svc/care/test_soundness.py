@@ -105,6 +105,7 @@ async def test_damage_is_found_beside_the_service_which_then_commits_nothing(dat
         open_ledger(database, queue_rows=10_000)
 
 
+@pytest.mark.long
 async def test_a_database_that_was_put_back_in_place_of_a_damaged_one_is_served(database, open_ledger):
     await opened_and_closed(open_ledger, database)
     backup = database.read_bytes()
@@ -127,6 +128,7 @@ async def test_pending_migrations_wait_for_the_check(database, open_ledger, monk
         open_ledger(database, queue_rows=10_000)
 
 
+@pytest.mark.long
 async def test_closing_gives_up_a_check_and_leaves_no_mark(database, open_ledger, monkeypatch):
     monkeypatch.setattr(soundness, "_STEPS", 1)
     store = open_ledger(database, queue_rows=10_000)

@@ -69,6 +69,7 @@ async def test_a_witness_follows_the_log_and_its_cosignatures_are_kept(world):
     assert world.witness.answers == [200] * 4
 
 
+@pytest.mark.long
 async def test_a_witness_that_has_seen_more_than_is_known_here_says_so_and_is_asked_again(world):
     size = world.grow(300)
     assert await world.ask() == size
@@ -80,6 +81,7 @@ async def test_a_witness_that_has_seen_more_than_is_known_here_says_so_and_is_as
     assert world.witness.answers == [200, 409, 200, 409, 200]
 
 
+@pytest.mark.long
 async def test_a_fork_is_refused_and_told_whatever_its_size(world):
     world.grow(300)
     await world.ask()
@@ -167,6 +169,7 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.long
 async def test_a_witness_that_goes_and_comes_back_is_told_and_asked_again(world):
     async with told(world) as holders:
         await until(lambda: world.witness.size == 3)

@@ -123,6 +123,7 @@ async def world(database: Path, open_ledger: Callable[..., SqliteLedger], tmp_pa
     reader.close()
 
 
+@pytest.mark.long
 async def test_a_witness_follows_the_log_by_consistency_proofs_of_any_two_sizes(world):
     seen = [(0, tree.EMPTY_ROOT)]
     world.seal.run()

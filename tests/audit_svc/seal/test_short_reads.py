@@ -64,6 +64,7 @@ def test_no_moment_is_open_while_rows_are_hashed(seal, record, looked_at):
     assert not any(looked_at)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("most", "seconds"), [(1, 60), (7, 60), (300, 60), (4096, 0)])
 def test_parts_are_all_rows_in_their_order(seal, record, monkeypatch, most, seconds):
     monkeypatch.setattr(short_reads, "READ_ROWS", most)

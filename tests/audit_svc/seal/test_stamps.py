@@ -77,6 +77,7 @@ def world(seal: Seal, record: Callable[..., None], tmp_path: Path, certificates:
     authority.stop()
 
 
+@pytest.mark.long
 async def test_stamps_are_kept_and_prove_when_the_log_had_how_many_leaves(world):
     before = datetime.now(UTC).replace(microsecond=0)
     sizes = [world.grow(rows) for rows in (1, 300) if await world.ask()] + [await world.ask()]

@@ -113,6 +113,7 @@ def test_a_call_is_one_row_with_the_hooks_times(quick):
     assert CANARY not in json.dumps(row, default=str)
 
 
+@pytest.mark.long
 def test_hooks_that_are_configured_twice_tell_of_one_call(quick):
     house, door = quick
     tell(door, before("s-twice"), before("s-twice"), after("s-twice"), after("s-twice"))
