@@ -42,10 +42,15 @@ def sum_sessions(connection: Connection, dialect: Dialect, transaction: Transact
 def rebuild_sessions(connection: Connection, dialect: Dialect, transaction: Transaction) -> Iterator[None]:
     """Makes the sums again from the rows, in steps as sum_sessions()."""
     with transaction():
-        for table in ("session_usage", "named_usage", "session_traits", "relabelled"):
-            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
-        connection.execute("UPDATE session_usage_summed SET tool_calls = 0, model_requests = 0")
+        forget_sums(connection)
     yield from sum_sessions(connection, dialect, transaction)
+
+
+def forget_sums(connection: Connection) -> None:
+    """Has all rows summed anew. Answers count those that are not summed yet."""
+    for table in ("session_usage", "named_usage", "session_traits", "relabelled"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+    connection.execute("UPDATE session_usage_summed SET tool_calls = 0, model_requests = 0")
 
 
 def session_differences(connection: Connection, dialect: Dialect) -> int:

@@ -15,7 +15,7 @@ from audit_svc.sql.usage.session_usage import sum_some
 from audit_svc.sql.usage.usage_tables import usage_tables
 from audit_svc.sqlite.open import migrate
 from audit_svc.sqlite.read.database import SQLITE
-from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row
+from tests.audit_svc.samples import NOW_MS, audit_row, batch, cost_row, session_row
 
 pytestmark = pytest.mark.postgres
 SUMS = "SELECT * FROM session_usage ORDER BY session_id, recorded_by, engine, model"
@@ -92,3 +92,19 @@ def test_a_replica_whose_epoch_is_over_leaves_the_sums_to_the_writer(migrated, p
         goes_on.set()
         assert writer.record(batch(*ROWS[60:90])).result(60).stored == 30
         wait_for(migrated, (90, 0))
+
+
+def test_sums_that_an_older_replica_made_after_the_migration_are_made_anew(migrated, postgres_database):
+    """It wrote until its end, and knew nothing of what all sessions with a label used."""
+    labelled = "SELECT sum(calls) FROM named_usage WHERE name = 'labelled:user' AND step = 86400000"
+    session = session_row(id="s1", created_at_ms=NOW_MS, labels={"user": "ada"})
+    rows = [audit_row(session_id="s1", created_at_ms=NOW_MS - n) for n in range(40)]
+    with writing(postgres_database) as writer:
+        assert writer.record(batch(*rows[:30], sessions=[session])).result(60).stored == 31
+        wait_for(migrated, (30, 0))
+    assert migrated.execute(labelled).fetchall() == [(30,)]
+    migrated.execute("DELETE FROM named_usage WHERE name = 'labelled:user'")
+    with writing(postgres_database) as writer:
+        assert writer.record(batch(*rows[30:])).result(60).stored == 10
+        wait_for(migrated, (40, 0))
+    assert migrated.execute(labelled).fetchall() == [(40,)]
