@@ -66,14 +66,22 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
 }
 _OPENINFERENCE, _UNREAD = "openinference", "unread"
-_MARKS: dict[str, genai.Convention | str] = {
-    openinference.MARK: _OPENINFERENCE,
-    aisdk.MARK: aisdk.CONVENTION,
-    **dict.fromkeys((*genai.MARKS, genai.TOOL_MARK), genai.CONVENTION),
-    **dict.fromkeys(traceloop.MARKS, traceloop.CONVENTION),
-}
-_MARKS_UNREAD = frozenset(("langfuse.observation.type", "mlflow.spanType"))
-"""What marks spans of agents by conventions that no dialect is for: beside others they are no less a hole."""
+_ABOVE_GENAI = {aisdk.MARK: aisdk.CONVENTION, **dict.fromkeys(traceloop.MARKS, traceloop.CONVENTION)}
+_GENAI = replace(genai.CONVENTION, table=replace(genai.SPANS, kind=(*genai.MARKS, *_ABOVE_GENAI)), above=_ABOVE_GENAI)
+_RANKED: tuple[tuple[genai.Convention | str, Iterable[str]], ...] = (
+    (aisdk.CONVENTION, (aisdk.MARK,)),
+    (traceloop.CONVENTION, traceloop.MARKS),
+    (_GENAI, (*genai.MARKS, genai.TOOL_MARK)),
+    (_OPENINFERENCE, (openinference.MARK,)),
+    # of agents by conventions that no dialect is for: beside the spans of others they are no less a hole
+    (_UNREAD, ("langfuse.observation.type", "mlflow.spanType")),
+    (traceloop.CONVENTION, traceloop.AMBIENT),
+    ("", ()),
+)
+"""The conventions for programs of any kind, each with what marks its spans. Of a span's marks the first here decides,
+in whichever order they come: Traceloop and processors of spans add to what another library has said."""
+_RANKS = {mark: rank for rank, (_, marks) in enumerate(_RANKED) for mark in marks}
+_BELOW_GENAI, _UNMARKED = _RANKS[openinference.MARK], len(_RANKED) - 1
 _LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
     claude.LOG_SCOPE: (claude.DIALECT, claude.read_logs),
     gemini.GEMINI_SCOPE: (gemini.GEMINI, gemini.read_gemini_logs),
@@ -142,17 +150,18 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
 
 
 def _convention(span: Span) -> genai.Convention | str:
-    """The convention for programs of any kind that a span follows, by the first attribute that marks one.
+    """The convention for programs of any kind that a span follows.
 
-    `unread` for one that no dialect is for; empty for none.
+    `unread` for one that no dialect is for; empty for none. Of those that genai.read reads it is the
+    first that has a mark: which is above that is found there, where the attributes are read anyway.
     """
-    found = ""
+    best = _UNMARKED
     for item in span.attributes:
-        if convention := _MARKS.get(item.key):
-            return convention
-        if item.key in _MARKS_UNREAD:
-            found = _UNREAD
-    return found
+        if (rank := _RANKS.get(item.key, best)) < best:
+            best = rank
+            if best < _BELOW_GENAI:
+                break
+    return _RANKED[best][0]
 
 
 def _located(reading: Reading, resource: Attributes) -> Reading:

@@ -60,6 +60,8 @@ class Convention:
     """Attributes of which a span has one, or follows another convention."""
     otherwise: "Convention | None" = None
     """That other one, whose attributes the table names too."""
+    above: "Mapping[str, Convention]" = field(default_factory=dict)
+    """By attributes that the table names: the conventions that a span with one of them follows, the first one first."""
 
 
 CONVENTION = Convention(dialect=DIALECT, table=SPANS, operation=MARKS[:1])
@@ -180,6 +182,9 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
     all_rows: dict[str, Rows] = {}
     for convention, span in spans:
         event = of_span(span, convention.table)
+        if event.attributes.have(convention.above):
+            convention = next(c for mark, c in convention.above.items() if event.attributes.have((mark,)))
+            event = of_span(span, convention.table)
         if convention.otherwise and not event.attributes.have(convention.marks):
             convention = convention.otherwise
         if (rows := all_rows.get(convention.dialect.engine)) is None:

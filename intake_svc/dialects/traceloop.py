@@ -7,7 +7,7 @@ AI, in the words of whichever year. The table follows what traceloop-sdk 0.62.4 
 
 from dataclasses import replace
 
-from intake_svc.dialects import genai
+from intake_svc.dialects import aisdk, genai
 from intake_svc.dialects.base.table import Dialect
 from intake_svc.dialects.genai import FRAME, MCP_CALL, MCP_SERVER, Convention
 
@@ -17,15 +17,17 @@ _SESSIONS = (
     "traceloop.association.properties.thread_id",  # LangGraph's
     "traceloop.association.properties.chat_id",
 )
-MARKS = (_KIND, _REQUEST, "traceloop.workflow.name", "traceloop.entity.name", "traceloop.entity.path", *_SESSIONS)
-"""Of which each span has one, be it of a client of whichever library, within a workflow or a session."""
+MARKS = (_KIND, _REQUEST)
+"""Of which each of its own spans has one."""
+AMBIENT = ("traceloop.workflow.name", "traceloop.entity.name", "traceloop.entity.path", *_SESSIONS)
+"""Of which each span has one within a workflow or a session, of whichever library and by whichever convention it is."""
 _SCOPES = ("opentelemetry.instrumentation.", "traceloop.", "@traceloop/")
 _MCP_SCOPE = "opentelemetry.instrumentation.mcp"
 
 DIALECT = Dialect(engine="traceloop", agent="traceloop")
 SPANS = replace(
     genai.SPANS,
-    kind=(*genai.MARKS, *MARKS),
+    kind=(*genai.MARKS, *MARKS, *AMBIENT, aisdk.MARK),
     session=(*genai.SPANS.session, *_SESSIONS),
     tool=(genai.TOOL_MARK, "traceloop.entity.name"),
     arguments=("traceloop.entity.input", *genai.SPANS.arguments),
@@ -45,8 +47,9 @@ CONVENTION = Convention(
         "completion": "text_completion",
         "embedding": "embeddings",
     },
-    marks=MARKS,
+    marks=(*MARKS, *AMBIENT),
     otherwise=genai.CONVENTION,
+    above={aisdk.MARK: aisdk.CONVENTION},
 )
 _MCP = replace(CONVENTION, words={"tool": MCP_CALL, "server": MCP_SERVER})
 """Of its instrumentation of MCP, which tells of an agent's call once more."""

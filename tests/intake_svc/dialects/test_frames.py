@@ -5,13 +5,14 @@ callback_handler.py and semconv_ai (traceloop/openllmetry, commit 0129a0a5) and 
 (traceloop/openllmetry-js, commit 00e25296).
 """
 
+from itertools import combinations
 from typing import Any
 
 import pytest
 from onrecord.common.v1 import common_pb2
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from intake_svc.dialects import read_spans
+from intake_svc.dialects import Reading, read_spans
 from tests.intake_svc.dialects.exports import put, read, sample, spans_with
 from tests.intake_svc.exports import BEGAN_NS
 
@@ -154,6 +155,72 @@ def test_a_mark_of_traceloop_behind_another_tells_in_scopes_of_openllmetry(scope
 
     session = behind.get("traceloop__association__properties__session_id", row.trace_id)
     assert (row.engine, row.session_id) == (engine, session)
+
+
+TOLD_BY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "aisdk": (
+        {"ai__operationId": "ai.toolCall", "ai__toolCall__name": "search"},
+        {"ai__operationId": "ai.streamText.doStream", "ai__model__id": "m", "ai__usage__inputTokens": 11},
+    ),
+    "traceloop": (TOOL, OLD_CHAT),
+    "genai": ({"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": "search"}, NEW_CHAT),
+    "openinference": (
+        {"openinference__span__kind": "TOOL", "tool__name": "search"},
+        {"openinference__span__kind": "LLM", "llm__model_name": "m", "llm__token_count__prompt": 11},
+    ),
+}
+"""A call and a request by each convention. Of a span by two of them, the earlier here tells."""
+
+
+def read_in_both_orders(scope: str, one: dict[str, Any], other: dict[str, Any]) -> Reading:
+    """The reading of a span with the attributes of both, which is the same in either order."""
+    readings = []
+    for attributes in (one | other, other | one):
+        trace = Trace()
+        trace.add(scope, 1, **attributes)
+        readings.append(read_spans(trace.spans))
+    assert readings[0] == readings[1]
+    return readings[0]
+
+
+@pytest.mark.parametrize("scope", ["my-agent", "ai", LANGCHAIN])
+@pytest.mark.parametrize("which", [0, 1], ids=["call", "request"])
+@pytest.mark.parametrize(("first", "second"), list(combinations(TOLD_BY, 2)))
+def test_of_two_conventions_the_same_tells_in_either_order_of_attributes(first, second, which, scope):
+    reading = read_in_both_orders(scope, TOLD_BY[first][which], TOLD_BY[second][which])
+    rows: list[Any] = [*reading.calls, *reading.costs]
+
+    assert [row.engine for row in rows] == [first]
+
+
+@pytest.mark.parametrize("scope", ["my-agent", "ai", LANGCHAIN])
+@pytest.mark.parametrize("which", [0, 1], ids=["call", "request"])
+@pytest.mark.parametrize("engine", TOLD_BY)
+@pytest.mark.parametrize(
+    "ambient",
+    [
+        "traceloop__workflow__name",
+        "traceloop__entity__name",
+        "traceloop__entity__path",
+        "traceloop__association__properties__session_id",
+        "traceloop__association__properties__thread_id",
+        "traceloop__association__properties__chat_id",
+    ],
+)
+def test_what_traceloop_puts_on_any_span_within_a_workflow_hides_no_other_convention(ambient, engine, which, scope):
+    told = TOLD_BY[engine][which]
+    reading = read_in_both_orders(scope, told, {ambient: told.get(ambient, "shop")})
+    rows: list[Any] = [*reading.calls, *reading.costs]
+
+    by_scope = "traceloop" if (engine, scope) == ("genai", LANGCHAIN) else engine
+    assert [row.engine for row in rows] == [by_scope]
+
+
+def test_a_span_within_a_workflow_by_a_convention_that_no_dialect_is_for_is_told():
+    within = {"traceloop__workflow__name": "shop"}
+    reading = read_in_both_orders("my-agent", within, {"mlflow__spanType": "LLM"})
+
+    assert reading.not_understood == ("no dialect is known by which the producer speaks",)
 
 
 def test_spans_within_a_workflow_that_are_neither_call_nor_request_are_none():
