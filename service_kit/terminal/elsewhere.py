@@ -33,10 +33,14 @@ def who_does(name: str) -> str:
 
 def _installed() -> "Iterator[Program]":
     """The programs that are installed together. No service imports another: this is for who mistyped a command."""
-    from importlib.metadata import distribution
+    from importlib.metadata import PackageNotFoundError, distribution
 
-    with suppress(ImportError):  # nothing is installed
-        for script in sorted(distribution("onrecord").entry_points):
+    try:
+        scripts = distribution("onrecord").entry_points.select(group="console_scripts")
+    except PackageNotFoundError:  # nothing is installed
+        return
+    for script in sorted(scripts):
+        with suppress(ImportError):  # of what is not installed
             if program := getattr(import_module(script.module), "program", None):
                 yield program
 

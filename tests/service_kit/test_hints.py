@@ -124,6 +124,18 @@ def test_what_another_program_does_is_named_with_the_options_that_point_it_here(
         assert said in invoke(ONRECORD, [line]).stderr
 
 
+def test_a_command_that_cannot_be_loaded_hides_no_other_and_only_commands_are_loaded(tmp_path, monkeypatch):
+    installed = tmp_path / "onrecord-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: onrecord\nVersion: 0\n")
+    (installed / "entry_points.txt").write_text(
+        "[console_scripts]\na-missing = nowhere.to_be_found:main\naudit-svc = audit_svc.__main__:main\n"
+        "[another.group]\nx = gateway_svc.__main__:main\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(elsewhere._installed()) == [AUDIT]
+
+
 @pytest.mark.parametrize(
     ("typed", "known", "said"),
     [
