@@ -32,6 +32,7 @@ Json = Annotated[bool, Option("--json", help="Print one JSON object a line, erro
 Wide = Annotated[bool, Option("--wide", help="Show all columns, whether the terminal has room for them or not.")]
 
 _WORDS = re.compile(r"\s*(?:`[^`]+`|\S)+")
+_PARTS = re.compile(r"[\w-]+|[^\w-]")
 MIN_TEXT = 16
 """The cells of a text that is worth showing."""
 MIN_SENTENCE = 38
@@ -372,14 +373,16 @@ def _wrapped(text: str, width: int, beneath: int | None = None, *, folds: bool =
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Text in pieces of at most width cells; one, which is empty, where there is none."""
+    """Text in pieces of at most width cells; one, which is empty, where there is none.
+
+    An id, or another word, is broken only where it is wider than that.
+    """
     pieces = [""]
-    for letter in text:
-        if _cells(pieces[-1] + letter) > width:
-            pieces.append("")
-        pieces[-1] += letter
-    if len(pieces) > 1 and len(pieces[-1]) == 1:  # such as ), which would stand alone
-        pieces[-2:] = [pieces[-2][:-1], pieces[-2][-1] + pieces[-1]]
+    for part in _PARTS.findall(text):
+        for some in [part] if _cells(part) <= width else part:
+            if pieces[-1] and _cells(pieces[-1] + some) > width:
+                pieces.append("")
+            pieces[-1] += some
     return pieces
 
 

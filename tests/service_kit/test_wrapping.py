@@ -2,7 +2,7 @@
 
 import pytest
 
-from service_kit.terminal.printing import Printer, Sentence, Table
+from service_kit.terminal.printing import Printer, Sentence, Table, _folded
 
 ID = "01a22cbe-7cfa-7d2e-9247-4634bd9bfb66"
 
@@ -47,9 +47,23 @@ def test_a_reason_in_a_table_goes_on_below_itself_where_a_text_is_cut():
     assert "".join(line[5:] for line in narrow[1:-1]).replace(" ", "") == reason.replace(" ", "")
 
 
-def test_no_sign_stands_alone_where_an_id_has_no_room():
+@pytest.mark.parametrize("reason", [f"a drill (stop {ID})", f"a drill ({ID})", f"a drill: {ID}, of ada"])
+def test_an_id_is_broken_only_where_it_has_no_room(reason: str):
+    for width in range(len(ID), 80):
+        lines = [str(line) for line in Sentence(reason).lines(width, folds=True)]
+        assert any(ID in line for line in lines), width
+        assert max(map(len, lines)) <= width
+        assert "".join(lines).replace(" ", "") == reason.replace(" ", "")
+
+
+def test_what_may_be_left_out_is_before_an_id_is_broken_or_a_sign_stands_alone():
     table = Table("at", "took", "reason", least=("took", "reason"), text="reason", wraps=True)
     table.add_row("now", "12 ms", f"stopped by root: a drill (stop {ID})")
-    for width in range(24, 80):
-        assert ")" not in [str(line).strip() for line in table.lines(width)], width
-    assert f"     {ID})" in [str(line) for line in table.lines(48)], "what may be left out is, before an id is broken"
+    for width in range(42, 80):
+        assert any(f"{ID})" in str(line) for line in table.lines(width)), width
+
+
+def test_a_word_is_folded_into_pieces_of_which_none_is_empty():
+    assert _folded("ab", 1) == ["a", "b"]
+    assert _folded("記録", 1) == ["記", "録"]
+    assert _folded("", 1) == [""]
