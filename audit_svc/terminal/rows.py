@@ -182,11 +182,13 @@ def decision_of(row: audit_pb2.AuditRow) -> str:
 
 
 def stopped_by(row: audit_pb2.AuditRow) -> str:
-    """Who has stopped what a call is of, where a stop refused it; else empty."""
+    """Who has stopped what a call is of, or which stop where the row names nobody; empty where none refused it."""
     from recording.calls import STOP_RULE  # commands that show no decision need not wait for it
 
-    is_stop = row.decision.rule.startswith(STOP_RULE)
-    return f"stopped by {row.decision.decided_by or 'an administrator'}" if is_stop else ""
+    by, rule = row.decision.decided_by, row.decision.rule
+    if not rule.startswith(STOP_RULE):
+        return ""
+    return f"stopped by {by}" if by else f"stopped (stop {rule.removeprefix(STOP_RULE)})"
 
 
 def size_of(row: audit_pb2.AuditRow) -> str:

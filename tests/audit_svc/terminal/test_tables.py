@@ -262,7 +262,7 @@ def call_with(decision: Decision) -> audit_pb2.AuditRow:
     [
         (BY_RULE, "denied by the rule no-network · “a drill”"),
         (decision_of_stop(STOP), "stopped by ada · “a drill”"),
-        (replace(decision_of_stop(STOP), decided_by=""), "stopped by an administrator · “a drill”"),
+        (replace(decision_of_stop(STOP), decided_by=""), "stopped (stop 0190) · “a drill”"),
     ],
 )
 def test_a_rule_of_a_file_is_told_from_a_stop(decision: Decision, said: str):
