@@ -248,8 +248,9 @@ def usage(
     request = questions_pb2.SummarizeUsageRequest(filter=wanted, group_by=group_by, order=first)
     listing = Listing(limit=limit, as_json=as_json, wide=wide)
     found = _list(source, "SummarizeUsage", request, "groups", listing, partial(usage_table, names), times, calls)
+    are_all = bool(found) and not request.page_token  # else one that is not shown may have the label
     for at, name in enumerate(names):
-        if name not in DIMENSIONS and found and not any(group.values[at] for group in found):
+        if name not in DIMENSIONS and are_all and not any(group.values[at] for group in found):
             label_key = name.removeprefix(LABEL)
             is_named = label_key in DIMENSIONS
             hint = f": to group by {label_key}, leave out {LABEL!r}" if is_named else meant(label_key, DIMENSIONS)

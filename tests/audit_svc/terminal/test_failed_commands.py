@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from audit_svc.__main__ import program
+from audit_svc.ledger.batch import read_batch
+from audit_svc.sqlite.open.connection import open_for_writing
 from audit_svc.terminal.export import _named_at_the_end
 from service_kit.terminal.failures import Failed
 from tests.audit_svc.aged import make_ledger
+from tests.audit_svc.empty import write_empty
+from tests.audit_svc.samples import NOW_MS, audit_row, record_request, session_row
 from tests.audit_svc.terminal.place import NO_SESSION, SESSION, Place
+from tests.support.command_line import invoke
 
 
 @pytest.mark.long
@@ -65,6 +71,20 @@ def test_a_label_that_no_session_has_is_told(place: Place):
     assert "no session of these has a label 'usre'" in ran.stderr
     ran = place.run("usage", "--by", "label:recorded_by", "--since", "1h")
     assert "has a label 'recorded_by': to group by recorded_by, leave out 'label:'" in ran.stderr
+
+
+def test_a_label_that_sessions_beyond_the_limit_have_is_not_told_as_one_that_none_has(database, open_writer):
+    write_empty(database)
+    writer = open_writer(open_for_writing(database))
+    calls = [audit_row(session_id=id_) for id_ in ("labelled", "other", "other")]
+    sessions = [session_row(id="labelled", labels={"user": "ada"}), session_row(id="other", labels={})]
+    writer.record(read_batch(record_request(tool_calls=calls, sessions=sessions), NOW_MS)).result()
+    writer.close()
+    for order in ("value", "cost"):
+        ran = invoke(program, ["usage", "--by", "user", "--limit", "1", "--order", order, "--db", str(database)])
+        assert (ran.exit_code, "ada" in ran.stdout) == (0, False)
+        assert "there are more: --limit shows them" in ran.stderr
+        assert "has a label" not in ran.stderr
 
 
 @pytest.mark.long
