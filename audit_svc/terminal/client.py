@@ -10,7 +10,7 @@ from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import NotFound
 from audit_svc.terminal.options import Requests, Source, Times
-from audit_svc.terminal.running import err, error_is_exit_code_1, ledger_path, progress, refuse_both
+from audit_svc.terminal.running import as_option, err, error_is_exit_code_1, ledger_path, progress, refuse_both
 from service_kit.terminal.command import BadParameter
 from service_kit.terminal.ids import LAST, is_whole, whole_id
 from service_kit.times import show_time
@@ -53,12 +53,13 @@ class Client(Protocol):
 def connect(source: Source) -> Iterator[Client]:
     """A client of source. A failure in the body ends the program with a sentence and exit code 1."""
     refuse_both(source.db, source.target)
-    with error_is_exit_code_1():
+    where = as_option(source.db, source.target)
+    with error_is_exit_code_1(where):
         if source.db is None:
             from audit_svc.terminal.service import answers_are_exit_code_1, open_service  # who reads a file needs none
 
             with (
-                answers_are_exit_code_1(source.address, "--db FILE reads a ledger's file; "),
+                answers_are_exit_code_1(source.address, "--db FILE reads a ledger's file; ", where),
                 open_service(source.address) as service,
             ):
                 yield service

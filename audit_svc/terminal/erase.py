@@ -20,6 +20,7 @@ from audit_svc.terminal.running import (
     DryRun,
     Json,
     Target,
+    as_option,
     err,
     error_is_exit_code_1,
     file_meant,
@@ -76,7 +77,7 @@ def erase(
         (request.row if row else request.session).CopyFrom(key)
         _name_whole(request, target, db)
     last = administration_pb2.EraseResponse()
-    with error_is_exit_code_1():
+    with error_is_exit_code_1(as_option(db, target)):
         with progress("erasing") as on_progress:
             for last in _erase(request, target, db):
                 on_progress(last.tool_calls + last.model_requests + last.controls, 0)
@@ -113,7 +114,7 @@ def _name_whole(request: administration_pb2.EraseRequest, target: str | None, db
     asked = administration_pb2.EraseRequest()
     asked.CopyFrom(request)
     asked.dry_run = True
-    with error_is_exit_code_1():
+    with error_is_exit_code_1(as_option(db, target)):
         try:
             for _ in _erase(asked, target, db):
                 pass

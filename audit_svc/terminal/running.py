@@ -1,11 +1,13 @@
 """What commands share: finding the ledger, showing progress, ending with an exit code."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from audit_svc.errors import AuditError, DatabaseVanished, FileDamaged, InvalidRequest, NoFile, NotFound, WrongSetting
@@ -145,9 +147,11 @@ def _option(field: str) -> str:
 
 
 @contextmanager
-def error_is_exit_code_1() -> Iterator[None]:
+def error_is_exit_code_1(where: str = "") -> Iterator[None]:
     """Turns the ledger's errors into Failed: exit code 2 where a served database is missing, or a setting or a value of
     the command line is wrong.
+
+    where: see what_lists().
     """
     try:
         yield
@@ -155,22 +159,32 @@ def error_is_exit_code_1() -> Iterator[None]:
     except (AuditError, TransparencyError) as error:
         _say_meant(str(error))
         code = EXIT_USAGE if isinstance(error, (DatabaseVanished, InvalidRequest, WrongSetting)) else EXIT_FAILED
-        raise Failed(in_options(str(error)) + _hint(error), code, error) from None
+        raise Failed(in_options(str(error)) + _hint(error, where), code, error) from None
 
 
-def _hint(error: Exception) -> str:
+def _hint(error: Exception, where: str) -> str:
     """What makes a file that is missing, and who else can be asked; what lists sessions where there is no such one."""
     if isinstance(error, NotFound):
-        return what_lists(error.resource)
+        return what_lists(error.resource, where)
     if not (isinstance(error, NoFile) and _is_served(error.path)):
         return ""
     asks = "for a running service give --target HOST:PORT; " if error.path in _meant else ""
     return f": {asks}`audit-svc serve` makes it"
 
 
-def what_lists(resource: str) -> str:
-    """The end of a sentence on a resource that is not there: the command that lists those that are, of sessions."""
-    return ": `audit-svc sessions` lists those that it has" if resource == "session" else ""
+def what_lists(resource: str, where: str) -> str:
+    """The end of a sentence on a resource that is not there: the command that lists those that are, of sessions.
+
+    where: the option that has named the ledger, see as_option().
+    """
+    return f": `audit-svc sessions{where}` lists those that it has" if resource == "session" else ""
+
+
+def as_option(db: Path | None, target: str | None) -> str:
+    """The option that names a ledger, behind a blank, for a command to paste; empty where the environment says it."""
+    if target:
+        return f" --target {quote(target)}"
+    return f" --db {quote(str(db))}" if db and str(db) != os.environ.get("ONRECORD_DB") else ""
 
 
 def _is_served(path: Path) -> bool:

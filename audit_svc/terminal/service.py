@@ -45,10 +45,10 @@ def open_service(target: str) -> Iterator[Service]:
 
 
 @contextmanager
-def answers_are_exit_code_1(target: str, otherwise: str = "") -> Iterator[None]:
+def answers_are_exit_code_1(target: str, otherwise: str = "", where: str = "") -> Iterator[None]:
     """Turns a call's failure in the body into Failed: exit code 2 where what was asked cannot be asked.
 
-    otherwise: see Peer.
+    otherwise: see Peer. where: see what_lists().
     """
     try:
         yield
@@ -56,5 +56,5 @@ def answers_are_exit_code_1(target: str, otherwise: str = "") -> Iterator[None]:
         said = told(target, LEDGER._replace(otherwise=otherwise), error, in_options(error.details() or ""))
         code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
         if error.code() is grpc.StatusCode.NOT_FOUND:
-            said += what_lists(about_cause(error).get("metadata", {}).get("resource", ""))
+            said += what_lists(about_cause(error).get("metadata", {}).get("resource", ""), where)
         raise Failed(said, code, error) from None

@@ -15,7 +15,13 @@ from tests.audit_svc.samples import NOW_MS, audit_row, record_request
 from tests.support.forked import run_command
 
 SESSION = "01900000-0000-7000-8000-00000000cafe"
-NO_SESSION = "the ledger has no session with this id: `audit-svc sessions` lists those that it has"
+
+
+def no_session(*where: str) -> str:
+    """What is said of a session that is not on record. where: the option that has named the ledger."""
+    return (
+        f"the ledger has no session with this id: `{' '.join(['audit-svc sessions', *where])}` lists those that it has"
+    )
 
 
 @dataclass

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -15,8 +16,9 @@ from service_kit.terminal.failures import Failed
 from tests.audit_svc.aged import make_ledger
 from tests.audit_svc.empty import write_empty
 from tests.audit_svc.samples import NOW_MS, audit_row, record_request, session_row
-from tests.audit_svc.terminal.place import NO_SESSION, SESSION, Place
+from tests.audit_svc.terminal.place import SESSION, Place, no_session
 from tests.support.command_line import invoke
+from tests.support.forked import run_command
 
 
 @pytest.mark.long
@@ -100,7 +102,7 @@ def test_that_nothing_matches_is_said(place: Place):
 @pytest.mark.parametrize("command", ["calls", "requests", "errors", "usage", "export"])
 def test_a_session_or_a_turn_that_is_not_on_record_is_no_empty_list(place: Place, command: str, where: list[str]):
     for filters, said in (
-        (["--session", "nope"], f"{NO_SESSION}\n"),
+        (["--session", "nope"], f"{no_session(*where)}\n"),
         (["--turn", "nope"], "the ledger has no turn with this id\n"),
         (["--session", SESSION, "--turn", "nope"], "the ledger has no turn with this id in this session\n"),
     ):
@@ -110,6 +112,20 @@ def test_a_session_or_a_turn_that_is_not_on_record_is_no_empty_list(place: Place
     ran = place.run(command, "--session", SESSION, "--turn", "turn-1", "--engine", "nobody's", *where)
     assert (ran.returncode, ran.stdout) == (0, "")
     assert "nothing matches" in ran.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("words", [("show", "nobody"), ("calls", "--session", "nobody")])
+def test_what_lists_sessions_asks_the_ledger_that_was_named(place: Place, words: tuple[str, ...]):
+    target = ("--target", place.service.address)
+    assert place.run(*words, *target).stderr.endswith(f"{no_session(*target)}\n")
+    shutil.copy(place.folder / "audit-backup.db", place.folder / "a copy.db")
+    named = ("--db", "a copy.db")
+    assert place.run(*words, *named).stderr.endswith(f"{no_session('--db', quote(named[1]))}\n")
+    ran = run_command("onrecord_cli", place.env, *words, *named, folder=place.folder)
+    assert "`onrecord sessions --db 'a copy.db'` lists those" in ran.stderr
+    ran = run_command("audit_svc", place.env | {"ONRECORD_DB": named[1]}, *words, folder=place.folder)
+    assert ran.stderr.endswith(f"{no_session()}\n"), "which asks the same"
 
 
 @pytest.mark.long
@@ -141,8 +157,8 @@ def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
         (["calls", "--target", ""], 2, "--target: is empty"),
         (["calls", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
         (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
-        (["show", "nobody"], 1, NO_SESSION),
-        (["show", "nobody", "--db", "audit-backup.db"], 1, NO_SESSION),
+        (["show", "nobody"], 1, no_session()),
+        (["show", "nobody", "--db", "audit-backup.db"], 1, no_session("--db", "audit-backup.db")),
         (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
         (["export", "--format", "parquet"], 2, "needs --output"),
         (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
