@@ -40,6 +40,8 @@ SPANS = Table(
 )
 _TEXTS = ("ai.generateText", "ai.streamText", "ai.generateObject", "ai.streamObject")
 _EMBEDDINGS = ("ai.embed", "ai.embedMany")
+_AROUND_OTHERS = ("ai.rerank", "ai.transcribe")
+"""What is around requests that are no rows: those are told as not understood, and this is not told once more."""
 CONVENTION = Convention(
     dialect=DIALECT,
     table=SPANS,
@@ -48,7 +50,7 @@ CONVENTION = Convention(
         "ai.toolCall": "execute_tool",
         **dict.fromkeys(_TEXTS, "invoke_agent"),
         **{f"{each}.{does}": "chat" for each in _TEXTS for does in ("doGenerate", "doStream")},
-        **dict.fromkeys(_EMBEDDINGS, FRAME),
+        **dict.fromkeys((*_EMBEDDINGS, *_AROUND_OTHERS), FRAME),
         **{f"{each}.doEmbed": "embeddings" for each in _EMBEDDINGS},
     },
 )

@@ -74,8 +74,8 @@ _MESSAGE = Table(arguments=("content",))
 
 _REQUESTS = frozenset(("chat", "generate_content", "text_completion", "embeddings"))
 _FRAMES = frozenset(("", "invoke_agent", "create_agent", "invoke_workflow", "plan", "retrieval"))
-"""What may have a tool or tokens, and be no call and no request."""
-NO_OPERATION = "it has a tool or tokens, and an operation that is not known"
+"""What may have a tool, tokens or a model, and be no call and no request."""
+NO_OPERATION = "it has a tool, tokens or a model, and an operation that is not known"
 _MCP_METHOD = MARKS[1:]
 MCP_CALL = "tools/call"
 MCP_SERVER = "mcp.server"
@@ -110,6 +110,11 @@ class Member:
         """Whether it has tokens."""
         table = self.convention.table
         return self.event.attributes.have(table.input_tokens + table.output_tokens)
+
+    def names_model(self) -> bool:
+        """Whether it has a model, as a request has."""
+        table = self.convention.table
+        return self.event.attributes.have(table.model + table.requested_model)
 
 
 @dataclass(slots=True)
@@ -207,7 +212,7 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
             rows.ignore()
         elif operation == "execute_tool" or (is_mcp_call and operation in ("", MCP_CALL)):
             _add_call(rows, member, family)
-        elif operation not in _FRAMES and (member.names_tool() or member.counts()):
+        elif operation not in _FRAMES and (member.names_tool() or member.counts() or member.names_model()):
             rows.refuse(NO_OPERATION)
         else:
             rows.ignore()  # sums and frames: invoke_agent, create_agent, plans

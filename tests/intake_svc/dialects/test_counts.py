@@ -294,7 +294,7 @@ def test_a_span_of_an_operation_that_is_not_known_is_told(operation):
     export = sample("pydantic-ai-2.68.0")
     span = spans_with(export, "gen_ai.operation.name", operation)[0]
     put(span.attributes, gen_ai__operation__name="a_new_operation")
-    told = "genai: it has a tool or tokens, and an operation that is not known"
+    told = "genai: it has a tool, tokens or a model, and an operation that is not known"
 
     assert read(export).not_understood == (told,)
 

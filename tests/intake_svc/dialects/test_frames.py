@@ -300,14 +300,45 @@ def test_embeddings_of_the_ai_sdk_are_one_request_each():
     assert [row.input_tokens for row in read_spans(trace.spans).costs] == [4, 6]
 
 
-def test_an_operation_of_the_ai_sdk_that_is_not_known_is_told_where_it_has_tokens():
+@pytest.mark.parametrize(
+    ("told", "engine"),
+    [
+        ({"ai__operationId": "ai.imagine.doImagine", "ai__usage__inputTokens": 5}, "aisdk"),
+        ({"ai__operationId": "ai.rerank.doRerank", "ai__model__id": "m"}, "aisdk"),
+        ({"ai__operationId": "ai.transcribe.doGenerate", "ai__model__id": "m"}, "aisdk"),
+        ({"llm__request__type": "rerank", "gen_ai__request__model": "m"}, "traceloop"),
+        ({"gen_ai__operation__name": "rerank", "gen_ai__response__model": "m"}, "genai"),
+    ],
+)
+def test_a_request_of_an_operation_that_is_not_known_is_told(told, engine):
     trace = Trace()
-    trace.add("ai", 1, ai__operationId="ai.imagine.doImagine", ai__model__id="m", ai__usage__inputTokens=5)
-    trace.add("ai", 2, ai__operationId="ai.rerank", ai__model__id="m")
+    trace.add("my-agent", 1, **told)
     reading = read_spans(trace.spans)
 
-    assert reading.not_understood == ("aisdk: it has a tool or tokens, and an operation that is not known",)
-    assert (reading.costs, reading.ignored) == ((), 1)
+    assert reading.not_understood == (
+        f"{engine}: it has a tool, tokens or a model, and an operation that is not known",
+    )
+    assert (reading.costs, reading.ignored) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"ai__operationId": "ai.streamText", "ai__model__id": "m"},
+        {"ai__operationId": "ai.embedMany", "ai__model__id": "m"},
+        {"ai__operationId": "ai.rerank", "ai__model__id": "m"},
+        {"ai__operationId": "ai.transcribe", "ai__model__id": "m"},
+        {"traceloop__span__kind": "task", "gen_ai__request__model": "m"},
+        {"gen_ai__operation__name": "invoke_agent", "gen_ai__request__model": "m"},
+        {"traceloop__workflow__name": "shop", "gen_ai__request__model": "m"},
+    ],
+)
+def test_a_span_around_requests_that_has_their_model_is_none(around):
+    trace = Trace()
+    trace.add("my-agent", 1, **around)
+    reading = read_spans(trace.spans)
+
+    assert (reading.not_understood, reading.costs, reading.ignored) == ((), (), 1)
 
 
 def test_a_call_below_a_call_of_the_ai_sdk_is_of_a_turn_that_the_outer_one_began():
