@@ -106,15 +106,15 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
         elif known := _SPAN_SCOPES.get(scope_name):
             readings.append(_read(*known, scope.spans, name, version))
         elif scope_name.startswith(openinference.SPAN_SCOPE):
-            is_sdk = scope_name == openinference.SDK_SCOPE
-            by_openinference += [(is_sdk, span) for span in scope.spans]
+            is_agents_sdk = scope_name == openinference.SDK_SCOPE
+            by_openinference += [(is_agents_sdk, span) for span in scope.spans]
         else:
             theirs = traceloop.convention_in(scope_name)
             for span in scope.spans:
                 convention = _convention(span)
                 if isinstance(convention, genai.Convention):
-                    is_sdk = convention is aisdk.CONVENTION
-                    by_genai.append((convention if is_sdk or not theirs else theirs, span))
+                    is_ai_sdk = convention is aisdk.CONVENTION
+                    by_genai.append((convention if is_ai_sdk or not theirs else theirs, span))
                 elif convention == _OPENINFERENCE:
                     by_openinference.append((False, span))
                 elif convention == _UNREAD:
@@ -127,7 +127,7 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
 
     # of all scopes together: a client's span is of another than the agent's span around it
     if by_genai:
-        readings.append(_read(genai.DIALECT, read_genai, by_genai, name, version))
+        readings.append(_read(genai.DIALECT, read_genai, by_genai, name, version, lambda item: item[0].dialect))
     if by_openinference:
         readings.append(_read(openinference.DIALECT, openinference.read_spans, by_openinference, name, version))
     return _with_others(_located(joined(readings), resource), others)
@@ -176,17 +176,27 @@ def _located(reading: Reading, resource: Attributes) -> Reading:
     return replace(reading, labels=(*labels, *reading.labels)) if labels else reading
 
 
-def _read(dialect: Dialect, read: _Reader[_T], items: Sequence[_T], name: str, version: str) -> Reading:
+def _read(
+    dialect: Dialect,
+    read: _Reader[_T],
+    items: Sequence[_T],
+    name: str,
+    version: str,
+    dialect_of: Callable[[_T], Dialect] | None = None,
+) -> Reading:
+    """The reading of items. dialect_of: whose a fault is, where items of several dialects are read together."""
     try:
         return read(items, agent_of(dialect, name, version))
     except Exception as error:  # noqa: BLE001 - only its type is told: a traceback may quote content
-        log.error("dialects.failed", dialect=dialect.engine, error=type(error).__name__)
+        engines = {(dialect_of(item) if dialect_of else dialect).engine for item in items}
+        log.error("dialects.failed", dialect=", ".join(sorted(engines)), error=type(error).__name__)
     one_by_one = []
     for item in items:
         try:
             one_by_one.append(read((item,), agent_of(dialect, name, version)))
         except Exception:  # noqa: BLE001 - one bad item never costs what is around it
-            one_by_one.append(Reading(not_understood=(f"{dialect.engine}: {FAULTY}",)))
+            engine = (dialect_of(item) if dialect_of else dialect).engine
+            one_by_one.append(Reading(not_understood=(f"{engine}: {FAULTY}",)))
     return joined(one_by_one)
 
 

@@ -15,7 +15,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from audit_svc.ledger.batch import read_batch
-from intake_svc.dialects import Reading, codex, read_logs, read_spans
+from intake_svc.dialects import Reading, codex, genai, read_logs, read_spans
 from recording.row_version import ROW_VERSION
 from tests.intake_svc.dialects.exports import SAMPLES, Export, read, sample
 from tests.intake_svc.dialects.test_content import CANARY, attribute_lists, said
@@ -150,3 +150,16 @@ def test_a_fault_of_ours_costs_the_item_alone(monkeypatch):
 
     assert reading.not_understood == ("codex: its reading failed by a fault of ours",)
     assert len(reading.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [("ai-sdk-5.0.277", "aisdk"), ("traceloop-sdk-0.62.4", "traceloop"), ("google-adk-2.13.0", "genai")],
+)
+def test_a_fault_of_ours_is_told_by_the_dialect_whose_reading_failed(monkeypatch, name, engine):
+    def faulty(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(genai, "of_span", faulty)
+
+    assert set(read(sample(name)).not_understood) == {f"{engine}: its reading failed by a fault of ours"}
