@@ -13,8 +13,6 @@ from demo.processes import REPOSITORY
 from gateway_svc.settings import GatewaySettings
 from tests.deploy.test_manifests import SETTINGS, VARIABLES, rendered
 
-pytestmark = pytest.mark.long
-
 COMPOSE = REPOSITORY / "deploy/compose.scaled.yaml"
 ENVOY = REPOSITORY / "deploy/kubernetes/scaled/envoy.yaml"
 OF_LIBPQ = {"PGPASSFILE", "PGPASSWORD"}
@@ -51,6 +49,7 @@ def test_compose_would_take_its_file():
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["audit", "gateway"])
 def test_a_replica_starts_with_the_settings_that_it_is_given(cluster, name, monkeypatch):
     env = pod(cluster, name)["containers"][0]["env"]
@@ -73,6 +72,7 @@ def test_a_replica_starts_with_the_settings_that_it_is_given(cluster, name, monk
         assert re.fullmatch(r"postgresql://\w+@postgres(:5432)?/\w+", database), "a password is in it"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REPLICAS)
 def test_a_replica_has_no_privilege_keeps_nothing_and_stands_apart_from_the_other(cluster, name):
     spec = pod(cluster, name)
@@ -98,6 +98,7 @@ def test_a_replica_has_no_privilege_keeps_nothing_and_stands_apart_from_the_othe
     assert not service.keys() & {"privileged", "cap_add", "pid", "network_mode", "devices"}
 
 
+@pytest.mark.long
 def test_gateways_are_as_many_as_their_turns_want(cluster):
     scaler = cluster["HorizontalPodAutoscaler", "gateway"]["spec"]
     assert "replicas" not in cluster["Deployment", "gateway"]["spec"]
@@ -116,6 +117,7 @@ def allowed(cluster: dict[tuple[str, str], Any], name: str, way: str) -> set[str
     return {label["app.kubernetes.io/name"] for label in labels}
 
 
+@pytest.mark.long
 def test_whom_a_policy_lets_call_another_lets_be_called(cluster):
     for caller, called in [("gateway", "envoy"), ("intake", "envoy"), ("envoy", "gateway"), ("envoy", "audit")]:
         assert called in allowed(cluster, caller, "egress")
@@ -123,6 +125,7 @@ def test_whom_a_policy_lets_call_another_lets_be_called(cluster):
     assert "gateway" not in allowed(cluster, "audit", "ingress")
 
 
+@pytest.mark.long
 def test_envoy_leads_to_names_and_ports_that_are_there(cluster):
     config = yaml.safe_load(ENVOY.read_text())["static_resources"]
     assert yaml.safe_load(cluster["ConfigMap", "envoy"]["data"]["envoy.yaml"])["static_resources"] == config

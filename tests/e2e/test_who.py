@@ -130,7 +130,7 @@ async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_
             pass
     # Other agents, by all that they sent us as OpenTelemetry.
     door = DoorProcess(pair.start_door())
-    calls = set[tuple[str, str]]()  # one that both logs and spans tell is one row
+    calls = set[tuple[str, str]]()  # one that both logs and spans of a sample tell is one row
     for name in SAMPLES:
         export = sample(name)
         signals = {
@@ -140,7 +140,7 @@ async def test_a_row_of_every_way_in_which_a_tool_can_run_says_what_decided_and_
         for path, signal in signals.items():
             status, _, _ = await asyncio.to_thread(post, door.http, path, signal.SerializeToString())
             assert status == 200, name
-        calls |= {(call.session_id, call.provider_call_id) for call in read(export).calls}
+        calls |= {(name, call.provider_call_id or call.id) for call in read(export).calls}
     told = await pair.rows(len(calls), sources=[common_pb2.SOURCE_OTLP])
     assert len(told) == len(calls) > len(SAMPLES) / 2
     assert CONFIGURATION in {row.decision.source for row in told}, "one says what decided"
