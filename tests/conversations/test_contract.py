@@ -80,7 +80,6 @@ async def test_a_new_session_is_what_it_was_made(home):
     await lease.close()
 
 
-@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(messages, messages)
 def test_messages_come_back_as_they_were_to_who_has_them_in_memory_and_who_has_not(home, first, second):

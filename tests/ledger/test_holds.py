@@ -83,7 +83,6 @@ HOLDS: list[tuple[administration_pb2.HoldFilter, set[str], set[str], set[str]]] 
 ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("held", "kept_calls", "kept_requests", "kept_sessions"), HOLDS)
 async def test_a_prune_leaves_what_is_held_and_tells_how_much(aged, held, kept_calls, kept_requests, kept_sessions):
     await place(aged, held)

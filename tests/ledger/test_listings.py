@@ -189,7 +189,6 @@ async def filled(ledger):
     return ledger
 
 
-@pytest.mark.long
 async def test_pages_hold_every_call_that_matches_once_the_newest_first(filled):
     for filters in [*combinations(CALL_FILTERS), *OTHER_CALL_FILTERS]:
         found = await all_pages(

@@ -123,7 +123,6 @@ async def test_a_tail_of_model_requests_goes_on_where_it_was_and_passes_over_wha
     assert (list(map(row_of, tail.rows)), tail.position > last) == ([new], True)
 
 
-@pytest.mark.long
 async def test_one_look_is_bounded_in_rows_and_in_bytes(ledger):
     many = [audit_row() for _ in range(2 * TAIL_ROWS + 10)]
     large = [audit_row(args_summary="x" * 4096, error="y" * 2048) for _ in range(TAIL_ROWS)]

@@ -210,7 +210,6 @@ async def test_usage_is_what_a_plain_count_says(ledger):
                         assert getattr(row, name) == pytest.approx(exact, rel=1 / 32, abs=0.5)
 
 
-@pytest.mark.long
 async def test_groups_come_in_the_order_of_what_they_cost_a_page_at_a_time(ledger):
     """Those that cost as much by their calls, and then by their values."""
     sessions = [session_row(id=name, labels=labels) for name, labels in LABELS.items()]
