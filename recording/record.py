@@ -174,8 +174,7 @@ class Record:
         """Sends the rows of applications that append to the same state directory."""
         while not self._ending.is_set():
             with attempt("following", event="spool.following_failed"):
-                async with self._adopting:  # a look locks each folder for a moment, which would then not be adopted
-                    self._follower.look()
+                self._follower.look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS if self._follower.is_busy else IDLE_LOOK_SECONDS):
                     await self._ending.wait()
