@@ -6,7 +6,8 @@ own, or creates one. It adopts the other free ones: sends their rows under their
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from recording.held_folder import ACKED, FOLDER_MODE, HeldFolder
@@ -17,6 +18,9 @@ from recording.spool.segments import ForeignVersion
 from recording.spool.spool import Spool, SpoolOptions
 
 log = get_logger(__name__)
+
+_LOOK_AGAIN_SECONDS = 0.05
+"""Whoever only asks whether a folder is free has let go of it by then."""
 
 FOLDER_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -35,6 +39,8 @@ class Folders:
         self._options = options
         self._refused: dict[str, str] = {}
         """Why folders currently cannot be used, by name."""
+        self._opened: set[str] = set()
+        """The names of those that were opened here."""
         root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         root.chmod(FOLDER_MODE)
 
@@ -44,7 +50,7 @@ class Folders:
         Raises:
             OSError: none can be created.
         """
-        for spool in self._free_spools():
+        for spool in self._free_spools(self._paths()):
             if not spool.is_newer:
                 return spool
             spool.close()
@@ -69,23 +75,36 @@ class Folders:
 
     def names(self) -> list[str]:
         """The names of all spool folders."""
-        return [path.name for path in self.root.iterdir() if FOLDER_NAME.fullmatch(path.name)]
+        return [path.name for path in self._paths()]
+
+    def _paths(self) -> list[Path]:
+        return sorted(path for path in self.root.iterdir() if FOLDER_NAME.fullmatch(path.name))
 
     def adopt(self, limit: int) -> list[Spool]:
-        """Adopts at most limit spools that nobody owns."""
+        """Adopts at most limit spools that nobody owns. Where others own some, it takes at least 50 ms.
+
+        To see whether a folder is free is to lock it for a moment (is_free). Whoever drained after this would leave the
+        rows of a folder that was locked just then to the next process, so it is looked at again.
+        """
         adopted: list[Spool] = []
-        free = self._free_spools()
+        free = self._free_spools(self._paths(), again=True)
         while len(adopted) < limit and (spool := next(free, None)) is not None:
             adopted.append(spool)
             self._options.counters.adopted += 1
             log.info("spool.adopted", producer_id=spool.id, spooled_bytes=spool.spooled_bytes)
         return adopted
 
-    def _free_spools(self) -> Iterator[Spool]:
-        """Yields spools that nobody owns. One that cannot be opened is logged once, and retried the next time."""
-        for path in sorted(path for path in self.root.iterdir() if FOLDER_NAME.fullmatch(path.name)):
+    def _free_spools(self, paths: Iterable[Path], *, again: bool = False) -> Iterator[Spool]:
+        """Yields spools that nobody owns. One that cannot be opened is logged once, and retried the next time.
+
+        again: whether those that others hold are looked at once more.
+        """
+        held = []
+        for path in paths:
             try:
                 if (folder := HeldFolder.hold(path)) is None:
+                    if path.name not in self._opened:
+                        held.append(path)
                     continue
                 spool = self._open(folder)
             except (ForeignVersion, OSError) as error:
@@ -95,10 +114,15 @@ class Folders:
             else:
                 self._refused.pop(path.name, None)
                 yield spool
+        if held and again:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            yield from self._free_spools(held)
 
     def _open(self, folder: HeldFolder) -> Spool:
         try:
-            return Spool(folder, self._options)
+            spool = Spool(folder, self._options)
         except BaseException:
             folder.close()
             raise
+        self._opened.add(spool.id)
+        return spool
