@@ -1,8 +1,9 @@
 """Rows of one kind, checked against the columns of their table, without those that can never be stored."""
 
 import operator
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, groupby, repeat
 from typing import Any
 
@@ -107,7 +108,7 @@ def accept(
     for first in range(0, len(messages), READ_ROWS):
         part = messages[first : first + READ_ROWS]
         # All of C's own making: a row costs no step of Python.
-        fields = [map(read, map(operator.attrgetter(path), part) if path else part) for path, read in readers]
+        fields = [read(map(operator.attrgetter(path), part) if path else part) for path, read in readers]
         values.extend(chain.from_iterable(chain.from_iterable(zip(*fields, strict=True))))
         yield
     are_good = True
@@ -142,10 +143,10 @@ def _is_needed(run: _Run, messages: Sequence[Message]) -> bool:
     return any(map(type(messages[0]).HasField, messages, repeat(path)))
 
 
-def _reads(names: Sequence[str]) -> Callable[[Message], tuple[Any, ...]]:
-    """attrgetter(), which gives no tuple for a single name."""
-    read = operator.attrgetter(*names)
-    return read if len(names) > 1 else lambda message: (read(message),)
+def _reads(names: Sequence[str]) -> Callable[[Iterable[Message]], Iterator[tuple[Any, ...]]]:
+    """map() of attrgetter(), which gives no tuple for a single name."""
+    read = partial(map, operator.attrgetter(*names))
+    return read if len(names) > 1 else lambda messages: zip(read(messages))
 
 
 def _accept_singly(rows: ValidRows, rejections: list[audit_pb2.Rejection]) -> Generator[None, None, ValidRows]:

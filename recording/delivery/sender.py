@@ -44,7 +44,8 @@ _FAILED_SECONDS = 1.0
 
 MAX_ROWS = 500
 MAX_BYTES = 2**20
-MAX_IN_FLIGHT = 4
+MAX_IN_FLIGHT = 16
+"""Batches, as many as the ledger reads ahead of a stream: with four, it has none to read while it commits them all."""
 ACK_SECONDS = 30.0
 GATHER_SECONDS = 0.005
 """How long rows gather after an answer for others of their spool: a batch costs both sides as much as many rows."""

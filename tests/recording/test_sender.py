@@ -64,11 +64,11 @@ async def test_a_row_is_sent_when_it_comes_whichever_thread_brings_it(tmp_path: 
                 thread.join()
 
 
-async def test_four_full_batches_are_under_way_and_no_fifth(tmp_path: Path) -> None:
+async def test_no_more_full_batches_are_under_way_than_the_ledger_reads_ahead(tmp_path: Path) -> None:
     service = FakeAudit()
     gate = service.hold()
     with opened(tmp_path) as spool:
-        record(spool, 0, 8 * MAX_ROWS)
+        record(spool, 0, (MAX_IN_FLIGHT + 4) * MAX_ROWS)
         async with serving(service) as target, sending(spool, target) as sender:
             await service.until(lambda: len(service.requests) == MAX_IN_FLIGHT)
             await asyncio.sleep(0.1)
