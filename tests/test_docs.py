@@ -1,5 +1,6 @@
 """What the documents say must be so."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,7 @@ def test_each_demand_that_the_table_of_evidence_names_is_among_those_that_the_pa
     assert {one for one in explained if one not in rest and one.removeprefix("AISVS ") not in rest} == set()
 
 
+@functools.cache
 def names_of_tests() -> set[str]:
     return {
         name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())

@@ -58,10 +58,10 @@ def remove_beside(suffix: str) -> Callable[[Path], None]:
     return remove
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "lose",
-    [remove, pytest.param(move_folder, marks=pytest.mark.long), pytest.param(replace, marks=pytest.mark.long)]
-    + [pytest.param(remove_beside(suffix), marks=pytest.mark.long) for suffix in ("-wal", "-shm", ".lock")],
+    [remove, move_folder, replace, *map(remove_beside, ("-wal", "-shm", ".lock"))],
     ids=["rm", "mv", "replaced", "wal", "shm", "lock"],
 )
 def test_a_file_that_is_not_the_one_that_was_opened_is_acknowledged_nothing_and_told(tmp_path, lose):

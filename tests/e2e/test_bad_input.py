@@ -111,6 +111,7 @@ async def test_bad_pages_are_refused_by_both_services(make_pair):
         await call(request(page_size=10**6))
 
 
+@pytest.mark.long
 async def test_rows_that_cannot_be_stored_are_rejected_and_their_neighbours_stored(make_pair):
     pair = await make_pair(Script())
     pair.start_audit()
@@ -132,6 +133,7 @@ async def test_rows_that_cannot_be_stored_are_rejected_and_their_neighbours_stor
     assert [row.session_id for row in await pair.rows(2)] == ["unknown", "unknown"]
 
 
+@pytest.mark.long
 async def test_a_record_stream_closed_in_the_middle_keeps_what_was_acked(make_pair):
     pair = await make_pair(Script())
     pair.start_audit()

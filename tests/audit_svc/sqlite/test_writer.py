@@ -84,6 +84,7 @@ def test_a_single_batch_waits_for_the_commit_under_way_and_for_no_row_of_a_strea
     assert [1] in commits[:2]
 
 
+@pytest.mark.long
 def test_singles_and_streams_that_never_end_take_turns(connection, database, open_writer):
     ended: list[bool] = []
     writer, rows = open_writer(connection), COMMIT_ROWS // 2 + 1

@@ -50,6 +50,7 @@ def test_sessions_are_found_by_what_their_calls_were(place: Place):
             assert (ran.returncode, len(ran.stdout.splitlines())) == (0, found), (asked, where, ran.stderr)
 
 
+@pytest.mark.long
 def test_acts_of_control_are_listed_and_stand_in_the_sessions_that_they_met(place: Place):
     assert [(act["kind"], act["principal"]) for act in place.json("controls")] == [
         ("stop", "ops"),
