@@ -13,6 +13,7 @@ from audit_svc.ledger.migrations import Migration
 from audit_svc.postgres.open import migrate
 from audit_svc.postgres.open.connection import Connection, connect
 from audit_svc.postgres.open.writership import Writership
+from tests.audit_svc.migrations import check_0025
 
 pytestmark = pytest.mark.postgres
 
@@ -53,20 +54,7 @@ def test_migration_0024_takes_calls_without_a_duration_out_of_the_histograms(emp
 
 
 def test_migration_0025_has_all_sums_made_anew_and_down_takes_away_those_of_any_value(empty):
-    migrations = migrate.load_migrations()
-    before = [migration for migration in migrations if migration.version <= 24]
-    summed, names = "SELECT tool_calls, model_requests FROM session_usage_summed", "SELECT name FROM named_usage"
-    insert = f"INSERT INTO named_usage VALUES (?, 3600000, 0, '', 1, 0, 0, 0, 0, ?{', 0' * 8})"
-    migrate.up(empty, before)
-    empty.execute("UPDATE session_usage_summed SET tool_calls = 4, model_requests = 2")
-    empty.execute(insert, ("label:team", histogram.to_blob(0)))
-    migrate.up(empty, [migration for migration in migrations if migration.version <= 25])
-    assert [tuple(row) for row in empty.execute(summed).fetchall()] == [(0, 0)]
-    assert empty.execute(names).fetchall() == []
-    for name in ("label:team", "labelled:team"):
-        empty.execute(insert, (name, histogram.to_blob(0)))
-    migrate.down(empty, migrations, to=24)
-    assert [tuple(row) for row in empty.execute(names).fetchall()] == [("label:team",)]
+    check_0025(migrate, empty)
 
 
 def test_states_and_what_fails_is_taken_back(empty):

@@ -11,7 +11,6 @@ from google.protobuf.message import Message
 from onrecord.audit.v1 import questions_pb2
 
 from audit_svc.errors import MigrationRefused
-from audit_svc.ledger import histogram
 from audit_svc.ledger.migrations import Migration
 from audit_svc.ledger.tables import TOOL_CALL_COLUMNS
 from audit_svc.sqlite.open import migrate
@@ -20,6 +19,7 @@ from audit_svc.sqlite.text.text_index import index_rows
 from audit_svc.sqlite.usage import recount
 from audit_svc.sqlite.usage.session_sums import sum_sessions
 from tests.audit_svc.asking import list_sessions, list_tool_calls, summarize_usage
+from tests.audit_svc.migrations import check_0025
 from tests.audit_svc.samples import question
 
 A = Migration(1, "a", "CREATE TABLE a (x TEXT) STRICT;", "DROP TABLE a;")
@@ -163,20 +163,7 @@ def test_migration_0024_takes_calls_without_a_duration_out_of_the_histograms(emp
 
 
 def test_migration_0025_has_all_sums_made_anew_and_down_takes_away_those_of_any_value(empty):
-    migrations = load_migrations()
-    before = [migration for migration in migrations if migration.version <= 24]
-    summed, names = "SELECT tool_calls, model_requests FROM session_usage_summed", "SELECT name FROM named_usage"
-    insert = f"INSERT INTO named_usage VALUES (?, 3600000, 0, '', 1, 0, 0, 0, 0, ?{', 0' * 8})"
-    migrate.up(empty, before)
-    empty.execute("UPDATE session_usage_summed SET tool_calls = 4, model_requests = 2")
-    empty.execute(insert, ("label:team", histogram.to_blob(0)))
-    migrate.up(empty, [migration for migration in migrations if migration.version <= 25])
-    assert [tuple(row) for row in empty.execute(summed).fetchall()] == [(0, 0)]
-    assert empty.execute(names).fetchall() == []
-    for name in ("label:team", "labelled:team"):
-        empty.execute(insert, (name, histogram.to_blob(0)))
-    migrate.down(empty, migrations, to=24)
-    assert [tuple(row) for row in empty.execute(names).fetchall()] == [("label:team",)]
+    check_0025(migrate, empty)
 
 
 @pytest.mark.long
