@@ -114,7 +114,7 @@ async def test_a_call_with_an_odd_part_is_a_row_and_costs_its_neighbours_nothing
 
 async def test_a_call_whose_own_line_cannot_be_read_is_told_by_the_stream(stage):
     """As one whose arguments nest deeper than JSON is read."""
-    deep = '{"a":' * 2000 + "1" + "}" * 2000
+    deep = '{"a":' * 20_000 + "1" + "}" * 20_000
     lines = message("msg_1", "", [tool_use("toolu_1", "Bash", {"command": "ls"})])
     told = [line for line in lines if line["type"] != "assistant"]
     told[2]["event"]["delta"]["partial_json"] = deep

@@ -55,7 +55,7 @@ def database(tmp_path: Path) -> Path:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(SCHEMA)
         connection.executemany(
-            "INSERT INTO tool_call_log VALUES (?1, ?1, 'succeeded', 'bash', '{}')", [(row,) for row in ROWS]
+            "INSERT INTO tool_call_log VALUES (?, ?, 'succeeded', 'bash', '{}')", [(row, row) for row in ROWS]
         )
     return path
 

@@ -30,7 +30,8 @@ MAY_LOAD = {"audit_svc", "google", "onrecord", "recording", "service_kit"}
 WITH_GRPC = {"cython_runtime", "grpc_health", "grpc_reflection", "grpc_tools"}
 """gRPC looks whether there are some of them, which loads nothing."""
 LOOKED_AT = {
-    *("asyncio.events", "dis", "google.protobuf.internal.decoder", "grpc.aio._call"),  # what is to be loaded later
+    *(() if sys.version_info >= (3, 12) else ("dis",)),  # of inspect, which dataclasses then always loads
+    *("asyncio.events", "google.protobuf.internal.decoder", "grpc.aio._call"),  # what is to be loaded later
     *("importlib.resources", "logging", "pydantic", "shutil", "structlog", "typing_extensions"),
     *("audit_svc.settings", "audit_svc.sql.read.tool_calls", "audit_svc.sqlite.store", "audit_svc.terminal.remote"),
     "onrecord.audit.v1.administration_pb2",

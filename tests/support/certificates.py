@@ -1,4 +1,7 @@
-"""A certificate authority for tests: it signs what a test asks for, the wrong and the expired included."""
+"""A certificate authority for tests: it signs what a test asks for, the wrong and the expired included.
+
+Its certificates have what RFC 5280 asks for, which Python checks from 3.13 on.
+"""
 
 import datetime
 from dataclasses import dataclass
@@ -9,6 +12,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+_SIGNS_CERTIFICATES = x509.KeyUsage(**{use: use == "key_cert_sign" for use in _USES})
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,9 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.path = folder / f"{name}.pem"
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
         self.path.write_bytes(
-            self._sign(self._name, self._key, [x509.BasicConstraints(ca=True, path_length=None)], 30).public_bytes(
-                Encoding.PEM
-            )
+            self._sign(self._name, self._key, [constraints, _SIGNS_CERTIFICATES], 30).public_bytes(Encoding.PEM)
         )
 
     def issue(self, name: str, *sans: x509.GeneralName, days: int = 30, file: str = "") -> Pair:
@@ -64,6 +72,12 @@ class Authority:
             .not_valid_before(min(yesterday, yesterday + datetime.timedelta(days=days - 1)))
             .not_valid_after(yesterday + datetime.timedelta(days=days, seconds=-1))
         )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
+        names = [
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+        ]
+        for extension in (*extensions, *names):
+            builder = builder.add_extension(
+                extension, critical=isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+            )
         return builder.sign(self._key, hashes.SHA256())
