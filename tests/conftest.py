@@ -35,6 +35,10 @@ for _name in [name for name in os.environ if name.startswith(_OTHERS)]:
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "localhost,127.0.0.1,::1,[::1]")))
 
+# Nor is a ledger on the usual port: acts of control, which are never pruned, reached one that ran there.
+for _name in ("GATEWAY_AUDIT_TARGET", "INTAKE_AUDIT_TARGET"):
+    os.environ[_name] = "127.0.0.1:1"
+
 # The ledgers of most tests are not about the seal, which is a process more for each.
 os.environ.setdefault("AUDIT_SEAL_SECONDS", "0")
 

@@ -30,6 +30,7 @@ async def test_a_file_in_the_folder_of_engines_is_an_engine(tmp_path):
         env = {
             "PYTHONPATH": ":".join(sys.path),
             "PATH": os.environ["PATH"],
+            "GATEWAY_AUDIT_TARGET": os.environ["GATEWAY_AUDIT_TARGET"],
             "GATEWAY_COMPLETION_URL": server.url,
             "GATEWAY_COMPLETION_MODEL": "gemma",
             "GATEWAY_LISTEN": f"unix:{tmp_path}/socket",
