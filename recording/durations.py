@@ -11,7 +11,7 @@ WITHOUT_DURATION = frozenset(
     }
 )
 """How calls end of which nobody knows how long their tool ran, or whose tool did not run. What their rows have as a
-duration is 0, or how long somebody waited: neither is the tool's time."""
+duration is 0, or of other agents how long somebody waited: neither is the tool's time."""
 
 
 OF_OTHERS = frozenset({common_pb2.SOURCE_OTLP, common_pb2.SOURCE_HOOK})

@@ -326,7 +326,8 @@ class Agent:
                 if result.outcome == common_pb2.OUTCOME_INVALID_CALL:  # it never came so far
                     decide(intent, UNDECIDED)
                 intent.unconfined &= running.runs and result.outcome != common_pb2.OUTCOME_INVALID_CALL
-                elapsed_ms = round((time.monotonic() - started) * 1000)
+                # How long it waited to run is in its decision.
+                elapsed_ms = round((time.monotonic() - started) * 1000) if running.runs else 0
                 results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
                 row = self._record(intent, results[call.id])
                 try:

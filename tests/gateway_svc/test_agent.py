@@ -4,6 +4,7 @@ import ast
 import asyncio
 import os
 import threading
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from gateway_svc.messages import Message, UserMessage
 from gateway_svc.tools.bash import BashTool
 from gateway_svc.tools.files import Files
 from gateway_svc.tools.read import ReadTool
+from gateway_svc.tools.ruling import Policy
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.account import TurnAccount
 from gateway_svc.turns.events import TurnEvents
@@ -75,9 +77,15 @@ class Logger:
 
 
 @asynccontextmanager
-async def agent_for(script: Script, workspace: Path, logger: AuditLogger, limits: Limits = Limits()):  # noqa: B008 - frozen
+async def agent_for(
+    script: Script,
+    workspace: Path,
+    logger: AuditLogger,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    policies: Mapping[str, Policy] | None = None,
+):
     async with ModelServer(script) as server:
-        toolbox = Toolbox([ReadTool(), BashTool(None)])
+        toolbox = Toolbox([ReadTool(), BashTool(None)], policies=policies)
         engine = OllamaEngine(server.ollama_url, "scripted")
         agent = Agent(
             engine, toolbox, Files(workspace), logger, price=lambda model, usage: 0, answers=Answers(1), limits=limits
@@ -182,6 +190,24 @@ async def test_every_call_of_a_cancelled_step_has_one_row_and_one_result(workspa
     assert len(logger.calls) == len({row.id for row in logger.calls}) == 6
     assert {row.outcome for row in logger.calls} == {common_pb2.OUTCOME_CANCELLED}
     assert len(turn.history) == 2 + 6
+
+
+async def test_a_call_that_was_cancelled_before_it_began_took_no_time(workspace):
+    """However long somebody was asked whether it may run: that is told as what it is."""
+    script = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "touch ran"}),)),))
+    logger = Logger()
+    async with agent_for(script, workspace, logger, policies={"bash": "ask"}) as (agent, _):
+        task = asyncio.create_task(agent.run(new_turn()))
+        while not agent._answers.waiting:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (row,) = logger.calls
+    assert (row.outcome, row.duration_ms) == (common_pb2.OUTCOME_CANCELLED, 0)
+    assert row.decision.waited_ms >= 50
+    assert not (workspace / "ran").exists()
 
 
 async def test_encoding_work_does_not_grow_with_the_history(workspace):
