@@ -48,8 +48,8 @@ class SpoolOptions:
     ahead_bytes: int = 256 * 2**10
     """Disk space that is allocated ahead of the rows."""
     keep_acked_bytes: int = 0
-    """How much of what is acked stays on disk, for all spools of a state directory together, besides the segments that are
-    being written; 0 keeps none."""
+    """How much of what is acked stays on disk, for all spools of a state directory together, besides the segments that
+    are being written; 0 keeps none."""
     sent_by_others: bool = False
     """Whether another process sends the rows: new folders get a file `acked`, in which it tells how far it is."""
     on_upkeep: Callable[[], None] = lambda: None
