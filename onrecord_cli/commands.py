@@ -174,7 +174,8 @@ def _failures_are_sentences(folder: Path) -> Iterator[None]:
     except ServiceEnded as ended:
         raise Failed(str(ended)) from None
     except OSError as error:
-        if error.filename is None or not str(error.filename).startswith(str(folder)):
+        at = Path(str(error.filename or ""))
+        if not (at.is_relative_to(folder) or folder.is_relative_to(at)):  # one above it could not be made
             raise
         raise Failed(f"{error.filename} cannot be used: {error.strerror}") from None
 

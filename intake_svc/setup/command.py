@@ -44,7 +44,10 @@ def setup(
                 echo(f"{file.path}: {'written' if write(file) else 'has it all'}")
             else:
                 echo(f"# {file.path}\n{text_of(file)}")
-        except (CannotMerge, OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            place = error.filename or file.path
+            raise Failed(f"{place} cannot be used: {error.strerror}", EXIT_CANNOT_MERGE) from None
+        except (CannotMerge, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             told = error if isinstance(error, CannotMerge) else f"{file.path}: {error}"
             raise Failed(str(told), EXIT_CANNOT_MERGE) from None
     needed = {} if undo_it else environment_of(agent, wanted)

@@ -1,5 +1,6 @@
 """What runs on a folder is known by who holds its lock, and never by a file that was left."""
 
+import errno
 import os
 import signal
 import socket
@@ -9,8 +10,9 @@ from contextlib import suppress
 
 import pytest
 
-from onrecord_cli import pair
+from onrecord_cli import commands, pair
 from onrecord_cli.folder import AlreadyRuns, Running, find, held, state_folder, tell, tell_end, why_ended
+from service_kit.terminal.failures import Failed
 from tests.support.command_line import invoke
 from tests.support.forked import run_command
 
@@ -127,6 +129,21 @@ def test_a_workspace_that_is_not_there_is_refused(tmp_path):
     assert ended.exit_code == 2
     assert f"--workspace: {tmp_path / 'none'} is no folder" in ended.stderr
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("words", [("up", "--no-gateway"), ("run", "hi"), ("agents", "setup", "claude", "--write")])
+def test_a_home_that_cannot_be_written_is_told_in_a_sentence(words):
+    """The first that cannot be made is the home, which is above the folder."""
+    home = {"HOME": "/proc/nope", "XDG_DATA_HOME": "", "OPENAI_API_KEY": "sk-x"}
+    ended = run_command("onrecord_cli", home, *words)
+    told = ended.stderr.splitlines()[-1]
+    assert (ended.returncode, told) == (1, "/proc/nope cannot be used: No such file or directory")
+
+
+def test_a_failure_at_a_folder_beside_is_none_of_the_folder(tmp_path):
+    for name, raised in (("onrecord", Failed), ("onrecord/audit/audit.db", Failed), ("onrecord-2", OSError)):
+        with pytest.raises(raised), commands._failures_are_sentences(tmp_path / "onrecord"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
 
 
 @pytest.mark.parametrize("option", ["--gemma", "--workspace=."])
