@@ -42,7 +42,7 @@ def approvals(
             print_json(call) if as_json else out.print(_line(call))
         return found
 
-    if not (call_gateway(target, show, approvals_pb2_grpc.ApprovalServiceStub) or as_json):
+    if not call_gateway(target, show, approvals_pb2_grpc.ApprovalServiceStub):
         err.print("no tool call waits for an answer", style="yellow")
 
 

@@ -134,7 +134,7 @@ def list_(
                 say("", _fields(hold), as_json=True)
         elif found:
             out.print(_table(found), wide=wide)
-        else:
+        if not found:
             err.print("no hold is in place", style="yellow")
 
 

@@ -64,11 +64,10 @@ def producers(target: Target = None, db: AnyDb = None, as_json: Json = False, wi
     if as_json:
         for producer in found:
             sys.stdout.write(json_line(asdict(producer)))
-        return
+    elif found:
+        out.print(table_of(found), wide=wide)
     if not found:
         err.print("no producer has sent anything", style="yellow")
-        return
-    out.print(table_of(found), wide=wide)
 
 
 def table_of(found: Sequence[Producer]) -> Table:

@@ -113,11 +113,13 @@ def errors(calls: Calls, times: RecentTimes, listing: Listing, source: Source) -
         if listing.as_json:
             for record in shown:
                 sys.stdout.write(json_line({"kind": rows.kind_of(record)} | to_dict(record)))
-        else:
+        elif shown:
             failures = [rows.failure_of(record, partial(reason_of, client)) for record in shown]
-            _print(listing, shown, lambda _: rows.errors_table(failures), times)
+            out.print(rows.errors_table(failures), wide=listing.wide)
             rules = [one.tool_call.decision.rule for one in shown if rows.kind_of(one) == "tool_call"]
             _say_what_lifts(client, [*rules, *(failure.reason for failure in failures)])
+        if not shown:
+            say_nothing_matches(times)
     _say_if_more(are_more=len(found) > listing.limit)
 
 
@@ -319,7 +321,7 @@ def _print(listing: Listing, found: list[Any], table: Callable[[list[Any]], Tabl
         _print_json(found)
     elif found:
         out.print(table(found), wide=listing.wide)
-    else:
+    if not found:
         say_nothing_matches(times)
 
 

@@ -115,7 +115,7 @@ def stops(as_json: Json = False, wide: Wide = False, target: Target = DEFAULT_TA
             print_json(one)
     elif found:
         out.print(stops_table(found), wide=wide)
-    else:
+    if not found:
         err.print("no stop is in force", style="yellow")
 
 

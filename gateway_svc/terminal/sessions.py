@@ -101,11 +101,10 @@ def sessions(
     if as_json:
         for session in response.sessions:
             print_json(session)
-        return
+    elif response.sessions:
+        out.print(sessions_table(response.sessions), wide=wide)
     if not response.sessions:
         err.print("the gateway keeps no session", style="yellow")
-        return
-    out.print(sessions_table(response.sessions), wide=wide)
 
 
 def delete(session: SessionId, as_json: Json = False, target: Target = DEFAULT_TARGET) -> None:

@@ -43,7 +43,7 @@ def transcript(session: SessionId, as_json: Json = False, target: Target = DEFAU
         request.page_token = page.next_page_token
         if not request.page_token:
             break
-    if not anything and not as_json:
+    if not anything:
         err.print("nothing was said in this session yet", style="yellow")
 
 

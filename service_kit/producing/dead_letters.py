@@ -57,9 +57,9 @@ def list_letters(settings: str, variable: str, as_json: Json = False, wide: Wide
     if as_json:
         for letter in letters:
             _print_json(_about(letter))
-        return
     if not letters:
         Printer(stderr=True).print("the ledger has refused no row", style="yellow")
+    if as_json or not letters:
         return
     table = Table("id", "kind", "refused at", "code", "reason", least=("kind", "refused at"), text="reason", wraps=True)
     for letter in letters:

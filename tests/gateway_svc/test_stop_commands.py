@@ -81,6 +81,11 @@ async def test_which_stop_was_lifted_is_said_where_only_last_was_typed(gateway):
     assert (told["stop_id"], told["lifted"], told["stop"]["reason"]) == (stop, True, "third")
 
 
+async def test_that_no_stop_is_in_force_is_said_to_programs_too(gateway):
+    told = await gateway.type("stops --json")
+    assert (told.stdout, json.loads(told.stderr)) == ("", {"note": "no stop is in force"})
+
+
 async def test_a_stop_that_holds_already_is_told_with_its_own_reason(gateway):
     stop = await stopped(gateway, "stop --engine ollama", "a drill")
     again = await gateway.type("stop --engine ollama --reason another")

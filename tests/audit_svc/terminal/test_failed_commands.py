@@ -97,6 +97,27 @@ def test_that_nothing_matches_is_said(place: Place):
     assert ran.stderr == "nothing matches since 2026-11-01T00:00:00Z\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (("calls", "--tool", "bsh"), "nothing matches"),
+        (("requests", "--engine", "nobody's"), "nothing matches"),
+        (("sessions", "--label", "team=no"), "nothing matches"),
+        (("controls", "--principal", "no"), "nothing matches"),
+        (("errors", "--tool", "bsh"), "nothing matches"),
+        (("usage", "--by", "tool", "--tool", "bsh"), "nothing matches"),
+        (("queries", "--since", "2026-11-01"), "nothing matches since 2026-11-01T00:00:00Z"),
+        (("hold", "list"), "no hold is in place"),
+        (("producers",), "no producer has sent anything"),
+    ],
+)
+def test_that_nothing_matches_is_said_to_programs_too(tmp_path, words: tuple[str, ...], note: str):
+    write_empty(tmp_path / "audit.db")
+    ran = invoke(program, [*words, "--json", "--db", str(tmp_path / "audit.db")])
+    assert (ran.exit_code, ran.stdout) == (0, "")
+    assert any(json.loads(line)["note"].startswith(note) for line in ran.stderr.splitlines())
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("where", [[], ["--db", "audit-backup.db"]], ids=["service", "file"])
 @pytest.mark.parametrize("command", ["calls", "requests", "errors", "usage", "export"])
