@@ -17,17 +17,17 @@ places: dict[str, Mapping[str, str]] = {}
 """By another program's name: the options that make its commands work on what this one works on, the best first."""
 
 
-def who_does(name: str) -> str:
+def who_does(name: str, known: "Mapping[str, Command | Group]") -> str:
     """The end of a sentence on a command that other programs have; empty if none has it.
 
-    Services before `onrecord`, which has much of what they have.
+    Services before `onrecord`, which has much of what they have. known: the program's own, which may have it by another
+    name.
     """
-    found = [
-        ("serve" not in program.root.commands, _line(program.name, name, each))
-        for program in _installed()
-        if (each := program.root.commands.get(name)) and each.help
-    ]
-    lines = [line for is_late, line in found if is_late == min(found)[0]]
+    found = [(each, p) for p in _installed() if (each := p.root.commands.get(name)) and each.help]
+    if same := [own for own, each in known.items() if any(each == other for other, _ in found)]:
+        return f": is {' or '.join(same)} meant?"
+    services = [(each, p) for each, p in found if "serve" in p.root.commands]
+    lines = [_line(p.name, name, each) for each, p in services or found]
     return f": use {' or '.join(lines)}" if lines else ""
 
 

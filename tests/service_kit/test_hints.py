@@ -73,6 +73,10 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes
         (GATEWAY, "producers", "'producers': use `audit-svc producers`"),
         (AUDIT, "resume", "'resume': use `gateway-svc resume`"),
         (INTAKE, "up", "'up': use `onrecord up`"),
+        # what has another name here, and no typo of one that is near
+        (ONRECORD, "ui", "'ui': is open meant?"),
+        (AUDIT, "open", "'open': is ui meant?"),
+        (AUDIT, "up", "'up': is `audit-svc migrate up` meant?"),
         # what others have commands for
         (GATEWAY, "status", "'status': is health meant?"),
         (ONRECORD, "status", "'status': use `audit-svc health` or `gateway-svc health` or `intake-svc health`"),
