@@ -111,13 +111,20 @@ def _point_at_what_runs(words: Sequence[str]) -> None:
             )
     if not os.environ.get("AUDIT_DB"):  # which `onrecord up` does not look at
         failures.own_names["`audit-svc serve`"] = "`onrecord up`"
-    ours = {} if os.environ.get("AUDIT_DB") else {"--db": places["AUDIT_DB"]}
+    ours = {
+        service: {} if os.environ.get(variable) else {option or variable: places[variable]}
+        for service, option, variable in (
+            ("audit-svc", "--db", "AUDIT_DB"),
+            ("gateway-svc", "", "GATEWAY_STATE_DIR"),
+            ("intake-svc", "", "INTAKE_STATE_DIR"),
+        )
+    }
     for name, value in places.items():
         if value and not os.environ.get(name):
             os.environ[name] = value
-    for service, variable in (("audit-svc", "AUDIT_LISTEN"), ("gateway-svc", "GATEWAY_LISTEN")):
+    for service, variable in (("audit-svc", "AUDIT_LISTEN"), ("gateway-svc", "GATEWAY_LISTEN"), ("intake-svc", "")):
         target = os.environ.get(variable)
-        elsewhere.places[service] = ({"--target": target} if target else {}) | (ours if service == "audit-svc" else {})
+        elsewhere.places[service] = ({"--target": target} if target else {}) | ours[service]
     client.how_to_start = "`onrecord up` starts it"
     for service, commands in (("audit-svc", _LEDGER), ("gateway-svc", _GATEWAY)):
         for name in program.root.commands.keys() & commands.keys():

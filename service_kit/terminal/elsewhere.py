@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 DOWN = "^C where it runs, or SIGTERM to its process, ends it"
 """What is done otherwise than by a command, of a service."""
 places: dict[str, Mapping[str, str]] = {}
-"""By another program's name: the options that make its commands work on what this one works on, the best first."""
+"""By another program's name: what makes its commands work on what this one works on, options, the best first, and
+variables.
+"""
 
 
 def who_does(name: str, known: "Mapping[str, Command | Group]") -> str:
@@ -49,9 +51,11 @@ def _line(program: str, name: str, each: "Command | Group") -> str:
     below = getattr(each, "commands", None)
     words = [program, name, *(["|".join(below)] if below else [])]
     if here := places.get(program):
-        taken = _options_of(next(_leaves(each)))
+        leaf = next(_leaves(each))
+        taken, variable = _options_of(leaf), str(leaf.given.get("variable", ""))
         option = next((option for option in here if option in taken), None)
         words += [option, quote(here[option])] if option else []
+        words[:0] = [f"{variable}={quote(here[variable])}"] if variable in here else []
     return f"`{' '.join(words)}`"
 
 

@@ -42,6 +42,17 @@ def test_what_makes_a_file_is_said_where_no_other_was_named(tmp_path, words):
         assert (ended.stdout + ended.stderr).rstrip().endswith(said)
 
 
+def test_the_commands_of_services_are_named_with_this_folder(tmp_path):
+    state = tmp_path / "a state"
+    home = {"HOME": str(tmp_path), "ONRECORD_STATE_DIR": str(state)}
+    told = run_command("onrecord_cli", home, "dead-letters").stderr
+    for service in ("gateway", "intake"):
+        line = f"{service.upper()}_STATE_DIR='{state}/{service}' {service}-svc dead-letters list|show|resend|drop"
+        assert f"`{line}`" in told
+    told = run_command("onrecord_cli", home | {"GATEWAY_STATE_DIR": "/their/own"}, "dead-letters").stderr
+    assert "use `gateway-svc dead-letters" in told
+
+
 @pytest.mark.long
 def test_a_file_that_was_named_is_made_by_nothing(tmp_path):
     home = {"HOME": str(tmp_path)}
