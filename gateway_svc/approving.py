@@ -21,7 +21,7 @@ from recording.channel.token import Metadata
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, Option
 from service_kit.terminal.failures import Failed
-from service_kit.terminal.ids import whole_id
+from service_kit.terminal.ids import too_short, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import print_fields
 
@@ -79,7 +79,7 @@ def _answer(call_id: str, verdict: common_pb2.Verdict.ValueType, reason: str, ta
 
     call = call_gateway(target, answer, approvals_pb2_grpc.ApprovalServiceStub)
     if call is None:
-        raise Failed(f"no tool call {call_id} waits for an answer: `approvals` lists those that do")
+        raise Failed(f"no tool call {call_id} waits for an answer: `approvals` lists those that do{too_short(call_id)}")
     said = "allowed" if verdict == common_pb2.VERDICT_ALLOWED else "denied"
     if as_json:
         print_fields({"verdict": said, "reason": reason, "tool_call": set_fields(call)})

@@ -7,7 +7,7 @@ from audit_svc.terminal.options import Source
 from gateway_svc.stopping import commands
 from gateway_svc.terminal.calling import DEFAULT_TARGET, Json, Target
 from service_kit.terminal.failures import Failed
-from service_kit.terminal.ids import LAST, fitting
+from service_kit.terminal.ids import LAST, fitting, too_short
 from service_kit.times import show_time
 
 
@@ -21,7 +21,8 @@ def resume(
     try:
         commands.resume(stop_id, reason, as_json, target)
     except commands.NotInForce as failed:
-        failed.sentence = (stop_id != LAST and _lifted_already(stop_id)) or failed.sentence
+        if stop_id != LAST and not too_short(stop_id):
+            failed.sentence = _lifted_already(stop_id) or failed.sentence
         raise
 
 

@@ -31,6 +31,7 @@ from audit_svc.terminal.running import (
 )
 from service_kit.printable import printable
 from service_kit.terminal.command import Argument, BadParameter, Option
+from service_kit.terminal.failures import Failed
 from service_kit.terminal.ids import LAST, SHORT, is_whole, whole_id
 from service_kit.terminal.printing import counted
 
@@ -118,12 +119,13 @@ def _name_whole(request: administration_pb2.EraseRequest, target: str | None, db
         try:
             for _ in _erase(asked, target, db):
                 pass
-        except (NotFound, remote.NotThere):
+        except (NotFound, remote.NotThere) as error:
             if key.id == LAST and key is request.row:
                 raise BadParameter(f"{LAST} is a session: --session {LAST} erases all rows of it", hint) from None
             if key.id != LAST and len(key.id) < SHORT:
-                err.print(f"of an id, erasing needs {SHORT} characters of its beginning or its end", style="yellow")
-                raise
+                what = "row" if key is request.row else "session"
+                needs = f"of a longer one, erasing needs {SHORT} characters of its beginning or its end"
+                raise Failed(f"there is no {what} with this id; {needs}", cause=error) from None
             with connect(Source(target=target, db=None if target else file_meant(db))) as client:
                 found = whole_id(key.id, newest_ids(client, kinds), hint)
             if found == key.id:

@@ -17,6 +17,7 @@ from service_kit.printable import printable
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Option
 from service_kit.terminal.failures import Failed
+from service_kit.terminal.ids import too_short
 
 Database = Annotated[Path | None, Option("--db", help="The database file; AUDIT_DB when not given.")]
 AnyDatabase = Annotated[
@@ -165,19 +166,21 @@ def error_is_exit_code_1(where: str = "") -> Iterator[None]:
 def _hint(error: Exception, where: str) -> str:
     """What makes a file that is missing, and who else can be asked; what lists sessions where there is no such one."""
     if isinstance(error, NotFound):
-        return what_lists(error.resource, where)
+        return what_lists(error.resource, error.id, where)
     if not (isinstance(error, NoFile) and _is_served(error.path)):
         return ""
     asks = "for a running service give --target HOST:PORT; " if error.path in _meant else ""
     return f": {asks}`audit-svc serve` makes it"
 
 
-def what_lists(resource: str, where: str) -> str:
+def what_lists(resource: str, id_: str, where: str) -> str:
     """The end of a sentence on a resource that is not there: the command that lists those that are, of sessions.
 
     where: the option that has named the ledger, see as_option().
     """
-    return f": `audit-svc sessions{where}` lists those that it has" if resource == "session" else ""
+    if resource != "session":
+        return ""
+    return f": `audit-svc sessions{where}` lists those that it has{too_short(id_)}"
 
 
 def as_option(db: Path | None, target: str | None) -> str:

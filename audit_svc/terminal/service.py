@@ -56,5 +56,6 @@ def answers_are_exit_code_1(target: str, otherwise: str = "", where: str = "") -
         said = told(target, LEDGER._replace(otherwise=otherwise), error, in_options(error.details() or ""))
         code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
         if error.code() is grpc.StatusCode.NOT_FOUND:
-            said += what_lists(about_cause(error).get("metadata", {}).get("resource", ""), where)
+            named = about_cause(error).get("metadata", {})
+            said += what_lists(named.get("resource", ""), named.get("id", ""), where)
         raise Failed(said, code, error) from None

@@ -12,7 +12,7 @@ from service_kit.printable import json_text, printable
 from service_kit.settings import check_disk, load_settings
 from service_kit.terminal.command import Exit
 from service_kit.terminal.failures import Failed
-from service_kit.terminal.ids import SessionId, is_whole, whole_id
+from service_kit.terminal.ids import SessionId, is_whole, too_short, whole_id
 from service_kit.terminal.printing import Json, Printer
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def export(session: SessionId, as_json: Json = False) -> None:
     """
     from gateway_svc.conversations.files import session_file, transcript
     from gateway_svc.conversations.files.places import CONVERSATION, Places, owner_of
-    from gateway_svc.errors import GatewayError
+    from gateway_svc.errors import GatewayError, NotFound
 
     root, keys = _files()
     try:
@@ -61,7 +61,8 @@ def export(session: SessionId, as_json: Json = False) -> None:
         cipher = keys.cipher(session_id, owner_of(path))
         state, _ = session_file.read(path, cipher, prompt=True)
     except (GatewayError, OSError) as error:
-        raise Failed(str(error), EXIT_DAMAGED, error) from None
+        part = too_short(session) if isinstance(error, NotFound) else ""
+        raise Failed(f"{error}{part}", EXIT_DAMAGED, error) from None
     sys.stdout.write(json_text({"session": state.to_json()}, ascii_only=True) + "\n")
     try:
         fd = os.open(path.with_suffix(CONVERSATION), os.O_RDONLY | os.O_CLOEXEC)

@@ -25,7 +25,7 @@ from service_kit.printable import printable
 from service_kit.producing.stop import scope_text, what_lifts
 from service_kit.terminal.command import Argument, BadParameter, Filled, Option
 from service_kit.terminal.failures import Failed, as_typed
-from service_kit.terminal.ids import LAST, is_whole, whole_id
+from service_kit.terminal.ids import LAST, is_whole, too_short, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import Table, Wide, counted, print_fields
 from service_kit.times import show_time
@@ -41,8 +41,8 @@ WhyResumed = Annotated[str, Option(help="Why; kept on the record.")]
 class NotInForce(Failed):
     """The stop that is to be lifted is not in force: it was lifted before, or there was none."""
 
-    def __init__(self, why: str, code: int = 1, cause: BaseException | None = None) -> None:
-        super().__init__(f"{why}: `audit-svc controls --kind resume` lists those that were lifted", code, cause)
+    def __init__(self, why: str, code: int = 1, cause: BaseException | None = None, end: str = "") -> None:
+        super().__init__(f"{why}: `audit-svc controls --kind resume` lists those that were lifted{end}", code, cause)
 
 
 def stop(
@@ -147,7 +147,7 @@ def resume(
         answer: pb.ResumeResponse = _ask(target, "Resume", pb.ResumeRequest(stop_id=stop_id, reason=reason))
     except Failed as failed:
         if isinstance(failed.cause, grpc.aio.AioRpcError) and failed.cause.code() is grpc.StatusCode.NOT_FOUND:
-            raise NotInForce(failed.sentence, failed.code, failed.cause) from None
+            raise NotInForce(failed.sentence, failed.code, failed.cause, too_short(stop_id)) from None
         raise
     if answer.was_lifted:
         raise NotInForce(f"the stop {stop_id} was already lifted")

@@ -17,8 +17,8 @@ from service_kit.client import open_channel
 from service_kit.printable import json_text
 from service_kit.terminal import printing
 from service_kit.terminal.command import BadParameter, Exit, Option
-from service_kit.terminal.failures import Failed
-from service_kit.terminal.ids import is_whole, whole_id
+from service_kit.terminal.failures import Failed, about_cause
+from service_kit.terminal.ids import is_whole, too_short, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.unanswered import GATEWAY, told
 
@@ -123,7 +123,9 @@ def call_gateway(
         return asyncio.run(connected())
     except grpc.aio.AioRpcError as error:
         code = EXIT_USAGE if error.code() is grpc.StatusCode.INVALID_ARGUMENT else EXIT_FAILED
-        raise Failed(told(target, GATEWAY, error, in_options(error)), code, error) from None
+        named = about_cause(error).get("metadata", {})
+        part = too_short(named.get("id", "")) if named.get("resource") == "session" else ""
+        raise Failed(told(target, GATEWAY, error, in_options(error)) + part, code, error) from None
     except KeyboardInterrupt:
         raise Exit(EXIT_CANCELLED) from None
 

@@ -35,6 +35,11 @@ def is_whole(text: str) -> bool:
     return not text or _UUID.fullmatch(text) is not None
 
 
+def too_short(text: str) -> str:
+    """The end of a sentence on an id that nothing has: that text has too few characters for a part of one, if so."""
+    return f"; a part of an id needs at least {LEAST} characters" if 0 < len(text) < LEAST else ""
+
+
 def fitting(text: str, ids: Iterable[str]) -> list[str]:
     """Those of ids that begin or end with text, each once and in their order; UUIDs also in capitals (RFC 9562, 4)."""
     small = text.lower()

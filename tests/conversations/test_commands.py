@@ -49,6 +49,13 @@ def test_nothing_is_said_of_a_folder_that_is_no_gateways(tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_part_of_an_id_that_is_too_short_is_told_so(tmp_path):
+    session_id = await made(tmp_path)
+    found = sessions("export", session_id[-3:])
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert found.stderr.endswith("; a part of an id needs at least 4 characters\n")
+
+
 async def test_each_damage_is_told_with_its_session(tmp_path):
     ids = [await made(tmp_path) for _ in range(6)]
     files = [file_of(tmp_path, session_id, "conversation") for session_id in ids]

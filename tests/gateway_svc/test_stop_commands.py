@@ -81,6 +81,13 @@ async def test_which_stop_was_lifted_is_said_where_only_last_was_typed(gateway):
     assert (told["stop_id"], told["lifted"], told["stop"]["reason"]) == (stop, True, "third")
 
 
+async def test_a_part_of_an_id_that_is_too_short_is_told_so(gateway):
+    stop = await stopped(gateway, "stop --engine ollama", "a drill")
+    told = await gateway.type("resume --reason over", stop[-3:])
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "; a part of an id needs at least 4 characters" in told.stderr
+
+
 async def test_that_no_stop_is_in_force_is_said_to_programs_too(gateway):
     told = await gateway.type("stops --json")
     assert (told.stdout, json.loads(told.stderr)) == ("", {"note": "no stop is in force"})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service_kit.terminal.command import BadParameter
-from service_kit.terminal.ids import is_whole, short_ids, whole_id
+from service_kit.terminal.ids import is_whole, short_ids, too_short, whole_id
 from service_kit.terminal.outcomes import outcome_text
 from service_kit.terminal.printing import Table
 
@@ -56,6 +56,11 @@ def test_what_fits_several_is_refused_with_their_names():
         whole_id("@last", [], "SESSION")
     with pytest.raises(BadParameter, match="is @last meant"):
         whole_id("@lst", [SECOND], "SESSION")
+
+
+def test_a_part_that_is_too_short_is_told_so_where_nothing_has_it_for_its_id():
+    said = "; a part of an id needs at least 4 characters"
+    assert [too_short(text) for text in ("", "e", "afe", "cafe")] == ["", said, said, ""]
 
 
 def test_a_table_has_short_ids_where_its_lines_end_and_whole_ones_elsewhere():

@@ -361,3 +361,10 @@ def test_no_hold_is_said(database, open_writer):
     fill(database, 1, open_writer)
     ran = invoke(program, ["hold", "list", "--db", str(database)])
     assert (ran.exit_code, ran.stdout, ran.stderr.splitlines()[-1]) == (0, "", "no hold is in place")
+
+
+def test_of_a_part_that_is_too_short_to_erase_nothing_else_is_said(database, open_writer):
+    fill(database, 1, open_writer)
+    ran = invoke(program, ["erase", "ca628", "--reason", "x", "--db", str(database)])
+    needs = "of a longer one, erasing needs 8 characters of its beginning or its end"
+    assert (ran.exit_code, ran.stderr.splitlines()[1:]) == (1, [f"there is no row with this id; {needs}"])

@@ -180,6 +180,8 @@ def test_what_is_not_on_record_is_told_to_programs_by_its_reason(place: Place):
         (["backup", "x.db", "--target", "127.0.0.1:1", "--db", "a.db"], 2, "give a file or a service, and not both"),
         (["show", "nobody"], 1, no_session()),
         (["show", "nobody", "--db", "audit-backup.db"], 1, no_session("--db", "audit-backup.db")),
+        (["show", SESSION[-3:]], 1, f"{no_session()}; a part of an id needs at least 4 characters"),
+        (["calls", "--session", "abc", "--db", "audit-backup.db"], 1, "; a part of an id needs at least 4 characters"),
         (["calls", "--since", "1h", "--until", "2h"], 2, "--since: 1h is not before --until 2h"),
         (["export", "--format", "parquet"], 2, "needs --output"),
         (["export", "--output", "/nowhere/calls.jsonl"], 1, "cannot be written: No such file"),
