@@ -11,8 +11,7 @@ from onrecord.audit.v1 import questions_pb2
 from audit_svc.errors import NotFound
 from audit_svc.terminal.options import Requests, Source, Times
 from audit_svc.terminal.running import as_option, err, error_is_exit_code_1, ledger_path, progress, refuse_both
-from service_kit.terminal.command import BadParameter
-from service_kit.terminal.ids import LAST, is_whole, whole_id
+from service_kit.terminal.ids import is_whole, whole_id
 from service_kit.times import show_time
 
 PAGE = 1000
@@ -155,10 +154,8 @@ def named_session(source: Source, text: str, hint: str = "SESSION") -> str:
     """The id of the session that text stands for, see service_kit.terminal.ids; empty for a filter's empty text.
 
     Raises:
-        BadParameter: it fits several, there is none yet, or an argument is empty; hint names the parameter.
+        BadParameter: it fits several, or there is none yet; hint names the parameter.
     """
-    if not text and not hint.startswith("-"):
-        raise BadParameter(f"is empty: name a session, or {LAST} for the newest", hint)
     if is_whole(text):
         return text
     request, found = questions_pb2.ListSessionRecordsRequest(page_size=PAGE), list[str]()

@@ -90,6 +90,8 @@ class Parameters:
             del told["dest"]
             told.setdefault("metavar", name.upper())
             told["nargs"] = "*" if is_list else None if is_required else "?"
+            if kind is str and is_required:
+                told["type"] = _filled
             self._shown.add_argument(name, **told, default=None if is_required else default)
             return
         names = option.names or (f"--{name.replace('_', '-')}",)
@@ -165,6 +167,12 @@ def _member(kind: type[Enum]) -> Callable[[str], Enum]:
             raise argparse.ArgumentTypeError(f"{text!r} is not one of {names}") from None
 
     return convert
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty: give a value")
+    return text
 
 
 def _path(text: str) -> Path:

@@ -119,6 +119,24 @@ def test_a_stop_of_an_empty_name_is_refused_by_its_option(option: str):
     assert ran.stderr.endswith(f"argument {option}: is empty: leave it out, or give a value\n")
 
 
+@pytest.mark.parametrize(
+    ("line", "argument"),
+    [
+        ("approve", "ID"),
+        ("deny --reason x", "ID"),
+        ("resume --reason x", "ID"),
+        ("transcript", "SESSION"),
+        ("sessions delete", "SESSION"),
+        ("sessions export", "SESSION"),
+        ("token --role caller", "NAME"),
+    ],
+)
+def test_an_empty_argument_is_refused_by_its_name(line: str, argument: str):
+    ran = invoke(GATEWAY, [*line.split(), ""])
+    assert ran.exit_code == 2
+    assert ran.stderr.endswith(f"argument {argument}: is empty: give a value\n")
+
+
 def test_what_another_program_does_is_named_with_the_options_that_point_it_here(monkeypatch):
     monkeypatch.setitem(elsewhere.places, "audit-svc", {"--target": "127.0.0.1:7", "--db": "/x/audit.db"})
     for line, said in (

@@ -29,7 +29,7 @@ from audit_svc.terminal.seal.place import Folder, where
 from audit_svc.terminal.seal.report import told_witnesses
 from recording.transparency.cosignature import Witness
 from recording.transparency.proof import Proof
-from service_kit.terminal.command import Argument, BadParameter, Option, echo
+from service_kit.terminal.command import Argument, Option, echo
 from service_kit.terminal.ids import LAST, is_whole, whole_id
 from service_kit.terminal.printing import Json, print_fields
 from service_kit.times import show_time
@@ -55,8 +55,6 @@ def proof(
 ) -> None:
     """Print the proof of a row: a signed checkpoint, the way to it, and the row as it was sealed."""
     refuse_both(db, target)
-    if not id:
-        raise BadParameter("is empty: name a row", "ID")
     if texts:
         refuse_existing(texts, force=force)
     if target:
