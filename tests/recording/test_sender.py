@@ -11,6 +11,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
+from audit_svc.servicer import STREAM_BATCHES
 from recording.delivery.sender import MAX_IN_FLIGHT, MAX_ROWS
 from recording.spool import Folders, Spool, SpoolOptions
 from tests.recording.fake_audit import FakeAudit, refusing, rows_of, serving
@@ -65,6 +66,7 @@ async def test_a_row_is_sent_when_it_comes_whichever_thread_brings_it(tmp_path: 
 
 
 async def test_no_more_full_batches_are_under_way_than_the_ledger_reads_ahead(tmp_path: Path) -> None:
+    assert MAX_IN_FLIGHT == STREAM_BATCHES
     service = FakeAudit()
     gate = service.hold()
     with opened(tmp_path) as spool:
