@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -212,16 +212,28 @@ async def run_turn(address: str, prompt: str, people: TwoPeople | None) -> None:
         await asyncio.wait([approving])
 
 
-async def show_rows(address: str, expected: int, *, approval: bool, agents: bool) -> None:
-    """Waits for so many rows, and shows them; with approval, who acted and allowed it; with agents, whose they are."""
-    async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
-        stub = questions_pb2_grpc.QuestionServiceStub(channel)
+async def arrived(stub: "questions_pb2_grpc.QuestionServiceAsyncStub", expected: int) -> list[audit_pb2.AuditRow]:
+    """The rows, once there are so many.
+
+    Raises:
+        SystemExit: there were fewer after SECONDS_TO_ARRIVE, as where the turn has failed.
+    """
+    rows: list[audit_pb2.AuditRow] = []
+    with suppress(TimeoutError):
         async with asyncio.timeout(SECONDS_TO_ARRIVE):
-            rows: list[audit_pb2.AuditRow] = []
             while len(rows) < expected:
                 await asyncio.sleep(0.05)
                 listed = (await stub.ListToolCalls(questions_pb2.ListToolCallsRequest())).tool_calls
                 rows = [record.tool_call for record in listed]
+            return rows
+    raise SystemExit(f"the ledger has {len(rows)} of {expected} rows after {SECONDS_TO_ARRIVE:.0f} s")
+
+
+async def show_rows(address: str, expected: int, *, approval: bool, agents: bool) -> None:
+    """Waits for so many rows, and shows them; with approval, who acted and allowed it; with agents, whose they are."""
+    async with grpc.aio.insecure_channel(address, CLIENT_OPTIONS) as channel:
+        stub = questions_pb2_grpc.QuestionServiceStub(channel)
+        rows = await arrived(stub, expected)
     table = Table(
         *(["agent"] if agents else []),
         "tool",

@@ -221,6 +221,28 @@ async def test_what_is_held_by_nobody_here_is_let_go_when_the_connection_is_made
     await lease.close()
 
 
+async def test_what_is_opened_while_it_is_found_out_what_is_held_by_nobody_is_kept(home, monkeypatch):
+    """However long the database takes over it, as when a gateway has just joined and a turn begins at once."""
+    one = home()
+    await one.open(await made(one))  # so it has joined
+    ask, opened = one.database.ask, list[lease.PostgresLease]()
+
+    async def open_before(*asked, **more):
+        with monkeypatch.context() as as_it_was:
+            as_it_was.setattr(one.database, "ask", ask)
+            opened.append(await one.open(await made(one)))
+        return await ask(*asked, **more)
+
+    monkeypatch.setattr(one.database, "ask", open_before)
+    await one.let_go_of_unheld()
+    monkeypatch.setattr(one.database, "ask", ask)
+    assert opened
+    for held in opened:
+        held.append(UserMessage("kept"))
+        await held.save()
+        await held.close()
+
+
 async def test_a_server_that_is_away_for_long_is_told_and_waited_for(home, monkeypatch):
     monkeypatch.setattr("gateway_svc.conversations.postgres.store.TURN", Patience(0.5, 5.0))
     with PostgresServer(synced=False) as server:

@@ -49,7 +49,10 @@ WHERE id = %(id)s AND holder = %(holder)s AND fence = %(fence)s"""
 _REMOVE = f"""WITH {ALIVE} DELETE FROM conversations WHERE id = %(id)s AND {_MAY_TAKE}"""
 _RELEASE = f"""UPDATE conversations SET holder = %(left)s
 WHERE id = %(id)s AND holder = %(holder)s AND fence = %(fence)s RETURNING 1{UNSYNCED}"""
-_SWEEP = "UPDATE conversations SET holder = %(left)s WHERE holder = %(holder)s AND id <> ALL(%(held)s)"
+_HELD = "SELECT id, fence FROM conversations WHERE holder = %(holder)s"
+_SWEEP = """UPDATE conversations SET holder = %(left)s
+FROM unnest(%(ids)s::text[], %(fences)s::bigint[]) AS unheld (id, fence)
+WHERE conversations.id = unheld.id AND holder = %(holder)s AND conversations.fence = unheld.fence"""
 _THERE = "SELECT 1 FROM conversations WHERE id = %(id)s"
 _SEEN = """SELECT owner, substring(state FROM 1 FOR 1) FROM conversations
 WHERE id = %(id)s AND owner IN ('', %(viewer)s)"""
@@ -188,12 +191,23 @@ class PostgresConversations:
         await self._calls.look(clean=True)
         await self._requests.look()
         self._is_swept &= not joined
-        if self._is_swept:
-            return
-        with suppress(StoreUnavailable):
-            holder = await self._membership.number()
-            await self.database.ask(_SWEEP, {"holder": holder, "held": list(self._held), "left": LEFT}, ONCE)
-            self._is_swept = True
+        if not self._is_swept:
+            with suppress(StoreUnavailable):
+                await self.let_go_of_unheld()
+                self._is_swept = True
+
+    async def let_go_of_unheld(self) -> None:
+        """Lets go what the database says that this gateway holds, and it does not.
+
+        Raises:
+            StoreUnavailable: the database cannot be used now.
+        """
+        holder = await self._membership.number()
+        rows = await self.database.ask(_HELD, {"holder": holder}, ONCE)
+        unheld = {session_id: fence for session_id, fence in rows if session_id not in self._held}
+        if unheld:  # by its fence, since any may be opened meanwhile
+            values = {"ids": list(unheld), "fences": list(unheld.values()), "holder": holder, "left": LEFT}
+            await self.database.ask(_SWEEP, values, ONCE)
 
     async def _on_note(self, channel: str, payload: str) -> None:
         if channel == STOPS:
