@@ -133,6 +133,9 @@ class Record:
     async def drain(self, grace_seconds: float) -> bool:
         """Waits up to grace_seconds for every row to reach the ledger; returns whether they all did."""
         async with self._adopting:  # it may be adopting a spool
+            if self._tending is not None and self._adopts:
+                with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
+                    await self._adopt(surely=True)
             self._adopts = False
         return await self._sender.drain(grace_seconds)
 
@@ -162,13 +165,17 @@ class Record:
             with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
                 async with self._adopting:
                     if self._adopts:
-                        for spool in await asyncio.to_thread(self._folders.adopt, _MAX_ADOPTED - self._sender.adopted):
-                            self._sender.adopt(spool)
+                        await self._adopt()
             with attempt("care of spools", event="spool.tending_failed"):
                 await self._leave_what_is_gone()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._look.wait()
+
+    async def _adopt(self, *, surely: bool = False) -> None:
+        limit = _MAX_ADOPTED - self._sender.adopted
+        for spool in await asyncio.to_thread(self._folders.adopt, limit, surely=surely):
+            self._sender.adopt(spool)
 
     async def _follow(self) -> None:
         """Sends the rows of applications that append to the same state directory."""

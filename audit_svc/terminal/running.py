@@ -174,13 +174,13 @@ def _hint(error: Exception, where: str) -> str:
 
 
 def what_lists(resource: str, id_: str, where: str) -> str:
-    """The end of a sentence on a resource that is not there: the command that lists those that are, of sessions.
+    """The end of a sentence on a resource that is not there: the command that lists those that are, of sessions; that
+    its id is too short for a part of one.
 
     where: the option that has named the ledger, see as_option().
     """
-    if resource != "session":
-        return ""
-    return f": `audit-svc sessions{where}` lists those that it has{too_short(id_)}"
+    lists = f": `audit-svc sessions{where}` lists those that it has" if resource == "session" else ""
+    return lists + too_short(id_)
 
 
 def as_option(db: Path | None, target: str | None) -> str:

@@ -143,11 +143,16 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
     sender.start()
     witness.start()
     alone_since: float | None = None
-    while not stopping.is_set():
+
+    async def adopt(*, surely: bool = False) -> None:
         with attempt("adoption of spools", event="spool.adoption_failed", foreseen=(OSError,)):
             if sender.adopted < _MAX_ADOPTED and follower.has_unknown():
-                for spool in await asyncio.to_thread(folders.adopt, _MAX_ADOPTED - sender.adopted):
+                limit = _MAX_ADOPTED - sender.adopted
+                for spool in await asyncio.to_thread(folders.adopt, limit, surely=surely):
                     sender.adopt(spool)
+
+    while not stopping.is_set():
+        await adopt()
         with attempt("following", event="spool.following_failed"):
             follower.look()
         alone = not follower.folders()  # also when somebody removed what could not be sent
@@ -166,6 +171,7 @@ async def _send(orders: dict[str, Any], lock: int) -> None:
             async with asyncio.timeout(LOOK_SECONDS if not alone else min(IDLE_LOOK_SECONDS, 0.25)):
                 await stopping.wait()
     if stopping.is_set():
+        await adopt(surely=True)
         await sender.drain(_DRAIN_SECONDS)
     if sender.adopted and not stopping.is_set():
         log.error("sender.folder_gone", root=str(root), hint="somebody removed folders whose rows were not sent yet")

@@ -80,14 +80,16 @@ class Folders:
     def _paths(self) -> list[Path]:
         return sorted(path for path in self.root.iterdir() if FOLDER_NAME.fullmatch(path.name))
 
-    def adopt(self, limit: int) -> list[Spool]:
-        """Adopts at most limit spools that nobody owns. Where others own some, it takes at least 50 ms.
+    def adopt(self, limit: int, *, surely: bool = False) -> list[Spool]:
+        """Adopts at most limit spools that nobody owns.
 
-        To see whether a folder is free is to lock it for a moment (is_free). Whoever drained after this would leave the
-        rows of a folder that was locked just then to the next process, so it is looked at again.
+        To see whether a folder is free is to lock it for a moment (is_free), so one that is locked may be free. surely:
+        those are looked at again after 50 ms, by whoever would leave them to the next process.
         """
         adopted: list[Spool] = []
-        free = self._free_spools(self._paths(), again=True)
+        paths = self._paths()
+        self._opened &= {path.name for path in paths}
+        free = self._free_spools(paths, again=surely)
         while len(adopted) < limit and (spool := next(free, None)) is not None:
             adopted.append(spool)
             self._options.counters.adopted += 1

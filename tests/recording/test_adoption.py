@@ -52,10 +52,12 @@ async def test_a_look_at_a_folder_does_not_keep_it_from_being_adopted(
         held.close()
         return True
 
-    def adopt_meanwhile(folders: Folders, limit: int) -> list[Spool]:
+    def adopt_meanwhile(folders: Folders, limit: int, *, surely: bool) -> list[Spool]:
+        looked.clear()
         looked.wait(0.2)
-        return adopt(folders, limit)
+        return adopt(folders, limit, surely=surely)
 
+    monkeypatch.setattr(record_module, "IDLE_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(follower, "is_free", look_slowly)
     monkeypatch.setattr(Folders, "adopt", adopt_meanwhile)
     dead = [open_spool(tmp_path) for _ in range(2)]

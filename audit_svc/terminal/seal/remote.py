@@ -31,7 +31,7 @@ from recording.transparency.errors import BadNote
 from recording.transparency.note import Verifier
 from recording.transparency.proof import Proof
 from service_kit.terminal.failures import Failed
-from service_kit.terminal.ids import LAST, is_whole, whole_id
+from service_kit.terminal.ids import LAST, is_whole, too_short, whole_id
 
 NEWEST = 20
 """Of so many tool calls it is looked whether what is answered is what was sealed."""
@@ -168,7 +168,7 @@ def _prove(target: str, id_: str, recorded_by: str | None, *, with_texts: bool) 
                 if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise
                 missing = error
-    raise _NotThere(not_there(KINDS_WITH_ID), EXIT_FAILED, missing)
+    raise _NotThere(not_there(KINDS_WITH_ID) + too_short(id_), EXIT_FAILED, missing)
 
 
 def _named(target: str, text: str) -> str:

@@ -87,6 +87,8 @@ def test_a_service_is_verified_from_outside_and_its_proofs_need_no_ledger(world,
         texts = tmp_path / "texts.json"
         proof.write_text(world.run(service, "proof", ids[3], "--texts", str(texts)).stdout)
         assert world.run(service, "proof", ids[3][-12:]).stdout == world.run(service, "proof", ids[3]).stdout
+        short = world.run(service, "proof", "all")
+        assert (short.returncode, short.stderr.count("needs at least 4 characters")) == (1, 1)
         gone = world.run(service, "proof", "nobody")
         assert (gone.returncode, gone.stdout) == (1, "")
         assert "the ledger has no tool call, model request, session or act of control" in gone.stderr

@@ -79,6 +79,8 @@ def test_a_proof_of_nothing_says_what_was_looked_through(sealed: Seal):
     refused = run("proof", "nope", "--db", sealed.database, "--seal", sealed.folder)
     assert refused.exit_code == 1
     assert "has no tool call, model request, session or act of control with this id" in refused.stderr
+    refused = run("proof", "all", "--db", sealed.database, "--seal", sealed.folder)
+    assert (refused.exit_code, refused.stderr.count("needs at least 4 characters")) == (1, 1)
 
 
 def test_a_row_is_named_by_a_part_of_its_id_or_as_the_newest_session(seal: Seal, record: Callable[..., None]):
