@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 from gateway_svc.terminal import turns
 from onrecord_cli import models
-from onrecord_cli.folder import AlreadyRuns, Running, find, ledger_file, short, state_folder, why_ended
+from onrecord_cli.folder import AlreadyRuns, Running, find, is_held, ledger_file, short, state_folder, why_ended
 from onrecord_cli.pair import Pair, Plan, has_door, started
 from onrecord_cli.processes import ServiceEnded
 from service_kit import client
@@ -124,7 +124,8 @@ def _gateway(turn: Turn, pair: PairOptions, command: str) -> Iterator[None]:
         yield
         return
     folder = state_folder()
-    running = find(folder)
+    with _failures_are_sentences(folder):
+        running = _begun(folder)
     if running is None:
         with _failures_are_sentences(folder):
             plan = pair.plan(models.not_found_to_start(short(folder)), command, door=False)
@@ -139,9 +140,8 @@ def _gateway(turn: Turn, pair: PairOptions, command: str) -> Iterator[None]:
                     yield
                 return
             except AlreadyRuns:
-                if turn.target:
+                if turn.target or not (running := _begun(folder)):
                     raise
-                running = _begun(folder)
     if not running.gateway:
         raise Failed("what runs there has no gateway: end it, and say `onrecord up` with a model")
     _refuse_what_starts(pair)
@@ -155,14 +155,20 @@ def _refuse_what_starts(pair: PairOptions) -> None:
             raise BadParameter("is for services that this command starts, and they run already", option)
 
 
-def _begun(folder: Path) -> Running:
-    """What another process has just begun to start."""
+def _begun(folder: Path) -> Running | None:
+    """What runs on folder, or what another process begins to start there; None where nobody does.
+
+    Raises:
+        AlreadyRuns: it has not begun for _BEGIN_SECONDS.
+    """
     until = time.monotonic() + _BEGIN_SECONDS
-    while time.monotonic() < until:
+    while is_held(folder):
         if running := find(folder):
             return running
+        if time.monotonic() > until:
+            raise AlreadyRuns
         time.sleep(0.1)
-    raise AlreadyRuns
+    return None
 
 
 @contextmanager

@@ -61,22 +61,28 @@ def short(path: Path) -> str:
     return printable(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process runs the services on folder, starts them or ends them."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def find(folder: Path) -> Running | None:
     """What runs on folder. The file that tells the addresses counts only while who wrote it holds the lock: the kernel
     takes it from a process that was killed.
     """
-    try:
-        lock = os.open(folder / _LOCK, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if is_held(folder):
         with suppress(OSError, ValueError, TypeError):
             return Running(**json.loads((folder / _RUNNING).read_bytes()))
-        return None
-    finally:
-        os.close(lock)
     return None
 
 

@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from onrecord_cli.folder import find
+from onrecord_cli.folder import Running, find, held, tell
 from tests.support.person import Home, serve_model, services_of, wait_until_none
 
 SCRIPT = """
@@ -120,6 +121,16 @@ def test_a_run_starts_what_it_needs_and_ctrl_c_says_what_it_cost(slow_home):
     wait_until_none(slow_home)
     outcomes = {json.loads(line)["outcome"] for line in slow_home.run("calls", "--json").stdout.splitlines()}
     assert "cancelled" in outcomes
+
+
+def test_a_run_beside_services_that_are_being_started_waits_for_them(home):
+    """And does not say that it starts any."""
+    with held(home.state):
+        begun = threading.Timer(1, tell, (home.state, Running(os.getpid(), "127.0.0.1:1", gateway="127.0.0.1:1")))
+        begun.start()
+        ran = home.run("run", "hi")
+        begun.join()
+    assert (ran.returncode, "starting" in ran.stderr, "127.0.0.1:1" in ran.stderr) == (1, False, True)
 
 
 @pytest.mark.long
