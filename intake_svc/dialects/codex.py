@@ -46,6 +46,7 @@ LOGS = Table(
     arguments=("arguments",),
     mcp_server=("mcp_server",),
     success=("success",),
+    error=("error.message",),
     truncated=("output_truncated",),
     decision=("decision",),
     decided_by=("source",),
@@ -57,7 +58,7 @@ LOGS = Table(
     http_status=("http.response.status_code",),
 )
 
-_REFUSALS = ("denied", "abort", "timed_out")
+_REFUSALS = ("denied", "denied_with_network_policy_deny", "abort", "timed_out")
 
 
 def _kind(attributes: Attributes) -> Kind:
@@ -66,12 +67,13 @@ def _kind(attributes: Attributes) -> Kind:
             return Kind.RESULT
         case "codex.tool_decision":
             return Kind.DECISION
-        case "codex.api_request" if (attributes.number(LOGS.http_status) or 0) >= 400:
+        case "codex.api_request" if attributes.have(LOGS.error) or (attributes.number(LOGS.http_status) or 0) >= 400:
             return Kind.FAILED_REQUEST
-        case "codex.sse_event" | "codex.websocket_event":
-            # one request ends with two of these, and one of them has the counts
-            ended = attributes.text(LOGS.status) == "response.completed"
-            return Kind.REQUEST if ended and attributes.number(LOGS.input_tokens) is not None else Kind.NOTHING
+        case "codex.sse_event" | "codex.websocket_event" if attributes.text(LOGS.status) == "response.completed":
+            # one request ends with two of these, and one of them has the counts, or the error of a broken answer
+            if attributes.number(LOGS.input_tokens) is not None:
+                return Kind.REQUEST
+            return Kind.FAILED_REQUEST if attributes.have(LOGS.error) else Kind.NOTHING
     return Kind.NOTHING
 
 

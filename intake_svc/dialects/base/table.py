@@ -63,6 +63,8 @@ class Table:
     """How it ended, as one of the producer's words."""
     error_type: Names = ()
     """The type of an error; never its message."""
+    error: Names = ()
+    """An error's message, of which nothing is read but that it is there."""
     exit_code: Names = ()
     result_bytes: Names = ()
     result: Names = ()
@@ -126,7 +128,7 @@ def named(table: Table) -> frozenset[str]:
 @lru_cache(maxsize=64)
 def wanted(table: Table) -> tuple[frozenset[str], frozenset[str]]:
     """The same; and those of them that may be long, and are seldom asked for."""
-    return named(table), frozenset(table.arguments + table.argument + table.result)
+    return named(table), frozenset(table.arguments + table.argument + table.result + table.error)
 
 
 Value = str | int | float | bool | bytes | AnyValue | None

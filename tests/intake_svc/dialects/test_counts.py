@@ -38,6 +38,26 @@ def test_a_request_of_codex_that_a_server_refused_is_a_row(status, rows):
     assert [row.error for row in read(export).costs] == [f"request_failed, HTTP {status}"] * rows
 
 
+def test_a_request_of_codex_that_reached_no_server_is_a_row_without_the_words_of_the_error():
+    """Its source: openai/codex, otel/src/events/session_telemetry.rs (0136a731), record_api_request."""
+    export = sample("codex-0.171.0")
+    record = log_records(export, "codex.api_request")[0]
+    put(record.attributes, http__response__status_code=None, error__message="the words of the network")
+
+    assert [row.error for row in read(export).costs] == ["request_failed"]
+
+
+def test_an_answer_to_codex_that_broke_off_is_a_request_that_failed():
+    """Of the events of one broken answer, response.failed among them, that of its end counts (the same source)."""
+    export = sample("codex-0.171.0")
+    failed, ended = log_records(export, "codex.sse_event")[:2]
+    put(failed.attributes, event__kind="response.failed", error__message="the words of the server")
+    put(ended.attributes, event__kind="response.completed", error__message="stream closed", model="gpt-5")
+    (row,) = read(export).costs
+
+    assert (row.error, row.usage_incomplete) == ("request_failed", True)
+
+
 def test_a_failed_request_of_claude_has_its_status_and_no_words():
     export = sample("claude-code-2.1.197-logs")
     record = log_records(export, "api_request")[0]

@@ -74,9 +74,10 @@ def test_a_refused_call_that_never_ran_is_one_denied_row(name, events, decision,
     assert reading.intents == ()
 
 
-def test_codex_tells_of_a_refusal_twice_and_has_one_row():
+@pytest.mark.parametrize("decision", ["denied", "denied_with_network_policy_deny", "abort", "timed_out"])
+def test_codex_tells_of_a_refusal_twice_and_has_one_row(decision):
     export = sample(CODEX)
-    put(log_records(export, "codex.tool_decision")[0].attributes, decision="denied", source="User")
+    put(log_records(export, "codex.tool_decision")[0].attributes, decision=decision, source="User")
     put(log_records(export, "codex.tool_result")[0].attributes, success="false")
     (row,) = read(export).calls
 
