@@ -29,7 +29,7 @@ SPANS = Table(
     call_id=("tool_call.id", "tool.id"),
     arguments=("input.value",),
     error_type=("error.type",),
-    model=("llm.model_name",),
+    model=("llm.model_name", "embedding.model_name"),
     provider=("llm.provider", "llm.system"),
     input_tokens=("llm.token_count.prompt",),
     output_tokens=("llm.token_count.completion",),
@@ -42,8 +42,8 @@ SDK_SCOPE = "openinference.instrumentation.openai_agents"
 SDK_SPANS = replace(SPANS, result=("output.value",))
 """Of the OpenAI Agents SDK, which tells of a call that a person refused as of one that returned nothing, and well."""
 
-_REQUEST = "LLM"
-_KINDS = {"TOOL": Kind.RESULT, _REQUEST: Kind.REQUEST}
+_REQUESTS = ("LLM", "EMBEDDING")
+_KINDS = {"TOOL": Kind.RESULT, **dict.fromkeys(_REQUESTS, Kind.REQUEST)}
 _COUNTS = frozenset(SPANS.input_tokens + SPANS.output_tokens)
 
 
@@ -69,7 +69,7 @@ def _repeated_requests(spans: Iterable[Span]) -> set[bytes]:
         span
         for span in spans
         if is_given(span.span_id)
-        and any(item.key == MARK and item.value.string_value == _REQUEST for item in span.attributes)
+        and any(item.key == MARK and item.value.string_value in _REQUESTS for item in span.attributes)
     )
     return repeated({source_of(s): Account(source_of(s, s.parent_span_id), _has_tokens(s)) for s in requests})
 

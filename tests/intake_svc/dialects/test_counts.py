@@ -370,6 +370,19 @@ def test_a_request_that_two_instrumentations_of_openinference_tell_of_is_one(nam
     assert after.ignored == before.ignored + 1
 
 
+def test_embeddings_by_openinference_are_one_request():
+    export = sample("langchain-1.5.2-openinference-0.1.80")
+    outer = spans_with(export, "openinference.span.kind", "LLM")[0]
+    inner = inner_request(export, outer, "openinference.instrumentation.openai")
+    names = {"llm__model_name": None, "llm__token_count__completion": None}
+    for span in (outer, inner):
+        put(span.attributes, openinference__span__kind="EMBEDDING", embedding__model_name="e", **names)
+    put(outer.attributes, llm__token_count__prompt=None)
+    (row,) = [row for row in read(export).costs if row.model == "e"]
+
+    assert row.input_tokens == 11
+
+
 def test_of_two_accounts_of_a_request_the_one_with_tokens_counts():
     export = sample("langchain-1.5.2-openinference-0.1.80")
     outer = spans_with(export, "openinference.span.kind", "LLM")[0]
