@@ -153,6 +153,8 @@ def read_event(
         if table.status:
             status = result.get(table.status)
             kind = (table.outcomes.get(status) if isinstance(status, str) else None) or Kind.FAILED
+    if kind is Kind.FAILED and table.failure:
+        kind = table.outcomes.get(_text(document, table.failure), kind)
     code = document.get(table.exit_code) if table.exit_code else None
     if kind is Kind.FAILED and isinstance(error, str) and (found := _EXIT_CODE.match(error)):
         code = int(found[1])

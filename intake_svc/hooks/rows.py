@@ -27,6 +27,7 @@ show_fields(
     }
 )
 NOT_TOLD = "the agent does not say how the call ended"
+_TOLD = {Kind.FAILED: "the agent tells of a failure", Kind.TIMED_OUT: "the agent tells of a time limit"}
 
 
 def intent_of(event: HookEvent, id_: str, principal: str, args_key: ArgsKey | None) -> audit_pb2.AuditRow:
@@ -64,7 +65,7 @@ def ended(intent: audit_pb2.AuditRow, event: HookEvent) -> audit_pb2.AuditRow:
     result = ToolResult(
         text="",
         outcome=_outcome(event),
-        error="the agent tells of a failure" if event.kind is Kind.FAILED else None,
+        error=_TOLD.get(event.kind),
         exit_code=event.exit_code,
         result_bytes=event.result_bytes,
         started_at_ms=intent.created_at_ms,
@@ -90,6 +91,8 @@ def _outcome(event: HookEvent) -> common_pb2.Outcome.ValueType:
         return common_pb2.OUTCOME_DENIED
     if event.is_interrupted:
         return common_pb2.OUTCOME_CANCELLED
+    if event.kind is Kind.TIMED_OUT:
+        return common_pb2.OUTCOME_TIMED_OUT
     if event.kind is Kind.FAILED:
         return common_pb2.OUTCOME_FAILED
     return common_pb2.OUTCOME_SUCCEEDED if event.is_known else common_pb2.OUTCOME_UNSPECIFIED

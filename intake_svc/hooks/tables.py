@@ -20,6 +20,8 @@ class Kind(Enum):
     """A tool ended; well, unless the event says otherwise."""
     FAILED = "failed"
     """A tool failed."""
+    TIMED_OUT = "timed_out"
+    """A tool took too long."""
     DENIED = "denied"
     """A call was refused, so that it never ran."""
     SESSION_ENDED = "session_ended"
@@ -46,6 +48,8 @@ class HookTable(NamedTuple):
     """A field of the result that is there when the tool failed."""
     status: str = ""
     """A field of the result that says how the tool ended, in one of `outcomes`."""
+    failure: str = ""
+    """A field of the event that says how a tool failed, in one of `outcomes`."""
     outcomes: Mapping[str, Kind] = {}
     error: str = ""
     """An error's text, of which an exit code is read and nothing else."""
@@ -150,6 +154,8 @@ CURSOR = HookTable(
     turn="generation_id",
     call_id="tool_use_id",
     result="tool_output",
+    failure="failure_type",
+    outcomes={"permission_denied": Kind.DENIED, "timeout": Kind.TIMED_OUT},
     interrupted="is_interrupt",
     duration_ms="duration",
     model="model",

@@ -25,6 +25,26 @@ def test_a_result_that_does_not_say_how_the_call_ended_is_no_success(agent, resu
     assert not read_event(agent, said, NOW_MS, name).is_known
 
 
+@pytest.mark.parametrize(
+    ("failure", "outcome", "error"),
+    [
+        ("error", "failed", "the agent tells of a failure"),
+        ("timeout", "timed_out", "the agent tells of a time limit"),
+        ("permission_denied", "denied", ""),
+        ("a_new_word", "failed", "the agent tells of a failure"),
+        (None, "failed", "the agent tells of a failure"),
+    ],
+)
+def test_how_a_call_of_cursor_failed(quick, failure, outcome, error):
+    house, door = quick
+    session = f"s-cursor-{failure}"
+    call = {"conversation_id": session, "tool_name": "Shell", "tool_use_id": "call_1"}
+    failed = {"hook_event_name": "postToolUseFailure", "failure_type": failure, "error_message": "words", "duration": 5}
+    tell(door, call | {"hook_event_name": "preToolUse"}, call | failed, agent="cursor")
+    (row,) = rows_of(house, session)
+    assert (row["outcome"], row["error"] or "") == (outcome, error)
+
+
 def test_a_call_whose_duration_cannot_be_is_a_row_with_the_time_of_its_event(quick):
     """The ledger takes no row of before the year 2000."""
     house, door = quick
