@@ -155,7 +155,8 @@ def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:
                 parts[span.parent_span_id, part] = event
                 rows.ignore()
             case "llm_request":
-                failed = event.failed or event.attributes.flag(SPANS.success) is False
+                error = event.attributes.text(SPANS.error_type) or event.error_type
+                failed = event.failed or bool(error) or event.attributes.flag(SPANS.success) is False
                 status = event.attributes.number(SPANS.http_status)
                 rows.cost(event, scope=_scope(rows, event), failure=Failure(FAILED, status) if failed else None)
             case _:

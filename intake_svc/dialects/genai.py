@@ -205,7 +205,8 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
             rows.ignore()  # the agent's own span has it
         elif operation in _REQUESTS:
             attributes = event.attributes
-            failed = event.failed or bool(attributes.text(table.error_type)) or attributes.word(table.status) in _BAD
+            error = attributes.text(table.error_type) or event.error_type
+            failed = event.failed or bool(error) or attributes.word(table.status) in _BAD
             failure = Failure(FAILED, attributes.number(table.http_status)) if failed else None
             rows.cost(event, scope=_scope(rows, member, family), failure=failure)
         elif event.attributes.text(table.tool) == _NO_TOOL:

@@ -29,10 +29,10 @@ def read_each(
         if (turn := event.attributes.text(table.turn)) and (call := _call(table, event))[1]
     }
     for event in events:
+        error = event.attributes.text(table.error_type) or event.error_type
+        failed = event.failed or bool(error)
         match kind(event):
             case Kind.RESULT:
-                error = event.attributes.text(table.error_type) or event.error_type
-                failed = event.failed or bool(error)
                 is_told = failed or (event.says_end and (not table.result or event.attributes.have(table.result)))
                 rows.call(
                     event,
@@ -41,7 +41,7 @@ def read_each(
                     arguments=event.attributes.json(table.arguments),
                 )
             case Kind.REQUEST:
-                rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if event.failed else None)
+                rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if failed else None)
             case _:
                 rows.ignore()
     return rows.reading()

@@ -81,6 +81,27 @@ def test_an_exception_without_a_status_is_a_failure(name):
     assert (row.outcome, row.error) == (FAILED, "the agent tells of ValueError")
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "value"),
+    [
+        (GENAI, "gen_ai.operation.name", "chat"),
+        (OPENINFERENCE, "openinference.span.kind", "LLM"),
+        ("claude-code-2.1.197-logs-and-traces-details", "span.type", "llm_request"),
+    ],
+)
+@pytest.mark.parametrize("said_by", ["an exception", "error.type"])
+def test_a_request_with_an_error_and_without_a_status_failed(name, mark, value, said_by):
+    export = sample(name)
+    span = spans_with(export, mark, value)[0]
+    span.ClearField("status")
+    if said_by == "an exception":
+        put(span.events.add(name="exception").attributes, exception__type="ValueError")
+    else:
+        put(span.attributes, **{"error_type" if mark == "span.type" else "error__type": "ValueError"})
+
+    assert sorted(filter(None, (row.error for row in read(export).costs))) == ["request_failed"]
+
+
 @pytest.mark.parametrize("name", [GENAI, OPENINFERENCE])
 def test_the_type_of_an_error_without_a_status_is_a_failure(name):
     export, span = a_call(name)
