@@ -127,7 +127,7 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
 
     # of all scopes together: a client's span is of another than the agent's span around it
     if by_genai:
-        readings.append(_read(genai.DIALECT, read_genai, by_genai, name, version, lambda item: item[0].dialect))
+        readings.append(_read(genai.DIALECT, read_genai, by_genai, name, version, _dialect_of))
     if by_openinference:
         readings.append(_read(openinference.DIALECT, openinference.read_spans, by_openinference, name, version))
     return _with_others(_located(joined(readings), resource), others)
@@ -162,6 +162,13 @@ def _convention(span: Span) -> genai.Convention | str:
             if best < _BELOW_GENAI:
                 break
     return _RANKED[best][0]
+
+
+def _dialect_of(item: tuple[genai.Convention, Span]) -> Dialect:
+    """Whose a span is, of those that genai.read reads."""
+    convention, span = item
+    keys = {each.key for each in span.attributes}
+    return convention.followed(lambda names: not keys.isdisjoint(names)).dialect
 
 
 def _located(reading: Reading, resource: Attributes) -> Reading:

@@ -63,6 +63,12 @@ class Convention:
     above: "Mapping[str, Convention]" = field(default_factory=dict)
     """By attributes that the table names: the conventions that a span with one of them follows, the first one first."""
 
+    def followed(self, has: Callable[[Iterable[str]], bool]) -> "Convention":
+        """The convention of a span. has: whether the span has any of some attributes."""
+        if has(self.above):
+            return next(convention for mark, convention in self.above.items() if has((mark,)))
+        return self.otherwise if self.otherwise and not has(self.marks) else self
+
 
 CONVENTION = Convention(dialect=DIALECT, table=SPANS, operation=MARKS[:1])
 FRAME = "invoke_workflow"
@@ -187,11 +193,9 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
     all_rows: dict[str, Rows] = {}
     for convention, span in spans:
         event = of_span(span, convention.table)
-        if event.attributes.have(convention.above):
-            convention = next(c for mark, c in convention.above.items() if event.attributes.have((mark,)))
+        if (followed := convention.followed(event.attributes.have)) is not convention:
+            convention = followed
             event = of_span(span, convention.table)
-        if convention.otherwise and not event.attributes.have(convention.marks):
-            convention = convention.otherwise
         if (rows := all_rows.get(convention.dialect.engine)) is None:
             dialect = convention.dialect
             rows = all_rows[dialect.engine] = Rows(dialect, convention.table, agent_of(dialect))

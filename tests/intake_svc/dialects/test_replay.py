@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from audit_svc.ledger.batch import read_batch
 from intake_svc.dialects import Reading, codex, genai, read_logs, read_spans
 from recording.row_version import ROW_VERSION
-from tests.intake_svc.dialects.exports import SAMPLES, Export, read, sample
+from tests.intake_svc.dialects.exports import SAMPLES, Export, read, sample, text
 from tests.intake_svc.dialects.test_content import CANARY, attribute_lists, said
 
 samples = st.sampled_from(SAMPLES)
@@ -163,3 +163,19 @@ def test_a_fault_of_ours_is_told_by_the_dialect_whose_reading_failed(monkeypatch
     monkeypatch.setattr(genai, "of_span", faulty)
 
     assert set(read(sample(name)).not_understood) == {f"{engine}: its reading failed by a fault of ours"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "engine"), [("traceloop.span.kind", "traceloop"), ("ai.operationId", "aisdk"), ("a.mark", "genai")]
+)
+def test_a_fault_of_ours_is_told_by_the_convention_that_comes_first_of_a_span(monkeypatch, mark, engine):
+    def faulty(*_):
+        raise ZeroDivisionError
+
+    export = sample("google-adk-2.13.0")
+    for scope in export.spans.scope_spans:
+        for span in scope.spans:
+            span.attributes.append(text(mark, "tool"))  # behind that of the conventions for generative AI
+    monkeypatch.setattr(genai, "of_span", faulty)
+
+    assert set(read(export).not_understood) == {f"{engine}: its reading failed by a fault of ours"}
