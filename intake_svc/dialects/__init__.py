@@ -67,15 +67,18 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
 }
 _OPENINFERENCE, _UNREAD = "openinference", "unread"
 _ABOVE_GENAI = {aisdk.MARK: aisdk.CONVENTION, **dict.fromkeys(traceloop.MARKS, traceloop.CONVENTION)}
-_GENAI = replace(genai.CONVENTION, table=replace(genai.SPANS, kind=(*genai.MARKS, *_ABOVE_GENAI)), above=_ABOVE_GENAI)
+_GENAI = replace(
+    genai.CONVENTION, table=replace(genai.SPANS, kind=(*genai.SPANS.kind, *_ABOVE_GENAI)), above=_ABOVE_GENAI
+)
 _RANKED: tuple[tuple[genai.Convention | str, Iterable[str]], ...] = (
     (aisdk.CONVENTION, (aisdk.MARK,)),
     (traceloop.CONVENTION, traceloop.MARKS),
     (_GENAI, (*genai.MARKS, genai.TOOL_MARK)),
     (_OPENINFERENCE, (openinference.MARK,)),
     # of agents by conventions that no dialect is for: beside the spans of others they are no less a hole
-    (_UNREAD, ("langfuse.observation.type", "mlflow.spanType")),
+    (_UNREAD, ("langfuse.observation.type", "mlflow.spanType", "lmnr.span.type")),
     (traceloop.CONVENTION, traceloop.AMBIENT),
+    (_GENAI, genai.TOKEN_MARKS),
     ("", ()),
 )
 """The conventions for programs of any kind, each with what marks its spans. Of a span's marks the first here decides,

@@ -1,4 +1,4 @@
-"""OpenTelemetry's conventions for generative AI: pydantic-ai, ADK, Strands, openai-agents-v2, MCP, and many others.
+"""OpenTelemetry's conventions for generative AI: pydantic-ai, ADK, Strands, Spring AI, MCP, and many others.
 
 https://github.com/open-telemetry/semantic-conventions-genai is their source. They are in development and move.
 """
@@ -21,28 +21,51 @@ from recording.calls import Failure, Scope
 
 MARKS = ("gen_ai.operation.name", "mcp.method.name")
 """Of which the conventions ask one of each span."""
+_SPRING_KIND = "spring.ai.kind"
+"""What Spring AI's spans are of, where their operation is `framework`."""
 TOOL_MARK = "gen_ai.tool.name"
 """What marks a call whose span has neither: pydantic-ai's, up to version 2 of its own format."""
+TOKEN_MARKS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+"""Of which a request has one whose span has none of these: ADK's, before it said its operation."""
 
 DIALECT = Dialect(engine="genai", agent="genai")
 SPANS = Table(
-    kind=MARKS,
-    session=("gen_ai.conversation.id", "session.id"),
+    kind=(*MARKS, _SPRING_KIND),
+    session=(
+        "gen_ai.conversation.id",
+        "session.id",
+        "gcp.vertex.agent.session_id",  # ADK's
+        "spring.ai.chat.client.conversation.id",
+    ),
     turn=("gen_ai.agent.call.id",),
-    tool=(TOOL_MARK,),
-    call_id=("gen_ai.tool.call.id",),
-    arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
+    tool=(TOOL_MARK, "spring.ai.tool.definition.name"),
+    call_id=("gen_ai.tool.call.id", "gen_ai.tool_call.id", "spring.ai.tool.call.id"),  # the second: ADK's of Java
+    arguments=("gen_ai.tool.call.arguments", "tool_arguments", "spring.ai.tool.call.arguments"),
     status=("gen_ai.tool.status",),
     error_type=("error.type",),
-    exit_code=("process.exit.code",),
+    exit_code=("process.exit.code", "ag2.code_execution.exit_code"),
     model=("gen_ai.response.model",),
     requested_model=("gen_ai.request.model",),
     provider=("gen_ai.provider.name", "gen_ai.system"),
-    input_tokens=("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+    input_tokens=TOKEN_MARKS,
     output_tokens=("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
-    cached_tokens=("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"),
-    cache_write_tokens=("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write_input_tokens"),
-    reasoning_tokens=("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.details.reasoning_tokens"),
+    cached_tokens=(
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.details.cache_read_tokens",  # pydantic-ai's, up to version 1
+        "gen_ai.usage.cached_input_tokens",  # Mastra's, in its first versions
+    ),
+    cache_write_tokens=(
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.details.cache_write_tokens",
+    ),
+    reasoning_tokens=(
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+        "gen_ai.usage.reasoning_tokens",  # Mastra's
+    ),
 )
 
 
@@ -70,11 +93,31 @@ class Convention:
         return self.otherwise if self.otherwise and not has(self.marks) else self
 
 
-CONVENTION = Convention(dialect=DIALECT, table=SPANS, operation=MARKS[:1])
 FRAME = "invoke_workflow"
 """The operation of what is around calls and requests, and is none."""
+_EXECUTE_CODE = "execute_code"
+"""AG2's operation of a call that names no tool."""
+CONVENTION = Convention(
+    dialect=DIALECT,
+    table=SPANS,
+    operation=(_SPRING_KIND, *MARKS[:1]),
+    words={
+        "call_llm": "generate_content",  # ADK's of Java
+        "chat.completions": "chat",  # Semantic Kernel's
+        "text.completions": "text_completion",
+        "embedding": "embeddings",  # Spring AI's
+        "tool_call": "execute_tool",  # of Spring AI's kinds
+        "chat_client": "invoke_agent",
+        "advisor": FRAME,
+        "vector_store": "retrieval",
+        "mcp_server_tool_call": FRAME,  # its client tells of the call
+        _EXECUTE_CODE: "execute_tool",
+    },
+)
 
-_STRANDS = "strands-agents"
+_STRANDS, _ADK = "strands-agents", "gcp.vertex.agent"
+_NOT_SPECIFIED = "<not specified>"
+"""ADK's id of a call whose result has none."""
 _MESSAGE = Table(arguments=("content",))
 """The event in which Strands has the arguments."""
 
@@ -112,6 +155,10 @@ class Member:
         """Whether it has the attribute that only a tool's span has."""
         return bool(self.event.attributes.text(self.convention.table.tool[:1]))
 
+    def says_operation(self) -> bool:
+        """Whether it has its operation in an attribute."""
+        return self.event.attributes.have(self.convention.operation)
+
     def counts(self) -> bool:
         """Whether it has tokens."""
         table = self.convention.table
@@ -121,6 +168,12 @@ class Member:
         """Whether it has a model, as a request has."""
         table = self.convention.table
         return self.event.attributes.have(table.model + table.requested_model)
+
+    def is_unknown(self) -> bool:
+        """Whether it may be a call or a request, by an operation that is not known or not told."""
+        if not self.operation:
+            return self.counts() and self.names_model()
+        return self.operation not in _FRAMES and (self.names_tool() or self.counts() or self.names_model())
 
 
 @dataclass(slots=True)
@@ -148,13 +201,22 @@ class Family:
             key,
             (trace_id, around) if is_given(around) and around != span.span_id else None,
         )
-        if not told and member.names_tool() and not event.attributes.text(_MCP_METHOD):
-            member.operation = "execute_tool"
+        if not told and not event.attributes.text(_MCP_METHOD):
+            member.operation = self._untold(member)
+        elif told == _EXECUTE_CODE:
+            event.attributes.add(convention.table.tool, told)
         if event.is_named:
             self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(convention.table.session)):
             self.sessions[event.trace_id] = session
         return member
+
+    def _untold(self, member: Member) -> str:
+        """The operation of a span that does not say it; empty where it cannot be known."""
+        if member.names_tool():
+            return "execute_tool"
+        is_adk = member.event.attributes.text(SPANS.provider) == _ADK
+        return "generate_content" if is_adk and member.names_model() and member.counts() else ""
 
     def around(self, member: Member) -> Member | None:
         """The span around a span, where the export has it."""
@@ -217,7 +279,7 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
             rows.ignore()
         elif operation == "execute_tool" or (is_mcp_call and operation in ("", MCP_CALL)):
             _add_call(rows, member, family)
-        elif operation not in _FRAMES and (member.names_tool() or member.counts() or member.names_model()):
+        elif member.is_unknown():
             rows.refuse(NO_OPERATION)
         else:
             rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
@@ -229,7 +291,8 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
 def _repeated_requests(members: Iterable[Member]) -> set[tuple[bytes, bytes]]:
     """The keys of the requests that another span tells of too."""
     requests = (member for member in members if member.event.is_named and member.operation in _REQUESTS)
-    return repeated({member.key: Account(member.around, member.counts()) for member in requests})
+    # one that does not say its operation counts where none right below it does
+    return repeated({m.key: Account(m.around, m.counts() and m.says_operation()) for m in requests})
 
 
 def _is_repeated_call(member: Member, family: Family) -> bool:
@@ -242,6 +305,8 @@ def _is_repeated_call(member: Member, family: Family) -> bool:
 def _add_call(rows: Rows, member: Member, family: Family) -> None:
     event, table = member.event, rows.table
     attributes = event.attributes
+    if attributes.text(table.call_id) == _NOT_SPECIFIED:
+        attributes.drop(table.call_id)
     error = attributes.text(table.error_type) or event.error_type
     status = attributes.word(table.status)
     failed = event.failed or bool(error) or status in _BAD

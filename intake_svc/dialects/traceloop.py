@@ -27,13 +27,11 @@ _MCP_SCOPE = "opentelemetry.instrumentation.mcp"
 DIALECT = Dialect(engine="traceloop", agent="traceloop")
 SPANS = replace(
     genai.SPANS,
-    kind=(*genai.MARKS, *MARKS, *AMBIENT, aisdk.MARK),
+    kind=(*genai.SPANS.kind, *MARKS, *AMBIENT, aisdk.MARK),
     session=(*genai.SPANS.session, *_SESSIONS),
-    tool=(genai.TOOL_MARK, "traceloop.entity.name"),
+    tool=(*genai.SPANS.tool, "traceloop.entity.name"),
     arguments=("traceloop.entity.input", *genai.SPANS.arguments),
     status=(*genai.SPANS.status, "gen_ai.task.status"),
-    cache_write_tokens=(*genai.SPANS.cache_write_tokens, "gen_ai.usage.cache_creation_input_tokens"),
-    reasoning_tokens=(*genai.SPANS.reasoning_tokens, "gen_ai.usage.reasoning_tokens"),
 )
 CONVENTION = Convention(
     dialect=DIALECT,

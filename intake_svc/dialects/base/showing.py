@@ -33,8 +33,8 @@ def error_type(text: str) -> str:
 
 
 def model_name(text: str) -> str:
-    """A model's name; empty where it may be something else."""
-    return text if is_id(text) else ""
+    """A model's name; empty where it may be something else, or is Micrometer's word for none."""
+    return text if is_id(text) and text != "none" else ""
 
 
 def mcp_server_of(tool: str) -> str:

@@ -10,6 +10,7 @@ _PROVIDERS = {
     "gcp.gen_ai": "google",
     "gcp.gemini": "google",
     "gcp.vertex_ai": "google",
+    "gcp.vertex.agent": "google",
     "gemini": "google",
     "vertexai": "google",
     "aws.bedrock": "aws",

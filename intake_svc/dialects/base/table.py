@@ -159,6 +159,11 @@ class Attributes:
         if names and not self.have(names):
             self._values[names[0]] = text
 
+    def drop(self, names: Names) -> None:
+        """Takes away what has any of the names."""
+        for name in names:
+            self._values.pop(name, None)
+
     def text(self, names: Names) -> str:
         """The first text that is not empty; empty where there is none."""
         for name in names:

@@ -340,7 +340,7 @@ def test_spans_of_no_known_producer_are_told_unless_they_stand_beside_those_of_o
     assert (read(beside).not_understood, read(beside).ignored) == ((), 2)
 
 
-@pytest.mark.parametrize("mark", ["langfuse.observation.type", "mlflow.spanType"])
+@pytest.mark.parametrize("mark", ["langfuse.observation.type", "mlflow.spanType", "lmnr.span.type"])
 def test_spans_of_agents_that_no_dialect_is_for_are_told_also_beside_those_of_one(mark):
     export = sample("pydantic-ai-2.68.0")
     put(export.spans.scope_spans.add().spans.add(name="a tool").attributes, **{mark.replace(".", "__"): "tool"})
