@@ -18,7 +18,7 @@ from intake_svc.dialects.one_source import OneSource
 from intake_svc.errors import ShuttingDown, StoreUnavailable
 from intake_svc.labels import SessionLabels
 from intake_svc.metrics import DoorMetrics
-from intake_svc.numbers import numbers_of
+from intake_svc.numbers import Continued
 from intake_svc.settings import IntakeSettings
 from intake_svc.signals import Signal
 from intake_svc.unpacking import Unpacked
@@ -48,6 +48,7 @@ class Door:
         self._settings = settings
         told_by = settings.claude_signal
         self._one_source = OneSource({} if told_by == "both" else {"claude": told_by})
+        self._continued = Continued()
         # One thread: one request at a time is unpacked, whatever comes at once, and the event loop stays free.
         self._thread = ThreadPoolExecutor(1, "intake")
         self._waiting_bytes = 0
@@ -134,7 +135,8 @@ class Door:
                 row.principal = principal
         joined_calls = self._join(reading)
         rows: list[Any] = [*joined_calls.rows, *reading.costs, *self._labels.rows(reading.labels)]
-        rows += numbers_of(reading.sequence)  # behind the rows: what is not taken is not said to have come
+        # behind the rows: what is not taken is not said to have come
+        rows += self._continued.ranges(reading.sequence, principal)
         if not rows:
             self._one_source.remember(whole, reading, signal.name, principal)
             return reading, left_out, None
@@ -146,6 +148,7 @@ class Door:
             raise StoreUnavailable(NOT_SAFE)
         self._calls.settle(joined_calls)
         self._labels.remember(rows)
+        self._continued.remember(reading.sequence, principal)
         self._one_source.remember(whole, reading, signal.name, principal)
         return reading, left_out, taken
 

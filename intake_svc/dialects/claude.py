@@ -56,6 +56,7 @@ LOGS = Table(
     subagent=("agent_id",),
     parent=("parent_agent_id",),
     sequence=("event.sequence",),
+    counted_by=("user.id",),  # of an installation, whose process counts on after /clear
     tool=("tool_name",),
     call_id=("tool_use_id",),
     arguments=("tool_input", "tool_parameters"),

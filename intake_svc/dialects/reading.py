@@ -17,6 +17,8 @@ class SequenceNumber(NamedTuple):
     """What is counted: the dialect's name and the attribute's, such as `claude event.sequence`."""
     number: int
     """The number itself."""
+    counted_by: str = ""
+    """Who counts, where the numbers may go on from one session to the next; empty where they do not."""
 
 
 class Labelled(NamedTuple):

@@ -70,7 +70,9 @@ class Rows:
         names = self.table.sequence
         number = event.attributes.number(names)
         if number is not None and (session := self.session(event)):
-            self._sequence.append(SequenceNumber(fit.identifier(session), f"{self.dialect.engine} {names[0]}", number))
+            counted_by = fit.identifier(self._identifier(event.attributes.text(self.table.counted_by)))
+            stream = f"{self.dialect.engine} {names[0]}"
+            self._sequence.append(SequenceNumber(fit.identifier(session), stream, number, counted_by))
 
     def label(self, event: Event, otherwise: str = "") -> None:
         """Keeps where the session is, where the event says. otherwise: as for session()."""

@@ -49,6 +49,8 @@ class Table:
     """The agent that began the sub-agent."""
     sequence: Names = ()
     """The producer's own count of its events."""
+    counted_by: Names = ()
+    """Who counts, where the count goes on from one session to the next."""
 
     tool: Names = ()
     call_id: Names = ()

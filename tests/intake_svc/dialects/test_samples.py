@@ -315,7 +315,10 @@ def test_the_producers_own_numbers_are_handed_on():
         ("claude event.sequence", number) for number in (9, 11, 13, 14, 17)
     ]
     assert {number.session_id for number in claude} == {"496cc19c-4e49-44c9-a08c-993ec4b3905e"}
-    assert [tuple(number) for number in codex] == [("ecc63111-208b-465a-88ad-0e1d6ef2856f", "codex tool_result_seq", 1)]
+    assert [tuple(number) for number in codex] == [
+        ("ecc63111-208b-465a-88ad-0e1d6ef2856f", "codex tool_result_seq", 1, "")
+    ]
+    assert all(number.counted_by for number in claude)
 
 
 def test_the_ledger_takes_every_row():
