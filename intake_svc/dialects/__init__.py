@@ -62,6 +62,7 @@ _PLACES = frozenset(REPOSITORY + BRANCH)
 _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
     claude.SPAN_SCOPE: (claude.DIALECT, claude.read_spans),
     copilot.SPAN_SCOPE: (copilot.DIALECT, copilot.read_spans),
+    copilot.VS_CODE_SCOPE: (copilot.DIALECT, copilot.read_spans),
     opencode.SPAN_SCOPE: (opencode.DIALECT, opencode.read_spans),
     litellm.SPAN_SCOPE: (litellm.DIALECT, litellm.read_spans),
 }

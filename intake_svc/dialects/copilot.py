@@ -1,4 +1,7 @@
-"""Copilot CLI: spans by OpenTelemetry's conventions for generative AI, with the exit codes of commands."""
+"""Copilot CLI, and Copilot in VS Code: spans by OpenTelemetry's conventions for generative AI.
+
+Those of the CLI have the exit codes of commands.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,6 +15,7 @@ from intake_svc.dialects.reading import Reading
 from recording.show import Show
 
 SPAN_SCOPE = "github.copilot"
+VS_CODE_SCOPE = "copilot-chat"
 
 _FILE = {"path": Show.PATH}
 _SHELL = {"command": Show.COMMAND, "mode": Show.WORD, "initial_wait": Show.NUMBER}

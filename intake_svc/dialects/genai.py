@@ -36,6 +36,7 @@ SPANS = Table(
         "session.id",
         "gcp.vertex.agent.session_id",  # ADK's
         "spring.ai.chat.client.conversation.id",
+        "copilot_chat.chat_session_id",  # of a call of Copilot in VS Code, whose requests have the first
     ),
     turn=("gen_ai.agent.call.id",),
     tool=(TOOL_MARK, "spring.ai.tool.definition.name"),

@@ -21,12 +21,13 @@ def question(agent: str, reason: str) -> dict[str, Any]:
 
 
 def _answer(agent: str, verdict: str, reason: str) -> dict[str, Any]:
+    decision = {"permissionDecision": verdict, "permissionDecisionReason": reason}
+    specific = {"hookSpecificOutput": {"hookEventName": "PreToolUse", **decision}}
     match agent:
         case "claude" | "codex":
-            decision = {"permissionDecision": verdict, "permissionDecisionReason": reason}
-            return {"hookSpecificOutput": {"hookEventName": "PreToolUse", **decision}}
+            return specific
         case "copilot":
-            return {"permissionDecision": verdict, "permissionDecisionReason": reason}
+            return decision | specific  # of which VS Code reads the second
         case "cursor":
             return {"permission": verdict, "user_message": reason, "agent_message": reason}
     return {"decision": verdict, "reason": reason}

@@ -141,6 +141,8 @@ def read_event(
     if not isinstance(document, dict):
         raise WrongEvent("an event must be a JSON object")
     said = document.get(table.event)
+    if table.other is not None and isinstance(said, str) and said in table.other.kinds:
+        table = table.other
     kind = table.kinds.get(said if isinstance(said, str) else name)
     if kind is None:
         raise WrongEvent("it is of no event that is known here")

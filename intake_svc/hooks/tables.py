@@ -64,6 +64,8 @@ class HookTable(NamedTuple):
     """Whether AFTER means that the tool succeeded."""
     asks: bool = False
     """Whether a hook can have the agent ask a person."""
+    other: "HookTable | None" = None
+    """Of events by other names, by which another program of the agent's calls the same hooks."""
 
 
 _CLAUDE_KINDS = {
@@ -136,6 +138,17 @@ _COPILOT_KINDS = {
     "notification": Kind.NOTHING,
 }
 
+_VS_CODE = CLAUDE._replace(
+    agent="github-copilot",
+    turn="",
+    subagent="",
+    call_id="",  # its telemetry has another
+    error="",
+    interrupted="",
+    duration_ms="",
+)
+"""Copilot in VS Code, which runs the hooks of ~/.copilot/hooks too: https://code.visualstudio.com/docs/copilot/customization/hooks
+and chatHookService.ts of microsoft/vscode-copilot-chat."""
 COPILOT = HookTable(
     agent="github-copilot",
     kinds=_COPILOT_KINDS,
@@ -146,6 +159,7 @@ COPILOT = HookTable(
     status="resultType",
     outcomes={"success": Kind.AFTER, "failure": Kind.FAILED, "denied": Kind.DENIED, "rejected": Kind.DENIED},
     asks=True,
+    other=_VS_CODE,
 )
 CURSOR = HookTable(
     agent="cursor",

@@ -17,6 +17,7 @@ FORMS = {
     "claude": {"hook_event_name": "PreToolUse"},
     "codex": {"hook_event_name": "PreToolUse"},
     "gemini": {"hook_event_name": "BeforeTool"},
+    "copilot": {"hook_event_name": "PreToolUse"},  # in VS Code
     "cursor": {"hook_event_name": "preToolUse"},
     "opencode": {"hook_event_name": "tool.execute.before"},
 }
@@ -40,6 +41,7 @@ def test_strict_refuses_in_the_agents_form_what_cannot_be_recorded(agent, tmp_pa
         said = hook(f"127.0.0.1:{port}", before("s-1") | FORMS[agent], "--mode", "strict", agent=agent, folder=tmp_path)
     assert said.returncode == 0
     answer = json.loads(said.stdout)
+    assert agent != "copilot" or answer["permissionDecision"] == "deny"  # of Copilot CLI
     answer = answer.get("hookSpecificOutput", answer)
     assert "deny" in (answer.get("permissionDecision"), answer.get("permission"), answer.get("decision"))
     assert CANARY not in said.stdout.decode()

@@ -1,11 +1,13 @@
 """Events as agents of other versions may send them: no call is lost for a part of it, and none succeeds unasked."""
 
 import json
+import time
+from typing import Any
 
 import pytest
 
 from intake_svc.hooks.event import WrongEvent, from_line, read_event
-from tests.intake_svc.exports import JSON, post
+from tests.intake_svc.exports import JSON, post, post_json
 from tests.intake_svc.hooks.test_claude import after, before, export, hook, quick, result, rows_of, tell
 
 __all__ = ["quick"]
@@ -43,6 +45,41 @@ def test_how_a_call_of_cursor_failed(quick, failure, outcome, error):
     tell(door, call | {"hook_event_name": "preToolUse"}, call | failed, agent="cursor")
     (row,) = rows_of(house, session)
     assert (row["outcome"], row["error"] or "") == (outcome, error)
+
+
+def test_a_call_of_copilot_in_vs_code_is_one_row_of_its_hooks_and_its_spans(quick):
+    """It runs the hooks of Copilot CLI by its own names; its spans have the model server's id of the call."""
+    house, door = quick
+    call: dict[str, Any] = {
+        "session_id": "s-vs-code",
+        "tool_name": "run_in_terminal",
+        "tool_use_id": "call_1__vscode-1",
+    }
+    call |= {"tool_input": {"command": "ls"}, "timestamp": "2026-11-28T10:00:00.000Z"}
+    tell(door, call | {"_event": "preToolUse", "hook_event_name": "PreToolUse"}, agent="copilot")
+    now_ns = time.time_ns()
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "run_in_terminal",
+        "gen_ai.tool.call.id": "call_1",
+        "copilot_chat.chat_session_id": "s-vs-code",
+    }
+    span = {
+        "traceId": "0" * 31 + "1",
+        "spanId": "0" * 15 + "1",
+        "startTimeUnixNano": str(now_ns),
+        "endTimeUnixNano": str(now_ns + 1_000_000),
+        "attributes": [{"key": key, "value": {"stringValue": text}} for key, text in attributes.items()],
+    }
+    scope = {"scope": {"name": "copilot-chat"}, "spans": [span]}
+    assert post_json(door.http, "/v1/traces", {"resourceSpans": [{"scopeSpans": [scope]}]})[0] == 200
+    tell(door, call | {"hook_event_name": "PostToolUse", "tool_response": "a file"}, agent="copilot")
+    tell(door, call | {"hook_event_name": "Stop"}, agent="copilot")
+    (row,) = rows_of(house, "s-vs-code")
+    assert (row["tool_name"], row["outcome"], row["engine"]) == ("run_in_terminal", "succeeded", "copilot")
+    tell(door, before("s-behind"), after("s-behind"))
+    rows_of(house, "s-behind")
+    assert [row["session_id"] for row in house.rows()].count("s-vs-code") == 1
 
 
 def test_a_call_whose_duration_cannot_be_is_a_row_with_the_time_of_its_event(quick):
