@@ -23,6 +23,8 @@ MARKS = ("gen_ai.operation.name", "mcp.method.name")
 """Of which the conventions ask one of each span."""
 _SPRING_KIND = "spring.ai.kind"
 """What Spring AI's spans are of, where their operation is `framework`."""
+_CREWAI_EVENT = ("crewai.event_name",)
+"""What CrewAI's spans are of, some of which tell of a call once more."""
 TOOL_MARK = "gen_ai.tool.name"
 """What marks a call whose span has neither: pydantic-ai's, up to version 2 of its own format."""
 TOKEN_MARKS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
@@ -30,7 +32,7 @@ TOKEN_MARKS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 
 DIALECT = Dialect(engine="genai", agent="genai")
 SPANS = Table(
-    kind=(*MARKS, _SPRING_KIND),
+    kind=(*MARKS, _SPRING_KIND, *_CREWAI_EVENT),
     session=(
         "gen_ai.conversation.id",
         "session.id",
@@ -128,6 +130,10 @@ _FRAMES = frozenset(("", "invoke_agent", "create_agent", "invoke_workflow", "pla
 NO_OPERATION = "it has a tool, tokens or a model, and an operation that is not known"
 _MCP_METHOD = MARKS[1:]
 MCP_CALL = "tools/call"
+_CREWAI_OPERATIONS = {
+    "tool_failure_detected": FRAME,
+    **dict.fromkeys((f"mcp_tool_execution_{end}" for end in ("started", "completed", "failed")), MCP_CALL),
+}
 MCP_SERVER = "mcp.server"
 """The operation of a span around what an MCP server does for its client."""
 _NO_TOOL = "(merged tools)"
@@ -206,6 +212,7 @@ class Family:
             member.operation = self._untold(member)
         elif told == _EXECUTE_CODE:
             event.attributes.add(convention.table.tool, told)
+        member.operation = _CREWAI_OPERATIONS.get(event.attributes.text(_CREWAI_EVENT), member.operation)
         if event.is_named:
             self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(convention.table.session)):

@@ -2,7 +2,8 @@
 
 The spans follow their sources: google/adk-python (telemetry/tracing.py, 0798a74d), google/adk-java (Tracing.java,
 130ae021), spring-projects/spring-ai (ToolCallingObservationDocumentation, 585d1fb8), microsoft/semantic-kernel
-(decorators.py, 130f159d), mastra-ai/mastra (gen-ai-semantics.ts, 087c72fa) and ag2ai/ag2 (code.py, 9f193500).
+(decorators.py, 130f159d), mastra-ai/mastra (gen-ai-semantics.ts, 087c72fa), ag2ai/ag2 (code.py, 9f193500) and
+crewAIInc/crewAI (telemetry/tracing/handlers.py, 0780f748).
 """
 
 from typing import Any
@@ -128,6 +129,30 @@ def test_code_that_ag2_runs_is_a_call(code, outcome):
     (row,) = read_spans(trace.spans).calls
 
     assert (row.tool_name, row.exit_code, row.outcome) == ("execute_code", code, outcome)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_call_of_crewai_over_mcp_that_failed_maybe_is_one_row(failed):
+    """The call's span, below it that of its MCP client, and beside it that of the failure."""
+    trace = Trace()
+    tool: dict[str, Any] = {"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": "search"}
+    outer = trace.add("crewai.telemetry", 1, **tool, crewai__event_name="tool_usage_finished")
+    trace.add("crewai.telemetry", 2, around=1, **tool, crewai__event_name="mcp_tool_execution_completed")
+    if failed:
+        trace.add("crewai.telemetry", 3, **tool, crewai__event_name="tool_failure_detected").status.code = 2
+        outer.status.code = 2
+    reading = read_spans(trace.spans)
+
+    assert [row.outcome for row in reading.calls] == [FAILED if failed else OK]
+    assert (reading.not_understood, reading.ignored) == ((), 1 + failed)
+
+
+def test_a_call_of_crewais_mcp_client_alone_is_a_row():
+    trace = Trace()
+    tool: dict[str, Any] = {"gen_ai__operation__name": "execute_tool", "gen_ai__tool__name": "search"}
+    trace.add("crewai.telemetry", 1, **tool, crewai__event_name="mcp_tool_execution_completed")
+
+    assert [row.tool_name for row in read_spans(trace.spans).calls] == ["search"]
 
 
 @pytest.mark.parametrize(
