@@ -162,6 +162,11 @@ class Member:
         """Whether it has the attribute that only a tool's span has."""
         return bool(self.event.attributes.text(self.convention.table.tool[:1]))
 
+    def call(self) -> tuple[str, str]:
+        """The tool and the id of its call, each empty where it is not told."""
+        table = self.convention.table
+        return self.event.attributes.text(table.tool), self.event.attributes.text(table.call_id)
+
     def says_operation(self) -> bool:
         """Whether it has its operation in an attribute."""
         return self.event.attributes.have(self.convention.operation)
@@ -198,6 +203,8 @@ class Family:
         """Adds a span."""
         trace_id, around = span.trace_id, span.parent_span_id
         key = trace_id, span.span_id
+        if event.attributes.text(convention.table.call_id) == _NOT_SPECIFIED:
+            event.attributes.drop(convention.table.call_id)
         told = event.attributes.text(convention.operation)
         member = Member(
             span,
@@ -277,6 +284,8 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
         is_mcp_call = MCP_CALL in (operation, event.attributes.text(_MCP_METHOD))
         if member.key in told_elsewhere or (is_mcp_call and _is_repeated_call(member, family)):
             rows.ignore()  # the agent's own span has it
+        elif operation == "execute_tool" and _is_told_around(member, family):
+            rows.ignore()
         elif operation in _REQUESTS:
             attributes = event.attributes
             error = attributes.text(table.error_type) or event.error_type
@@ -310,11 +319,22 @@ def _is_repeated_call(member: Member, family: Family) -> bool:
     )
 
 
+def _is_told_around(member: Member, family: Family) -> bool:
+    """Whether a span around the span of a call tells of the call too, as that of another instrumentation.
+
+    A model server may give an id again: a call of an agent within the call is another.
+    """
+    call = member.call()
+    if call[1]:
+        for each in family.above(member):
+            if each.operation in ("execute_tool", "invoke_agent"):
+                return each.operation == "execute_tool" and each.call() == call
+    return False
+
+
 def _add_call(rows: Rows, member: Member, family: Family) -> None:
     event, table = member.event, rows.table
     attributes = event.attributes
-    if attributes.text(table.call_id) == _NOT_SPECIFIED:
-        attributes.drop(table.call_id)
     error = attributes.text(table.error_type) or event.error_type
     status = attributes.word(table.status)
     failed = event.failed or bool(error) or status in _BAD

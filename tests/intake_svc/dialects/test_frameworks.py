@@ -60,6 +60,29 @@ def test_an_id_that_adk_does_not_specify_is_none():
     assert (row.tool_name, row.provider_call_id) == ("add", "")
 
 
+@pytest.mark.parametrize(
+    ("between", "tool", "call_id", "calls"),
+    [
+        ("chat", "add", "call_1", 1),
+        ("chat", "add", "call_2", 2),
+        ("chat", "mul", "call_1", 2),
+        ("chat", "add", "<not specified>", 2),
+        ("chat", "add", None, 2),
+        ("invoke_agent", "add", "call_1", 2),
+    ],
+)
+def test_a_call_that_two_instrumentations_tell_of_one_within_the_other_is_one(between, tool, call_id, calls):
+    """A call of an agent that is a tool is another, also where the model server gives an id again."""
+    trace = Trace()
+    outer = call_id if call_id != "call_2" else "call_1"
+    trace.add(ADK, 1, gen_ai__operation__name="execute_tool", gen_ai__tool__name="add", gen_ai__tool__call__id=outer)
+    trace.add(ADK, 2, around=1, gen_ai__operation__name=between)
+    inner: dict[str, Any] = {"gen_ai__operation__name": "execute_tool", "gen_ai__tool__call__id": call_id}
+    trace.add("another", 3, around=2, **inner, gen_ai__tool__name=tool)
+
+    assert len(read_spans(trace.spans).calls) == calls
+
+
 def test_the_id_of_a_call_of_adk_for_java():
     trace = Trace()
     trace.add(ADK, 1, gen_ai__operation__name="execute_tool", gen_ai__tool__name="add", gen_ai__tool_call__id="call_1")
