@@ -198,6 +198,16 @@ def test_a_span_of_claude_without_the_span_of_its_execution_is_no_success():
     assert tool.end_time_unix_nano
 
 
+def test_a_span_of_claude_has_the_type_of_the_error_and_no_words():
+    """https://code.claude.com/docs/en/monitoring-usage, claude_code.tool.execution."""
+    export = sample("claude-code-2.1.197-logs-and-traces-details")
+    export.logs.Clear()
+    (execution,) = spans_with(export, "span.type", "tool.execution")
+    put(execution.attributes, success=False, error="the words of the shell", error_class="ShellError")
+
+    assert [row.error for row in read(export).calls] == ["the agent tells of ShellError"]
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
