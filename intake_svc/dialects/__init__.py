@@ -79,7 +79,7 @@ _RANKED: tuple[tuple[genai.Convention | str, Iterable[str]], ...] = (
     # of agents by conventions that no dialect is for: beside the spans of others they are no less a hole
     (_UNREAD, ("langfuse.observation.type", "mlflow.spanType", "lmnr.span.type")),
     (traceloop.CONVENTION, traceloop.AMBIENT),
-    (_GENAI, genai.TOKEN_MARKS),
+    (_GENAI, (*genai.TOKEN_MARKS, genai.HAYSTACK_MARK)),
     ("", ()),
 )
 """The conventions for programs of any kind, each with what marks its spans. Of a span's marks the first here decides,

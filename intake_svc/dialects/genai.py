@@ -27,12 +27,15 @@ _CREWAI_EVENT = ("crewai.event_name",)
 """What CrewAI's spans are of, some of which tell of a call once more."""
 TOOL_MARK = "gen_ai.tool.name"
 """What marks a call whose span has neither: pydantic-ai's, up to version 2 of its own format."""
+HAYSTACK_MARK = "haystack.tool.name"
+"""What marks Haystack's calls, and its checks whether a person allows one."""
+_HAYSTACK_CHECK = ("haystack.agent.hook.human_in_the_loop.strategy.type",)
 TOKEN_MARKS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 """Of which a request has one whose span has none of these: ADK's, before it said its operation."""
 
 DIALECT = Dialect(engine="genai", agent="genai")
 SPANS = Table(
-    kind=(*MARKS, _SPRING_KIND, *_CREWAI_EVENT),
+    kind=(*MARKS, _SPRING_KIND, *_CREWAI_EVENT, *_HAYSTACK_CHECK),
     session=(
         "gen_ai.conversation.id",
         "session.id",
@@ -41,9 +44,19 @@ SPANS = Table(
         "copilot_chat.chat_session_id",  # of a call of Copilot in VS Code, whose requests have the first
     ),
     turn=("gen_ai.agent.call.id",),
-    tool=(TOOL_MARK, "spring.ai.tool.definition.name"),
-    call_id=("gen_ai.tool.call.id", "gen_ai.tool_call.id", "spring.ai.tool.call.id"),  # the second: ADK's of Java
-    arguments=("gen_ai.tool.call.arguments", "tool_arguments", "spring.ai.tool.call.arguments"),
+    tool=(TOOL_MARK, "spring.ai.tool.definition.name", HAYSTACK_MARK),
+    call_id=(
+        "gen_ai.tool.call.id",
+        "gen_ai.tool_call.id",  # ADK's of Java
+        "spring.ai.tool.call.id",
+        "haystack.tool.call.id",
+    ),
+    arguments=(
+        "gen_ai.tool.call.arguments",
+        "tool_arguments",
+        "spring.ai.tool.call.arguments",
+        "haystack.agent.step.tool.input",
+    ),
     status=("gen_ai.tool.status",),
     error_type=("error.type",),
     exit_code=("process.exit.code", "ag2.code_execution.exit_code"),
@@ -228,9 +241,10 @@ class Family:
 
     def _untold(self, member: Member) -> str:
         """The operation of a span that does not say it; empty where it cannot be known."""
-        if member.names_tool():
+        attributes = member.event.attributes
+        if member.names_tool() or (attributes.have((HAYSTACK_MARK,)) and not attributes.have(_HAYSTACK_CHECK)):
             return "execute_tool"
-        is_adk = member.event.attributes.text(SPANS.provider) == _ADK
+        is_adk = attributes.text(SPANS.provider) == _ADK
         return "generate_content" if is_adk and member.names_model() and member.counts() else ""
 
     def around(self, member: Member) -> Member | None:

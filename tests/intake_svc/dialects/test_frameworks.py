@@ -2,14 +2,15 @@
 
 The spans follow their sources: google/adk-python (telemetry/tracing.py, 0798a74d), google/adk-java (Tracing.java,
 130ae021), spring-projects/spring-ai (ToolCallingObservationDocumentation, 585d1fb8), microsoft/semantic-kernel
-(decorators.py, 130f159d), mastra-ai/mastra (gen-ai-semantics.ts, 087c72fa), ag2ai/ag2 (code.py, 9f193500) and
-crewAIInc/crewAI (telemetry/tracing/handlers.py, 0780f748).
+(decorators.py, 130f159d), mastra-ai/mastra (gen-ai-semantics.ts, 087c72fa), ag2ai/ag2 (code.py, 9f193500),
+crewAIInc/crewAI (telemetry/tracing/handlers.py, 0780f748) and deepset-ai/haystack (components/agents/agent.py of 3.0).
 """
 
 from typing import Any
 
 import pytest
 from onrecord.common.v1 import common_pb2
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from intake_svc.dialects import read_spans
 from tests.intake_svc.dialects.exports import put, read, sample, spans_with
@@ -154,6 +155,21 @@ def test_code_that_ag2_runs_is_a_call(code, outcome):
     assert (row.tool_name, row.exit_code, row.outcome) == ("execute_code", code, outcome)
 
 
+def test_a_call_of_haystack_and_no_check_whether_it_is_allowed():
+    trace = Trace()
+    arguments: dict[str, Any] = {"haystack__agent__step__tool__input": '{"location": "Berlin"}'}
+    check: dict[str, Any] = {
+        "haystack__agent__hook__human_in_the_loop__strategy__type": "haystack.hooks.BlockingConfirmationStrategy"
+    }
+    trace.add("haystack", 1, haystack__tool__name="weather", haystack__tool__call__id="call_1", **check)
+    trace.add("haystack", 2, haystack__tool__name="weather", **arguments)
+    reading = read_spans(trace.spans)
+    (row,) = reading.calls
+
+    assert (row.tool_name, row.outcome, row.args_summary) == ("weather", OK, '{"location":{"type":"string","bytes":6}}')
+    assert (reading.not_understood, reading.ignored) == ((), 1)
+
+
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_call_of_crewai_over_mcp_that_failed_maybe_is_one_row(failed):
     """The call's span, below it that of its MCP client, and beside it that of the failure."""
@@ -162,8 +178,10 @@ def test_a_call_of_crewai_over_mcp_that_failed_maybe_is_one_row(failed):
     outer = trace.add("crewai.telemetry", 1, **tool, crewai__event_name="tool_usage_finished")
     trace.add("crewai.telemetry", 2, around=1, **tool, crewai__event_name="mcp_tool_execution_completed")
     if failed:
-        trace.add("crewai.telemetry", 3, **tool, crewai__event_name="tool_failure_detected").status.code = 2
-        outer.status.code = 2
+        trace.add(
+            "crewai.telemetry", 3, **tool, crewai__event_name="tool_failure_detected"
+        ).status.code = Status.STATUS_CODE_ERROR
+        outer.status.code = Status.STATUS_CODE_ERROR
     reading = read_spans(trace.spans)
 
     assert [row.outcome for row in reading.calls] == [FAILED if failed else OK]
