@@ -16,6 +16,7 @@ from intake_svc.dialects import (
     aisdk,
     claude,
     codex,
+    conventions,
     copilot,
     gemini,
     genai,
@@ -39,7 +40,7 @@ DIALECTS: tuple[Dialect, ...] = (
     opencode.DIALECT,
     aisdk.DIALECT,
     copilot.DIALECT,
-    genai.DIALECT,
+    conventions.DIALECT,
     traceloop.DIALECT,
     openinference.DIALECT,
     litellm.DIALECT,
@@ -52,7 +53,7 @@ FAULTY = "its reading failed by a fault of ours"
 
 log = structlog.get_logger(__name__)
 
-_T = TypeVar("_T", Span, LogRecord, tuple[bool, Span], tuple[genai.Convention, Span])
+_T = TypeVar("_T", Span, LogRecord, tuple[bool, Span], tuple[conventions.Convention, Span])
 _Reader = Callable[[Iterable[_T], Agent], Reading]
 _NAME, _VERSION = ("service.name",), ("service.version",)
 _RESOURCE = frozenset(_NAME + _VERSION + REPOSITORY + BRANCH)
@@ -69,17 +70,19 @@ _SPAN_SCOPES: dict[str, tuple[Dialect, _Reader[Span]]] = {
 _OPENINFERENCE, _UNREAD = "openinference", "unread"
 _ABOVE_GENAI = {aisdk.MARK: aisdk.CONVENTION, **dict.fromkeys(traceloop.MARKS, traceloop.CONVENTION)}
 _GENAI = replace(
-    genai.CONVENTION, table=replace(genai.SPANS, kind=(*genai.SPANS.kind, *_ABOVE_GENAI)), above=_ABOVE_GENAI
+    conventions.CONVENTION,
+    table=replace(conventions.SPANS, kind=(*conventions.SPANS.kind, *_ABOVE_GENAI)),
+    above=_ABOVE_GENAI,
 )
-_RANKED: tuple[tuple[genai.Convention | str, Iterable[str]], ...] = (
+_RANKED: tuple[tuple[conventions.Convention | str, Iterable[str]], ...] = (
     (aisdk.CONVENTION, (aisdk.MARK,)),
     (traceloop.CONVENTION, traceloop.MARKS),
-    (_GENAI, (*genai.MARKS, genai.TOOL_MARK)),
+    (_GENAI, (*conventions.MARKS, conventions.TOOL_MARK)),
     (_OPENINFERENCE, (openinference.MARK,)),
     # of agents by conventions that no dialect is for: beside the spans of others they are no less a hole
     (_UNREAD, ("langfuse.observation.type", "mlflow.spanType", "lmnr.span.type")),
     (traceloop.CONVENTION, traceloop.AMBIENT),
-    (_GENAI, (*genai.TOKEN_MARKS, genai.HAYSTACK_MARK)),
+    (_GENAI, (*conventions.TOKEN_MARKS, conventions.HAYSTACK_MARK)),
     ("", ()),
 )
 """The conventions for programs of any kind, each with what marks its spans. Of a span's marks the first here decides,
@@ -100,7 +103,7 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
     resource = Attributes(resource_spans.resource.attributes, _RESOURCE)
     name, version = resource.text(_NAME), resource.text(_VERSION)
     readings: list[Reading] = []
-    by_genai: list[tuple[genai.Convention, Span]] = []
+    by_genai: list[tuple[conventions.Convention, Span]] = []
     by_openinference: list[tuple[bool, Span]] = []
     others = 0
     for scope in resource_spans.scope_spans:
@@ -116,7 +119,7 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
             theirs = traceloop.convention_in(scope_name)
             for span in scope.spans:
                 convention = _convention(span)
-                if isinstance(convention, genai.Convention):
+                if isinstance(convention, conventions.Convention):
                     is_ai_sdk = convention is aisdk.CONVENTION
                     by_genai.append((convention if is_ai_sdk or not theirs else theirs, span))
                 elif convention == _OPENINFERENCE:
@@ -126,12 +129,12 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
                 else:
                     others += 1
 
-    def read_genai(items: Iterable[tuple[genai.Convention, Span]], _: Agent) -> Reading:
+    def read_genai(items: Iterable[tuple[conventions.Convention, Span]], _: Agent) -> Reading:
         return genai.read(items, lambda dialect: agent_of(dialect, name, version))
 
     # of all scopes together: a client's span is of another than the agent's span around it
     if by_genai:
-        readings.append(_read(genai.DIALECT, read_genai, by_genai, name, version, _dialect_of))
+        readings.append(_read(conventions.DIALECT, read_genai, by_genai, name, version, _dialect_of))
     if by_openinference:
         readings.append(_read(openinference.DIALECT, openinference.read_spans, by_openinference, name, version))
     return _with_others(_located(joined(readings), resource), others)
@@ -153,7 +156,7 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
     return _with_others(_located(joined(readings), resource), others)
 
 
-def _convention(span: Span) -> genai.Convention | str:
+def _convention(span: Span) -> conventions.Convention | str:
     """The convention for programs of any kind that a span follows.
 
     `unread` for one that no dialect is for; empty for none. Of those that genai.read reads it is the
@@ -168,7 +171,7 @@ def _convention(span: Span) -> genai.Convention | str:
     return _RANKED[best][0]
 
 
-def _dialect_of(item: tuple[genai.Convention, Span]) -> Dialect:
+def _dialect_of(item: tuple[conventions.Convention, Span]) -> Dialect:
     """Whose a span is, of those that genai.read reads."""
     convention, span = item
     keys = {each.key for each in span.attributes}

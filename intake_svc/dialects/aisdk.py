@@ -6,7 +6,7 @@ those of its requests (`ai.streamText.doStream`) and has their sums. The table f
 """
 
 from intake_svc.dialects.base.table import Dialect, Table
-from intake_svc.dialects.genai import FRAME, Convention
+from intake_svc.dialects.conventions import FRAME, Convention
 
 MARK = "ai.operationId"
 """What each of its spans has, in whichever scope: `ai`, or that of a tracer that it was given."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from intake_svc.dialects import genai
+from intake_svc.dialects import conventions, genai
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Dialect
 from intake_svc.dialects.reading import Reading
@@ -36,7 +36,7 @@ DIALECT = Dialect(
     },
     refusals=frozenset({"denied"}),
 )
-CONVENTION = replace(genai.CONVENTION, dialect=DIALECT)
+CONVENTION = replace(conventions.CONVENTION, dialect=DIALECT)
 
 
 def read_spans(spans: Iterable[Span], agent: Agent) -> Reading:

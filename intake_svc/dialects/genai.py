@@ -1,9 +1,6 @@
-"""OpenTelemetry's conventions for generative AI: pydantic-ai, ADK, Strands, Spring AI, MCP, and many others.
+"""Reads spans by the conventions for generative AI: of pydantic-ai, ADK, Strands, Spring AI, MCP and many others."""
 
-https://github.com/open-telemetry/semantic-conventions-genai is their source. They are in development and move.
-"""
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -15,125 +12,21 @@ from intake_svc.dialects.base.once import Account, repeated
 from intake_svc.dialects.base.results import refused, result_of, unknown_end
 from intake_svc.dialects.base.rows import Rows
 from intake_svc.dialects.base.showing import Agent
-from intake_svc.dialects.base.table import Attributes, Dialect, Names, Table, wanted
+from intake_svc.dialects.base.table import Attributes, Dialect, Table, wanted
+from intake_svc.dialects.conventions import (
+    MCP_CALL,
+    MCP_METHOD,
+    MCP_SERVER,
+    NO_TOOL,
+    SPANS,
+    STRANDS,
+    Convention,
+    mend,
+    operation_of,
+)
 from intake_svc.dialects.reading import Reading, joined
 from recording.calls import Failure, Scope
 
-MARKS = ("gen_ai.operation.name", "mcp.method.name")
-"""Of which the conventions ask one of each span."""
-_SPRING_KIND = "spring.ai.kind"
-"""What Spring AI's spans are of, where their operation is `framework`."""
-_CREWAI_EVENT = ("crewai.event_name",)
-"""What CrewAI's spans are of, some of which tell of a call once more."""
-TOOL_MARK = "gen_ai.tool.name"
-"""What marks a call whose span has neither: pydantic-ai's, up to version 2 of its own format."""
-HAYSTACK_MARK = "haystack.tool.name"
-"""What marks Haystack's calls, and its checks whether a person allows one."""
-_HAYSTACK_CHECK = ("haystack.agent.hook.human_in_the_loop.strategy.type",)
-TOKEN_MARKS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-"""Of which a request has one whose span has none of these: ADK's, before it said its operation."""
-
-DIALECT = Dialect(engine="genai", agent="genai")
-SPANS = Table(
-    kind=(*MARKS, _SPRING_KIND, *_CREWAI_EVENT, *_HAYSTACK_CHECK),
-    session=(
-        "gen_ai.conversation.id",
-        "session.id",
-        "gcp.vertex.agent.session_id",  # ADK's
-        "spring.ai.chat.client.conversation.id",
-        "copilot_chat.chat_session_id",  # of a call of Copilot in VS Code, whose requests have the first
-    ),
-    turn=("gen_ai.agent.call.id",),
-    tool=(TOOL_MARK, "spring.ai.tool.definition.name", HAYSTACK_MARK),
-    call_id=(
-        "gen_ai.tool.call.id",
-        "gen_ai.tool_call.id",  # ADK's of Java
-        "spring.ai.tool.call.id",
-        "haystack.tool.call.id",
-    ),
-    arguments=(
-        "gen_ai.tool.call.arguments",
-        "tool_arguments",
-        "spring.ai.tool.call.arguments",
-        "haystack.agent.step.tool.input",
-    ),
-    status=("gen_ai.tool.status",),
-    error_type=("error.type",),
-    exit_code=("process.exit.code", "ag2.code_execution.exit_code"),
-    model=("gen_ai.response.model",),
-    requested_model=("gen_ai.request.model",),
-    provider=("gen_ai.provider.name", "gen_ai.system"),
-    input_tokens=TOKEN_MARKS,
-    output_tokens=("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
-    cached_tokens=(
-        "gen_ai.usage.cache_read.input_tokens",
-        "gen_ai.usage.cache_read_input_tokens",
-        "gen_ai.usage.details.cache_read_tokens",  # pydantic-ai's, up to version 1
-        "gen_ai.usage.cached_input_tokens",  # Mastra's, in its first versions
-    ),
-    cache_write_tokens=(
-        "gen_ai.usage.cache_creation.input_tokens",
-        "gen_ai.usage.cache_creation_input_tokens",
-        "gen_ai.usage.cache_write_input_tokens",
-        "gen_ai.usage.details.cache_write_tokens",
-    ),
-    reasoning_tokens=(
-        "gen_ai.usage.reasoning.output_tokens",
-        "gen_ai.usage.details.reasoning_tokens",
-        "gen_ai.usage.reasoning_tokens",  # Mastra's
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Convention:
-    """How spans say what these conventions say, be it by other names and words."""
-
-    dialect: Dialect
-    table: Table
-    operation: Names
-    """The attributes that may have the operation."""
-    words: Mapping[str, str] = field(default_factory=dict)
-    """The operations by their words, as these conventions name them."""
-    marks: tuple[str, ...] = ()
-    """Attributes of which a span has one, or follows another convention."""
-    otherwise: "Convention | None" = None
-    """That other one, whose attributes the table names too."""
-    above: "Mapping[str, Convention]" = field(default_factory=dict)
-    """By attributes that the table names: the conventions that a span with one of them follows, the first one first."""
-
-    def followed(self, has: Callable[[Iterable[str]], bool]) -> "Convention":
-        """The convention of a span. has: whether the span has any of some attributes."""
-        if has(self.above):
-            return next(convention for mark, convention in self.above.items() if has((mark,)))
-        return self.otherwise if self.otherwise and not has(self.marks) else self
-
-
-FRAME = "invoke_workflow"
-"""The operation of what is around calls and requests, and is none."""
-_EXECUTE_CODE = "execute_code"
-"""AG2's operation of a call that names no tool."""
-CONVENTION = Convention(
-    dialect=DIALECT,
-    table=SPANS,
-    operation=(_SPRING_KIND, *MARKS[:1]),
-    words={
-        "call_llm": "generate_content",  # ADK's of Java
-        "chat.completions": "chat",  # Semantic Kernel's
-        "text.completions": "text_completion",
-        "embedding": "embeddings",  # Spring AI's
-        "tool_call": "execute_tool",  # of Spring AI's kinds
-        "chat_client": "invoke_agent",
-        "advisor": FRAME,
-        "vector_store": "retrieval",
-        "mcp_server_tool_call": FRAME,  # its client tells of the call
-        _EXECUTE_CODE: "execute_tool",
-    },
-)
-
-_STRANDS, _ADK = "strands-agents", "gcp.vertex.agent"
-_NOT_SPECIFIED = "<not specified>"
-"""ADK's id of a call whose result has none."""
 _MESSAGE = Table(arguments=("content",))
 """The event in which Strands has the arguments."""
 
@@ -141,16 +34,6 @@ _REQUESTS = frozenset(("chat", "generate_content", "text_completion", "embedding
 _FRAMES = frozenset(("", "invoke_agent", "create_agent", "invoke_workflow", "plan", "retrieval"))
 """What may have a tool, tokens or a model, and be no call and no request."""
 NO_OPERATION = "it has a tool, tokens or a model, and an operation that is not known"
-_MCP_METHOD = MARKS[1:]
-MCP_CALL = "tools/call"
-_CREWAI_OPERATIONS = {
-    "tool_failure_detected": FRAME,
-    **dict.fromkeys((f"mcp_tool_execution_{end}" for end in ("started", "completed", "failed")), MCP_CALL),
-}
-MCP_SERVER = "mcp.server"
-"""The operation of a span around what an MCP server does for its client."""
-_NO_TOOL = "(merged tools)"
-"""ADK's name for a span that has the answers of calls that ran side by side, beside the span of each."""
 _BAD, _GOOD = frozenset(("error", "failed", "failure")), frozenset(("", "success", "succeeded", "ok", "completed"))
 """Words by which a call's status says how it ended. By another one it is not known."""
 _LONGEST_WAY = 64
@@ -216,36 +99,21 @@ class Family:
         """Adds a span."""
         trace_id, around = span.trace_id, span.parent_span_id
         key = trace_id, span.span_id
-        if event.attributes.text(convention.table.call_id) == _NOT_SPECIFIED:
-            event.attributes.drop(convention.table.call_id)
-        told = event.attributes.text(convention.operation)
+        mend(event.attributes, convention)
         member = Member(
             span,
             event,
             convention,
             rows,
-            convention.words.get(told, told) if told else "",
+            operation_of(event.attributes, convention),
             key,
             (trace_id, around) if is_given(around) and around != span.span_id else None,
         )
-        if not told and not event.attributes.text(_MCP_METHOD):
-            member.operation = self._untold(member)
-        elif told == _EXECUTE_CODE:
-            event.attributes.add(convention.table.tool, told)
-        member.operation = _CREWAI_OPERATIONS.get(event.attributes.text(_CREWAI_EVENT), member.operation)
         if event.is_named:
             self.members[key] = member
         if event.trace_id not in self.sessions and (session := event.attributes.text(convention.table.session)):
             self.sessions[event.trace_id] = session
         return member
-
-    def _untold(self, member: Member) -> str:
-        """The operation of a span that does not say it; empty where it cannot be known."""
-        attributes = member.event.attributes
-        if member.names_tool() or (attributes.have((HAYSTACK_MARK,)) and not attributes.have(_HAYSTACK_CHECK)):
-            return "execute_tool"
-        is_adk = attributes.text(SPANS.provider) == _ADK
-        return "generate_content" if is_adk and member.names_model() and member.counts() else ""
 
     def around(self, member: Member) -> Member | None:
         """The span around a span, where the export has it."""
@@ -295,7 +163,7 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
     for member in members:
         event, operation, rows = member.event, member.operation, member.rows
         table = rows.table
-        is_mcp_call = MCP_CALL in (operation, event.attributes.text(_MCP_METHOD))
+        is_mcp_call = MCP_CALL in (operation, event.attributes.text(MCP_METHOD))
         if member.key in told_elsewhere or (is_mcp_call and _is_repeated_call(member, family)):
             rows.ignore()  # the agent's own span has it
         elif operation == "execute_tool" and _is_told_around(member, family):
@@ -306,7 +174,7 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
             failed = event.failed or bool(error) or attributes.word(table.status) in _BAD
             failure = Failure(FAILED, attributes.number(table.http_status)) if failed else None
             rows.cost(event, scope=_scope(rows, member, family), failure=failure)
-        elif event.attributes.text(table.tool) == _NO_TOOL:
+        elif event.attributes.text(table.tool) == NO_TOOL:
             rows.ignore()
         elif operation == "execute_tool" or (is_mcp_call and operation in ("", MCP_CALL)):
             _add_call(rows, member, family)
@@ -370,7 +238,7 @@ def _add_call(rows: Rows, member: Member, family: Family) -> None:
 
 def _in_message(event: Event, span: Span) -> str | None:
     """The arguments in the event in which Strands has them. By the conventions it has what a tool returned."""
-    if event.attributes.text(SPANS.provider) == _STRANDS:
+    if event.attributes.text(SPANS.provider) == STRANDS:
         for message in span.events:
             if message.name == "gen_ai.tool.message":
                 return Attributes(message.attributes, *wanted(_MESSAGE)).json(_MESSAGE.arguments)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from intake_svc.dialects import genai
+from intake_svc.dialects import conventions
 from intake_svc.dialects.base.event import Event
 from intake_svc.dialects.base.logs import Kind
 from intake_svc.dialects.base.showing import Agent
@@ -17,7 +17,7 @@ SPAN_SCOPE = "litellm"
 
 DIALECT = Dialect(engine="litellm", agent="litellm")
 SPANS: Table = replace(
-    genai.SPANS,
+    conventions.SPANS,
     kind=("litellm.call_id", "llm.request.type"),  # older versions have the second alone
     turn=(),
     tool=(),

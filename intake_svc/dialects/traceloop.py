@@ -7,9 +7,9 @@ AI, in the words of whichever year. The table follows what traceloop-sdk 0.62.4 
 
 from dataclasses import replace
 
-from intake_svc.dialects import aisdk, genai
+from intake_svc.dialects import aisdk, conventions
 from intake_svc.dialects.base.table import Dialect
-from intake_svc.dialects.genai import FRAME, MCP_CALL, MCP_SERVER, Convention
+from intake_svc.dialects.conventions import FRAME, MCP_CALL, MCP_SERVER, Convention
 
 _KIND, _REQUEST = "traceloop.span.kind", "llm.request.type"
 _SESSIONS = (
@@ -26,12 +26,12 @@ _MCP_SCOPE = "opentelemetry.instrumentation.mcp"
 
 DIALECT = Dialect(engine="traceloop", agent="traceloop")
 SPANS = replace(
-    genai.SPANS,
-    kind=(*genai.SPANS.kind, *MARKS, *AMBIENT, aisdk.MARK),
-    session=(*genai.SPANS.session, *_SESSIONS),
-    tool=(*genai.SPANS.tool, "traceloop.entity.name"),
-    arguments=("traceloop.entity.input", *genai.SPANS.arguments),
-    status=(*genai.SPANS.status, "gen_ai.task.status"),
+    conventions.SPANS,
+    kind=(*conventions.SPANS.kind, *MARKS, *AMBIENT, aisdk.MARK),
+    session=(*conventions.SPANS.session, *_SESSIONS),
+    tool=(*conventions.SPANS.tool, "traceloop.entity.name"),
+    arguments=("traceloop.entity.input", *conventions.SPANS.arguments),
+    status=(*conventions.SPANS.status, "gen_ai.task.status"),
 )
 CONVENTION = Convention(
     dialect=DIALECT,
@@ -46,7 +46,7 @@ CONVENTION = Convention(
         "embedding": "embeddings",
     },
     marks=(*MARKS, *AMBIENT),
-    otherwise=genai.CONVENTION,
+    otherwise=conventions.CONVENTION,
     above={aisdk.MARK: aisdk.CONVENTION},
 )
 _MCP = replace(CONVENTION, words={"tool": MCP_CALL, "server": MCP_SERVER})

@@ -12,8 +12,8 @@ from intake_svc.dialects import (
     aisdk,
     claude,
     codex,
+    conventions,
     gemini,
-    genai,
     litellm,
     opencode,
     openinference,
@@ -40,7 +40,7 @@ def tables_of(name: str) -> tuple[Table, ...]:
         "opencode": (opencode.SPANS,),
         "litellm": (litellm.SPANS,),
         "ai-sdk-7.0.173-legacy": (aisdk.SPANS,),
-        "ai-sdk-7": (genai.SPANS,),
+        "ai-sdk-7": (conventions.SPANS,),
         "ai-sdk": (aisdk.SPANS,),
         "langchain-core": (traceloop.SPANS,),
         "traceloop": (traceloop.SPANS,),
@@ -49,7 +49,7 @@ def tables_of(name: str) -> tuple[Table, ...]:
     }.items():
         if name.startswith(start):
             return tables
-    return (genai.SPANS,)
+    return (conventions.SPANS,)
 
 
 def attribute_lists(export: Export) -> Iterator[tuple[str, Any]]:
