@@ -25,6 +25,7 @@ from intake_svc.dialects import (
     openinference,
     traceloop,
 )
+from intake_svc.dialects.base.rows import CUT
 from intake_svc.dialects.base.showing import Agent, agent_of, where
 from intake_svc.dialects.base.table import BRANCH, REPOSITORY, Attributes, Dialect
 from intake_svc.dialects.reading import Reading, SequenceNumber, joined
@@ -126,6 +127,8 @@ def read_spans(resource_spans: ResourceSpans) -> Reading:
                     by_openinference.append((False, span))
                 elif convention == _UNREAD:
                     readings.append(Reading(not_understood=(NO_PRODUCER,)))
+                elif span.dropped_attributes_count:
+                    readings.append(Reading(not_understood=(CUT,)))
                 else:
                     others += 1
 

@@ -10,7 +10,7 @@ from intake_svc.dialects.base.event import Event, is_given, of_span
 from intake_svc.dialects.base.logs import FAILED
 from intake_svc.dialects.base.once import Account, repeated
 from intake_svc.dialects.base.results import refused, result_of, unknown_end
-from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.rows import CUT, Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Attributes, Dialect, Table, wanted
 from intake_svc.dialects.conventions import (
@@ -180,6 +180,8 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
             _add_call(rows, member, family)
         elif member.is_unknown():
             rows.refuse(NO_OPERATION)
+        elif event.is_cut and not operation and not is_mcp_call:
+            rows.refuse(CUT)
         else:
             rows.ignore()  # sums and frames: invoke_agent, create_agent, plans
             rows.label(event, family.sessions.get(event.trace_id, ""))

@@ -41,6 +41,8 @@ class Event:
     """The type of the exception that the span tells of."""
     says_end: bool = True
     """Whether it says that it ended and how: not with a status that we do not know, nor a span that has not ended."""
+    is_cut: bool = False
+    """Whether its program dropped attributes of it, since a span may have so many: maybe those by which it is known."""
     is_named: bool = False
     """Whether an id tells it from all others, so that what has the same one is the same."""
 
@@ -70,6 +72,7 @@ def of_span(span: Span, table: Table) -> Event:
         status == _ERROR,
         _exception(span) if span.events else "",
         end > 0 and 0 <= status <= _ERROR,
+        span.dropped_attributes_count > 0,
         is_given(span_id),
     )
 

@@ -19,6 +19,7 @@ _WHERE = frozenset(REPOSITORY + BRANCH)
 NO_TIMES = "it has no times that a row could have"
 NO_TOOL = "it names no tool"
 NO_MODEL = "it names neither a model nor tokens"
+CUT = "it lost the attributes that say what it is: set OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT to more where it comes from"
 
 
 class Rows:

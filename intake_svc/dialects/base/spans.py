@@ -7,7 +7,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from intake_svc.dialects.base.event import Event, of_span
 from intake_svc.dialects.base.logs import FAILED, Kind, kinds
 from intake_svc.dialects.base.results import result_of, unknown_end
-from intake_svc.dialects.base.rows import Rows
+from intake_svc.dialects.base.rows import CUT, Rows
 from intake_svc.dialects.base.showing import Agent
 from intake_svc.dialects.base.table import Dialect, Table
 from intake_svc.dialects.reading import Reading
@@ -42,6 +42,8 @@ def read_each(
                 )
             case Kind.REQUEST:
                 rows.cost(event, scope=rows.scope(event), failure=Failure(FAILED) if failed else None)
+            case _ if event.is_cut and not event.attributes.have(table.kind):
+                rows.refuse(CUT)
             case _:
                 rows.ignore()
     return rows.reading()

@@ -348,6 +348,29 @@ def test_spans_of_agents_that_no_dialect_is_for_are_told_also_beside_those_of_on
     assert read(export).not_understood == ("no dialect is known by which the producer speaks",)
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "value", "kept"),
+    [
+        ("langchain-1.5.2-openinference-0.1.80", "openinference.span.kind", "LLM", "llm.token_count.prompt"),
+        ("langchain-core-1.8.3-traceloop-0.62.4", "gen_ai.operation.name", "chat", ""),
+        ("pydantic-ai-2.68.0", "gen_ai.operation.name", "chat", "gen_ai.usage.input_tokens"),
+    ],
+)
+def test_a_span_that_lost_what_it_is_known_by_is_told(name, mark, value, kept):
+    """An SDK keeps 128 attributes of a span, and in Python the last ones: each message of a request has some."""
+    export = sample(name)
+    span = spans_with(export, mark, value)[0]
+    requests = len(read(export).costs)
+    for item in [item for item in span.attributes if item.key != kept]:
+        span.attributes.remove(item)
+    span.dropped_attributes_count = 12
+    reading = read(export)
+
+    assert len(reading.costs) == requests - 1
+    (told,) = reading.not_understood
+    assert told.endswith("set OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT to more where it comes from")
+
+
 def inner_request(export: Export, outer: Span, scope: str) -> Span:
     """The account of the model's client of a request that its framework tells of."""
     inner = export.spans.scope_spans.add(scope={"name": scope}).spans.add()
