@@ -97,6 +97,8 @@ _LOG_SCOPES: dict[str, tuple[Dialect, _Reader[LogRecord]]] = {
 }
 _SPANS_NOT_READ = frozenset((gemini.GEMINI_SCOPE, gemini.QWEN_SCOPE))
 """Scopes whose log records tell all that their spans do."""
+_LOGS_NOT_READ = frozenset((copilot.VS_CODE_SCOPE,))
+"""Scopes whose spans tell all that their log records do, and which always send both."""
 
 
 def read_spans(resource_spans: ResourceSpans) -> Reading:
@@ -150,7 +152,9 @@ def read_logs(resource_logs: ResourceLogs) -> Reading:
     readings: list[Reading] = []
     others = 0
     for scope in resource_logs.scope_logs:
-        if scope.scope.name.startswith(codex.SCOPE):
+        if scope.scope.name in _LOGS_NOT_READ:
+            readings.append(Reading(ignored=len(scope.log_records)))
+        elif scope.scope.name.startswith(codex.SCOPE):
             readings.append(_read(codex.DIALECT, codex.read_logs, scope.log_records, name, version))
         elif known := _LOG_SCOPES.get(scope.scope.name):
             readings.append(_read(*known, scope.log_records, name, version))

@@ -3,8 +3,10 @@
 import pytest
 from onrecord.audit.v1 import audit_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from intake_svc.dialects import read_logs
 from tests.intake_svc.dialects.exports import Export, log_records, put, read, sample, spans_with
 
 
@@ -346,6 +348,14 @@ def test_spans_of_agents_that_no_dialect_is_for_are_told_also_beside_those_of_on
     put(export.spans.scope_spans.add().spans.add(name="a tool").attributes, **{mark.replace(".", "__"): "tool"})
 
     assert read(export).not_understood == ("no dialect is known by which the producer speaks",)
+
+
+def test_events_of_copilot_in_vs_code_repeat_its_spans_and_are_no_hole():
+    logs = ResourceLogs()
+    record = logs.scope_logs.add(scope={"name": "copilot-chat"}).log_records.add()
+    put(record.attributes, event__name="copilot_chat.tool.call", gen_ai__tool__name="read_file", success=True)
+
+    assert (read_logs(logs).not_understood, read_logs(logs).ignored) == ((), 1)
 
 
 @pytest.mark.parametrize(
