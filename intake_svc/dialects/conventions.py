@@ -48,6 +48,7 @@ SPANS = Table(
         "haystack.agent.step.tool.input",
     ),
     status=("gen_ai.tool.status",),
+    decision=("haystack.agent.hook.human_in_the_loop.strategy.decision",),
     error_type=("error.type",),
     exit_code=("process.exit.code", "ag2.code_execution.exit_code"),
     model=("gen_ai.response.model",),

@@ -36,6 +36,8 @@ _FRAMES = frozenset(("", "invoke_agent", "create_agent", "invoke_workflow", "pla
 NO_OPERATION = "it has a tool, tokens or a model, and an operation that is not known"
 _BAD, _GOOD = frozenset(("error", "failed", "failure")), frozenset(("", "success", "succeeded", "ok", "completed"))
 """Words by which a call's status says how it ended. By another one it is not known."""
+_REJECTED = "reject"
+"""Haystack's word for a call that never ran."""
 _LONGEST_WAY = 64
 
 
@@ -178,6 +180,8 @@ def read(spans: Iterable[tuple[Convention, Span]], agent_of: Callable[[Dialect],
             rows.ignore()
         elif operation == "execute_tool" or (is_mcp_call and operation in ("", MCP_CALL)):
             _add_call(rows, member, family)
+        elif not operation and event.attributes.word(table.decision) == _REJECTED:
+            rows.call(event, refused(event), by_agent(allowed=False), scope=_scope(rows, member, family))
         elif member.is_unknown():
             rows.refuse(NO_OPERATION)
         elif event.is_cut and not operation and not is_mcp_call:

@@ -155,6 +155,20 @@ def test_code_that_ag2_runs_is_a_call(code, outcome):
     assert (row.tool_name, row.exit_code, row.outcome) == ("execute_code", code, outcome)
 
 
+@pytest.mark.parametrize(("decision", "calls"), [("reject", 1), ("confirm", 0), ("modify", 0), ("a_new_word", 0)])
+def test_a_call_that_haystack_was_told_not_to_make_is_denied(decision, calls):
+    trace = Trace()
+    hook = "haystack__agent__hook__human_in_the_loop__strategy__"
+    check: dict[str, Any] = {f"{hook}type": "haystack.hooks.BlockingConfirmationStrategy", f"{hook}decision": decision}
+    trace.add("haystack", 1, haystack__tool__name="weather", haystack__tool__call__id="call_1", **check)
+    told = [
+        (row.tool_name, row.provider_call_id, row.outcome, row.decision.verdict)
+        for row in read_spans(trace.spans).calls
+    ]
+
+    assert told == [("weather", "call_1", common_pb2.OUTCOME_DENIED, common_pb2.VERDICT_DENIED)] * calls
+
+
 def test_a_call_of_haystack_and_no_check_whether_it_is_allowed():
     trace = Trace()
     arguments: dict[str, Any] = {"haystack__agent__step__tool__input": '{"location": "Berlin"}'}
