@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
-from onrecord.audit.v1 import audit_pb2
-from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.engines import Engine, StepResult, TextDelta
 from gateway_svc.errors import CallNotParsed, ContentRefused, ContextExceeded, failure_of
 from gateway_svc.loop.answers import Answers
-from gateway_svc.loop.asking import ask
+from gateway_svc.loop.calls import CallRunner
 from gateway_svc.loop.context import Context, TokenEstimator
-from gateway_svc.loop.dry_run import DryRunToolbox, ShadowLogger
+from gateway_svc.loop.dry_run import ShadowLogger
 from gateway_svc.loop.refusals import (
     CONTENT_REFUSED,
     CUT_CALLS,
@@ -27,18 +26,15 @@ from gateway_svc.loop.refusals import (
     is_refusal,
     withhold,
 )
-from gateway_svc.loop.stopped_calls import stopped_call
-from gateway_svc.messages import AssistantMessage, Message, SystemMessage, ToolMessage
-from gateway_svc.stopping.turns import CallStopped
-from gateway_svc.tools import ToolContext
+from gateway_svc.messages import AssistantMessage, Message, SystemMessage
 from gateway_svc.tools.files import Files
-from gateway_svc.tools.toolbox import Toolbox, denied
-from gateway_svc.turns.events import step_finished, tool_call_finished, tool_call_started
+from gateway_svc.tools.toolbox import Toolbox
+from gateway_svc.turns.events import step_finished
 from gateway_svc.turns.turn import Turn
 from recording.args_key import ArgsKey
-from recording.calls import NOT_RECORDED, UNDECIDED, ToolCall, ToolResult, Usage
-from recording.logger import AuditLogger, safe_audit, safe_intend, safe_synced
-from recording.rows import close_call, cost_row, decide, open_call
+from recording.calls import Usage
+from recording.logger import AuditLogger, safe_audit, safe_synced
+from recording.rows import cost_row
 
 STOP_REASONS = {
     "stop": pb.STOP_REASON_COMPLETED,
@@ -47,7 +43,6 @@ STOP_REASONS = {
 }
 MORE_ROOM = 1.25
 """How much more room there must be than before for what was left out to come back."""
-CANCELLED = ToolResult("The call was cancelled.", common_pb2.OUTCOME_CANCELLED, "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +83,15 @@ class Agent:
         self.default_model = engine.default_model
         self.jail = toolbox.jail
         self._engine = engine
-        self._own_toolbox = toolbox
-        self._toolbox: Toolbox | DryRunToolbox = toolbox
+        self._toolbox = toolbox
         self._tools, self._tools_revision = b"", -1
-        self._files = files
         self._logger = logger
         self._price = price
         self._contexts = ContextSizes(context_tokens)
         self._cuts_silently = cuts_silently
         self._estimator = TokenEstimator()
-        self._answers = answers
         self._limits = limits
-        self._args_key = args_key
+        self._calls = CallRunner(toolbox, files, logger, answers, limits.max_parallel_tools, args_key)
 
     async def run(self, turn: Turn) -> pb.StopReason.ValueType:
         """Takes steps until the model calls no tool, or a limit is reached.
@@ -108,6 +100,7 @@ class Agent:
             EngineError: the model server did not answer as it should.
         """
         context = self._context(turn)
+        append = partial(self._append, turn, context)
         was_cut = was_refused = False
         deadline = asyncio.timeout(self._limits.max_turn_seconds - (time.monotonic() - turn.started))
         try:
@@ -118,20 +111,21 @@ class Agent:
                     if turn.account.is_over_budget():
                         return pb.STOP_REASON_MAX_COST
                     answer = await self._ask_until_read(turn, context)
-                    self._append(turn, context, answer.message)
+                    append(answer.message)
                     if not answer.message.tool_calls:
                         return STOP_REASONS[answer.finish]
                     if answer.finish == "stop":
-                        await self._run_tools(turn, context, answer.message.tool_calls)
+                        await turn.kept()
+                        await self._calls.run(turn, answer.message.tool_calls, append)
                     else:
-                        self._refuse_calls(turn, context, answer)
+                        self._calls.refuse(turn, answer.message.tool_calls, CUT_CALLS[answer.finish], append)
                         if was_cut or answer.finish != "length":  # it would be cut again
                             return STOP_REASONS[answer.finish]
                     was_cut = answer.finish == "length"
                 return pb.STOP_REASON_MAX_STEPS
         except ContentRefused:
             was_refused = True
-            self._append(turn, context, CONTENT_REFUSED)
+            append(CONTENT_REFUSED)
             return pb.STOP_REASON_CONTENT_FILTER
         except TimeoutError:
             if not deadline.expired():
@@ -180,15 +174,6 @@ class Agent:
             self._append(turn, context, WRITE_AGAIN)
         return await self._ask_model(turn, context)
 
-    def _refuse_calls(self, turn: Turn, context: Context, answer: StepResult) -> None:
-        """Records each call of an answer that ended badly, and tells the model why none ran."""
-        for call in answer.message.tool_calls:
-            intent, result = self._open(turn, call), CUT_CALLS[answer.finish]
-            decide(intent, UNDECIDED)
-            turn.events.put(tool_call_started(intent))
-            self._conclude(turn, intent, result)
-            self._append(turn, context, ToolMessage(call.provider_call_id, call.name, result.text))
-
     def _append(self, turn: Turn, context: Context, message: Message) -> None:
         turn.append(message)
         context.append(message)
@@ -232,9 +217,9 @@ class Agent:
 
     def _offer_tools(self) -> None:
         """Encodes the tools again if they have changed."""
-        if self._tools_revision != self._own_toolbox.revision:
-            self._tools_revision = self._own_toolbox.revision
-            self._tools = self._engine.encode_tools(self._own_toolbox.definitions())
+        if self._tools_revision != self._toolbox.revision:
+            self._tools_revision = self._toolbox.revision
+            self._tools = self._engine.encode_tools(self._toolbox.definitions())
 
     def _fit(self, turn: Turn, context: Context) -> bool:
         """Leaves out what exceeds the model's context, and warns the client; returns whether it did."""
@@ -270,98 +255,10 @@ class Agent:
         )
         return True
 
-    async def _run_tools(self, turn: Turn, context: Context, calls: Sequence[ToolCall]) -> None:
-        """Runs the calls of one step in parallel; their results follow in the order of the calls."""
-        await turn.kept()
-        results: dict[str, ToolResult] = {}
-        places = asyncio.Semaphore(self._limits.max_parallel_tools)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for call in calls:
-                    group.create_task(self._run_tool(turn, call, results, places))
-        finally:
-            for call in calls:
-                if call.id not in results:  # cancelled while it waited for a slot: it still has its row
-                    decide(intent := self._open(turn, call), UNDECIDED)
-                    stop = turn.stops.stop
-                    results[call.id] = stopped_call(stop, intent, ran=False) if stop else _cancelled(turn)
-                    self._conclude(turn, intent, results[call.id])
-                self._append(turn, context, ToolMessage(call.provider_call_id, call.name, results[call.id].text))
-
-    async def _run_tool(
-        self, turn: Turn, call: ToolCall, results: dict[str, ToolResult], places: asyncio.Semaphore
-    ) -> None:
-        async with places:
-            intent, started = self._open(turn, call), time.monotonic()
-            ruling = self._toolbox.stopped_by(turn.stops, call) or self._toolbox.rule_on(call, turn.scope, turn.labels)
-            decide(intent, ruling.decision)
-            intent.unconfined = self._toolbox.is_unconfined(call.name)
-            asks = ruling.policy == "ask" and self._toolbox.check(call) is None
-            if not asks:
-                turn.events.put(tool_call_started(intent))
-            result, cancelled = CANCELLED, True
-            try:
-                with turn.stops.call(call.name) as running:
-                    if asks and (refused := await ask(self._answers, self._logger, turn, intent, ruling.decision)):
-                        result = refused
-                    elif ruling.told:
-                        error = ruling.error or f"the rule {ruling.decision.rule} does not allow the call"
-                        result = denied(error, told=ruling.told)
-                    elif refusal := safe_intend(self._logger, intent) or await safe_synced(self._logger):
-                        decide(intent, NOT_RECORDED)
-                        result = denied(refusal)
-                    else:
-                        running.runs = True
-                        turn.account.begin_tool_call(intent.id)
-                        result = await self._toolbox.run(call, ToolContext(self._files, turn.scope))
-                cancelled = False
-            except CallStopped as stopped:
-                result, cancelled = stopped_call(stopped.stop, intent, ran=stopped.ran), False
-            except asyncio.CancelledError:
-                result = _cancelled(turn)
-                if turn.stops.stop is not None:
-                    result = stopped_call(turn.stops.stop, intent, ran=running.runs)
-                raise
-            finally:
-                if result.outcome == common_pb2.OUTCOME_INVALID_CALL:  # it never came so far
-                    decide(intent, UNDECIDED)
-                intent.unconfined &= running.runs and result.outcome != common_pb2.OUTCOME_INVALID_CALL
-                # How long it waited to run is in its decision.
-                elapsed_ms = round((time.monotonic() - started) * 1000) if running.runs else 0
-                results[call.id] = result if result.started_at_ms else replace(result, duration_ms=elapsed_ms)
-                row = self._record(intent, results[call.id])
-                try:
-                    if not cancelled:
-                        await safe_synced(self._logger)
-                finally:
-                    _tell(turn, row)
-
-    def _open(self, turn: Turn, call: ToolCall) -> audit_pb2.AuditRow:
-        """The intent of a call. The one place where this loop opens audit rows."""
-        parameters = self._own_toolbox.parameters(call.name)
-        return open_call(
-            call,
-            turn.scope,
-            offered=parameters is not None,
-            parameters=parameters,
-            key=self._args_key,
-            mcp_server=self._own_toolbox.mcp_server(call.name),
-        )
-
-    def _conclude(self, turn: Turn, intent: audit_pb2.AuditRow, result: ToolResult) -> None:
-        """Records a call that did not run, and tells the client."""
-        _tell(turn, self._record(intent, result))
-
-    def _record(self, intent: audit_pb2.AuditRow, result: ToolResult) -> audit_pb2.AuditRow:
-        """Records an ended call. The one place where this loop closes audit rows."""
-        row = close_call(intent, result)
-        safe_audit(self._logger, row)
-        return row
-
     def in_shadow(self, done: Sequence[Message]) -> "Agent":
         """An agent whose tools do not run (the ShadowRunner protocol). It shares this agent's engine."""
         shadow = copy(self)
-        shadow._toolbox = DryRunToolbox(self._own_toolbox, done)
+        shadow._calls = self._calls.in_shadow(done)
         shadow._logger = ShadowLogger(self._logger)
         return shadow
 
@@ -382,17 +279,6 @@ class _Kept:
     def size(self) -> int:
         """In bytes."""
         return self.context.size
-
-
-def _cancelled(turn: Turn) -> ToolResult:
-    """Of a call that is cancelled with its turn, and not by a stop."""
-    return replace(CANCELLED, error=turn.stops.why_cancelled)
-
-
-def _tell(turn: Turn, row: audit_pb2.AuditRow) -> None:
-    """Tells the client how a call ended."""
-    turn.account.add_tool_call(row)
-    turn.events.put(tool_call_finished(row))
 
 
 def _with_system_prompt(turn: Turn) -> list[Message]:

@@ -26,7 +26,7 @@ from gateway_svc.tools.read import ReadTool
 from gateway_svc.tools.toolbox import Toolbox
 from gateway_svc.turns.queue import Turns
 from gateway_svc.turns.requests import Requests
-from recording.logger import Row
+from recording.logger import AuditLogger, Row
 from service_kit.pricing import cost_micros
 from service_kit.rules.file import Rules
 from tests.support.conversations import open_sessions
@@ -62,6 +62,8 @@ class House:
         responses: bool,
         rules: Rules | None,
         unconfined: Collection[str],
+        answers: Answers | None,
+        logger: AuditLogger | None,
     ) -> None:
         self.ollama = ollama
         self.openai = openai
@@ -80,11 +82,11 @@ class House:
                 engine,
                 toolbox,
                 Files(self.workspace),
-                self.logger,
+                logger or self.logger,
                 price=partial(cost_micros, openai.openai_url, None, local=local),
                 context_tokens=lambda _: context_tokens,
                 cuts_silently=local,
-                answers=Answers(1),
+                answers=answers or Answers(1),
                 limits=Limits(),
             )
             for engine, local in engines
@@ -125,11 +127,24 @@ async def open_house(
     responses: bool = False,
     rules: Rules | None = None,
     unconfined: Collection[str] = (),
+    answers: Answers | None = None,
+    logger: AuditLogger | None = None,
 ) -> AsyncIterator[House]:
+    """logger: where the rows of calls and requests go, in the place of the house's own."""
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(ModelServer(ollama))
         second = await stack.enter_async_context(ModelServer(openai))
-        house = House(folder, first, second, context_tokens, responses=responses, rules=rules, unconfined=unconfined)
+        house = House(
+            folder,
+            first,
+            second,
+            context_tokens,
+            responses=responses,
+            rules=rules,
+            unconfined=unconfined,
+            answers=answers,
+            logger=logger,
+        )
         try:
             yield house
         finally:

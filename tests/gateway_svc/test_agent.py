@@ -83,12 +83,19 @@ async def agent_for(
     logger: AuditLogger,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     policies: Mapping[str, Policy] | None = None,
+    answers: Answers | None = None,
 ):
     async with ModelServer(script) as server:
         toolbox = Toolbox([ReadTool(), BashTool(None)], policies=policies)
         engine = OllamaEngine(server.ollama_url, "scripted")
         agent = Agent(
-            engine, toolbox, Files(workspace), logger, price=lambda model, usage: 0, answers=Answers(1), limits=limits
+            engine,
+            toolbox,
+            Files(workspace),
+            logger,
+            price=lambda model, usage: 0,
+            answers=answers or Answers(1),
+            limits=limits,
         )
         try:
             yield agent, server
@@ -137,9 +144,10 @@ async def test_the_row_carries_the_scope_of_the_turn_and_follows_its_intent(work
 
 
 def test_the_loop_builds_rows_at_one_call_site():
-    tree = ast.parse(Path(agent_module.__file__).read_text())
-    calls = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    assert calls.count("close_call") == 1
+    trees = [ast.parse(path.read_text()) for path in Path(agent_module.__file__).parent.glob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node.func.id for node in nodes if isinstance(node.func, ast.Name)]
+    assert calls.count("open_call") == calls.count("close_call") == 1
 
 
 @pytest.mark.parametrize(
@@ -195,10 +203,10 @@ async def test_every_call_of_a_cancelled_step_has_one_row_and_one_result(workspa
 async def test_a_call_that_was_cancelled_before_it_began_took_no_time(workspace):
     """However long somebody was asked whether it may run: that is told as what it is."""
     script = Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": "touch ran"}),)),))
-    logger = Logger()
-    async with agent_for(script, workspace, logger, policies={"bash": "ask"}) as (agent, _):
+    logger, answers = Logger(), Answers(1)
+    async with agent_for(script, workspace, logger, policies={"bash": "ask"}, answers=answers) as (agent, _):
         task = asyncio.create_task(agent.run(new_turn()))
-        while not agent._answers.waiting:
+        while not answers.waiting:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         task.cancel()

@@ -56,9 +56,9 @@ async def test_a_call_takes_the_way_that_is_told(tmp_path: Path) -> None:
 
     read = Script(steps=(Step(tool_calls=(Call(name="read", arguments={"path": "notes.txt"}),)), Step(text="Done.")))
     found: list[str] = []
-    async with open_house(tmp_path, read, read) as house:
-        with opened(tmp_path / "state") as spool:
-            house.agents["ollama"]._logger = SpoolLogger(spool, "best_effort", "interval")
+    with opened(tmp_path / "state") as spool:
+        logger = SpoolLogger(spool, "best_effort", "interval")
+        async with open_house(tmp_path, read, read, logger=logger) as house:
             servicer = GatewayServicer(house.turns, house.sessions, house.agents, "ollama")
             with calls(found):
                 async for _ in servicer.RunTurn(pb.RunTurnRequest(input="go"), None):  # type: ignore[arg-type]

@@ -126,16 +126,16 @@ async def test_a_rule_that_asks_has_the_call_wait_and_its_row_names_it(tmp_path,
         {"steps": [{"tool_calls": [{"name": "read", "arguments": {"path": "notes.txt"}}]}, {"text": "Done."}]}
     )
     waited = []
-    async with open_house(tmp_path, script, script, rules=Rules(path)) as house:
-        waiting = Answers(0 if answers == "nobody" else 60)
-        for agent in house.agents.values():
-            agent._answers = waiting
-        async with aclosing(house.turns.run(pb.RunTurnRequest(input="go"))) as events:
-            async for event in events:
-                if event.tool_call_started.HasField("pending"):
-                    waited.append(event.tool_call_started.tool_call_id)
-                    if answers == "yes":
-                        waiting.give(waited[0], Answer(allow=True, reason="seen", by="bob"))
+    waiting = Answers(0 if answers == "nobody" else 60)
+    async with (
+        open_house(tmp_path, script, script, rules=Rules(path), answers=waiting) as house,
+        aclosing(house.turns.run(pb.RunTurnRequest(input="go"))) as events,
+    ):
+        async for event in events:
+            if event.tool_call_started.HasField("pending"):
+                waited.append(event.tool_call_started.tool_call_id)
+                if answers == "yes":
+                    waiting.give(waited[0], Answer(allow=True, reason="seen", by="bob"))
     (row,) = house.calls
     assert waited == [row.id]
     assert row.decision.policy_digest
@@ -172,11 +172,9 @@ async def test_an_approval_under_rules_that_changed_is_refused_and_so_is_the_cal
     script = Script.model_validate({"steps": [step, {"text": "Done."}]})
     refused = []
     rules = Rules(path)
-    async with open_house(tmp_path, script, script, rules=rules) as house:
-        waiting = Answers(60)
-        waiting.policy_digest = rules.digest
-        for agent in house.agents.values():
-            agent._answers = waiting
+    waiting = Answers(60)
+    waiting.policy_digest = rules.digest
+    async with open_house(tmp_path, script, script, rules=rules, answers=waiting) as house:
         async with aclosing(house.turns.run(pb.RunTurnRequest(input="go"))) as events:
             async for event in events:
                 if event.tool_call_started.HasField("pending"):
