@@ -68,7 +68,7 @@ class Column:
         return [value for value in values if value is not None] if self.optional or self.zero_is_null else values
 
     def loader(self) -> Callable[[Any], Any] | None:
-        """Converts a value of the table to the field's; None if they are the same."""
+        """Converts a value of the table that is not null to the field's; None if they are the same."""
         return None
 
     def holds(self, values: Sequence[Any]) -> bool:
@@ -189,10 +189,7 @@ class Choice(Column):
         ]
 
     def loader(self) -> Callable[[Any], Any]:
-        numbers: dict[str | None, int | None] = {name: number for number, name in (self.names or {}).items()}
-        if not self.required:
-            numbers[None] = None  # a field that is None is not set
-        return numbers.__getitem__
+        return {name: number for number, name in (self.names or {}).items()}.__getitem__
 
     def holds(self, values: Sequence[Any]) -> bool:
         found = set(values)
@@ -216,7 +213,7 @@ class Digest(Column):
         return [value.hex() or None for value in values]
 
     def loader(self) -> Callable[[Any], Any]:
-        return lambda value: None if value is None else bytes.fromhex(value)
+        return bytes.fromhex
 
     def holds(self, values: Sequence[Any]) -> bool:
         return {len(value) for value in values if value is not None} <= {2 * self.size}

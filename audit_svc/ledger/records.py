@@ -12,13 +12,12 @@ from audit_svc.ledger.valid_rows import Values
 
 def tool_call_record(receipt: Values, values: Values) -> questions_pb2.ToolCallRecord:
     """A tool call, from its position, recorded_by, recorded_at and erased, and the values of TOOL_CALL_COLUMNS."""
-    # The fields are set in their place: a row that is made first would be copied.
-    return questions_pb2.ToolCallRecord(tool_call=_TOOL_CALL_WIRE.fields(values), receipt=_receipt(receipt))
+    return questions_pb2.ToolCallRecord(**_tool_call(receipt, values))
 
 
 def model_request_record(receipt: Values, values: Values) -> questions_pb2.ModelRequestRecord:
     """A model request, from its position, recorded_by, recorded_at and erased, and the values of COST_COLUMNS."""
-    return questions_pb2.ModelRequestRecord(model_request=_COST_WIRE.fields(values), receipt=_receipt(receipt))
+    return questions_pb2.ModelRequestRecord(**_model_request(receipt, values))
 
 
 def session_record(receipt: Values, values: Values, labels: dict[str, str]) -> questions_pb2.SessionRecord:
@@ -33,15 +32,44 @@ def control_record(receipt: Values, values: Values) -> questions_pb2.ControlReco
     return questions_pb2.ControlRecord(control=_CONTROL_WIRE.fields(values), receipt=_receipt(receipt))
 
 
+def tool_call_entry(receipt: Values, values: Values) -> questions_pb2.Entry:
+    """An entry of a timeline, from what tool_call_record() takes."""
+    record = _tool_call(receipt, values)
+    return questions_pb2.Entry(tool_call=record, **_place(record["tool_call"]))
+
+
+def model_request_entry(receipt: Values, values: Values) -> questions_pb2.Entry:
+    """An entry of a timeline, from what model_request_record() takes."""
+    record = _model_request(receipt, values)
+    return questions_pb2.Entry(model_request=record, **_place(record["model_request"]))
+
+
+# The fields of messages as dictionaries, which protobuf takes in the place of them and its types do not. They are set
+# in their place: a message that is made first would be copied.
+
+
+def _tool_call(receipt: Values, values: Values) -> Any:
+    return {"tool_call": _TOOL_CALL_WIRE.fields(values), "receipt": _receipt(receipt)}
+
+
+def _model_request(receipt: Values, values: Values) -> Any:
+    return {"model_request": _COST_WIRE.fields(values), "receipt": _receipt(receipt)}
+
+
 def _receipt(receipt: Values) -> Any:
-    """The fields of a Receipt. Rows from before there were names and times have neither; sessions have no texts."""
+    """Rows from before there were names and times have neither; sessions have no texts."""
     position, recorded_by, recorded_at, *erased = receipt
     said = {"position": position, "recorded_by": recorded_by, "recorded_at_ms": recorded_at or 0}
     return said | {"erased": True} if any(erased) else said
 
 
+def _place(row: Any) -> Any:
+    """Where in a timeline a row is, told beside it."""
+    return {"at_ms": row["created_at_ms"], "session_id": row["session_id"], "turn_id": row.get("turn_id")}
+
+
 class _Wire:
-    """What a row of the table is on the wire. Nearly all columns are the same in both."""
+    """What a row of the table is on the wire. Nearly all columns are the same in both; null is not set."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._names = tuple(column.wire_name for column in columns)
@@ -49,14 +77,14 @@ class _Wire:
         self._paths = [(name, *name.split(".")) for name in self._names if "." in name]
 
     def fields(self, values: Values) -> Any:
-        """A dictionary of the fields, which protobuf takes in the place of a message, and its types do not."""
-        fields = dict(zip(self._names, values, strict=True))
+        """The fields of the row."""
+        fields = {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
         for name, load in self._others:
-            fields[name] = load(fields[name])
+            if name in fields:
+                fields[name] = load(fields[name])
         for path, message, name in self._paths:
-            value = fields.pop(path)
-            if value is not None:  # a message of which nothing is known is not set
-                fields.setdefault(message, {})[name] = value
+            if path in fields:
+                fields.setdefault(message, {})[name] = fields.pop(path)
         return fields
 
 

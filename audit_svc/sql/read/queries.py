@@ -2,14 +2,13 @@
 
 import heapq
 from collections.abc import Iterator
-from typing import Any
 
 from onrecord.audit.v1 import administration_pb2, questions_pb2
 
 from audit_svc.errors import NotFound
 from audit_svc.ledger.pages import Page, control_key, entry_key, query_key, session_key, take_page
 from audit_svc.ledger.query import Query
-from audit_svc.ledger.records import control_record, model_request_record, session_record, tool_call_record
+from audit_svc.ledger.records import control_record, model_request_entry, session_record, tool_call_entry
 from audit_svc.ledger.tables import CONTROL_COLUMNS, COST_COLUMNS, SESSION_COLUMNS, TOOL_CALL_COLUMNS
 from audit_svc.ledger.valid_rows import Values
 from audit_svc.sql.database import Database
@@ -141,16 +140,9 @@ def _timeline(database: Database, rank: int, query: Query) -> Iterator[Values]:
 
 
 def _entry(found: Values) -> questions_pb2.Entry:
-    at_ms, rank, _, row = found
-    receipt, values = row[: len(ROW_RECEIPT)], row[len(ROW_RECEIPT) :]
-    if rank:
-        entry = questions_pb2.Entry(model_request=model_request_record(receipt, values))
-        of: Any = entry.model_request.model_request
-    else:
-        entry = questions_pb2.Entry(tool_call=tool_call_record(receipt, values))
-        of = entry.tool_call.tool_call
-    entry.at_ms, entry.session_id, entry.turn_id = at_ms, of.session_id, of.turn_id
-    return entry
+    _, rank, _, row = found
+    build = model_request_entry if rank else tool_call_entry
+    return build(row[: len(ROW_RECEIPT)], row[len(ROW_RECEIPT) :])
 
 
 def _control(found: Values) -> questions_pb2.ControlRecord:
