@@ -13,7 +13,12 @@ from demo.script import Script, Step
 from gateway_svc.engines.ollama import OllamaEngine
 from gateway_svc.engines.openai.chat import OpenAIEngine
 from gateway_svc.engines.openai.responses import ResponsesEngine
-from gateway_svc.engines.wire.encoding import history_arguments_text, parse_arguments
+from gateway_svc.engines.wire.encoding import (
+    MALFORMED_CHARACTERS,
+    history_arguments,
+    history_arguments_text,
+    parse_arguments,
+)
 from gateway_svc.engines.wire.history import Reader, fit
 from gateway_svc.messages import AssistantMessage, Message, Native, SystemMessage, ToolMessage, UserMessage
 from gateway_svc.tools.arguments import ArgumentsError, parse_object
@@ -118,7 +123,7 @@ def test_both_send_tools_in_the_same_shape():
 @pytest.mark.parametrize("name", ["ollama", "openai", "responses", "anthropic"])
 @pytest.mark.parametrize("arguments", MALFORMED)
 async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(name, arguments):
-    """The scripted server checks like Ollama and llama.cpp; the model sees what it wrote."""
+    """The scripted server checks like Ollama and llama.cpp; the model sees what it wrote, or how it began."""
     async with ModelServer(Script(steps=(Step(text="first"), Step(text="second")))) as server:
         call = ToolCall("ours", "Ab1Cd2Ef3", "read", arguments)
         result_told = ToolMessage("Ab1Cd2Ef3", "read", "malformed")
@@ -132,7 +137,10 @@ async def test_malformed_arguments_go_back_in_a_form_that_strict_servers_take(na
     else:
         sent = request["messages"][1]["tool_calls"][0]["function"]["arguments"]
     assert result.message.text == "second"
-    assert (sent if isinstance(sent, dict) else json.loads(sent)) == {"malformed_arguments": arguments}
+    whole = {"malformed_arguments": arguments}
+    begun = {"malformed_arguments": arguments[:MALFORMED_CHARACTERS], "characters": len(arguments)}
+    expected = whole if len(arguments) <= MALFORMED_CHARACTERS else begun
+    assert (sent if isinstance(sent, dict) else json.loads(sent)) == expected
 
 
 async def test_a_name_that_openai_refuses_goes_back_as_one_that_it_takes():
@@ -231,6 +239,7 @@ def test_arguments_of_too_many_values_are_read_by_nobody() -> None:
     fields = json.dumps({f"f{number}": 1 for number in range(ARGUMENT_VALUES.limit)})
     check_json(fields)
     assert parse_arguments(fields) is None
-    assert json.loads(history_arguments_text(fields)) == {"malformed_arguments": fields}
+    told = {"malformed_arguments": fields[:MALFORMED_CHARACTERS], "characters": len(fields)}
+    assert json.loads(history_arguments_text(fields)) == history_arguments(fields) == told
     with pytest.raises(ArgumentsError, match="more than 25,000 values in the arguments of one call"):
         parse_object(fields)

@@ -15,6 +15,9 @@ from recording import compact_json
 from recording.calls import ToolCall
 from service_kit.bounds import ARGUMENT_VALUES, CALLS, Exceeded, check_json
 
+MALFORMED_CHARACTERS = 8_192
+"""Of arguments that cannot be read so many go back, at each step: enough for the model to see what it wrote."""
+
 _DESCRIPTION = re.compile(r"description.{0,80}maximum length (\d{1,6})", re.IGNORECASE | re.DOTALL)
 _encode = compact_json.encoder()
 
@@ -75,7 +78,8 @@ def parse_arguments(arguments: str) -> dict[str, Any] | None:
 def history_arguments(arguments: str) -> dict[str, Any]:
     """A call's arguments, to be sent back to the server.
 
-    Most servers refuse a history in which they are not an object, so malformed ones are wrapped in one.
+    Most servers refuse a history in which they are not an object, so malformed ones are wrapped in one: the beginning of
+    long ones, which would fill the model's context.
     """
     parsed = parse_arguments(arguments)
     return _malformed(arguments) if parsed is None else parsed
@@ -117,7 +121,9 @@ def decoded_once(arguments: str) -> str:
 
 
 def _malformed(arguments: str) -> dict[str, Any]:
-    return {"malformed_arguments": arguments}
+    if len(arguments) <= MALFORMED_CHARACTERS:
+        return {"malformed_arguments": arguments}
+    return {"malformed_arguments": arguments[:MALFORMED_CHARACTERS], "characters": len(arguments)}
 
 
 def _refuse(constant: str) -> None:
