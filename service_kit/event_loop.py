@@ -9,6 +9,7 @@ quarters of them are taken (`sock_alloc_send_pskb`), a turn for each: while the 
 import asyncio
 import selectors
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -19,6 +20,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _MOST_BYTES = 4096
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep Python's lock while another wants it; 0.005 by default. The loop wants it several times
+for each call, and threads that sync, read files or write transcripts had it meanwhile."""
 
 
 class _Turns(selectors.DefaultSelector):
@@ -53,7 +57,8 @@ class ServiceLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run() on a ServiceLoop."""
+    """asyncio.run() on a ServiceLoop, which gets Python's lock soon, whatever other threads of the process do."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=ServiceLoop) as runner:
         return runner.run(main)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,6 +34,13 @@ def test_all_wake_ups_are_taken_by_one_turn():
     with reading, writing:
         event_loop.run(main())
     assert told == [b"1"] * 3
+
+
+def test_no_thread_keeps_pythons_lock_from_the_loop_for_long():
+    async def main() -> float:
+        return sys.getswitchinterval()
+
+    assert event_loop.run(main()) < 0.001
 
 
 def test_the_reader_of_grpc_is_known(monkeypatch):

@@ -78,8 +78,8 @@ def parse_arguments(arguments: str) -> dict[str, Any] | None:
 def history_arguments(arguments: str) -> dict[str, Any]:
     """A call's arguments, to be sent back to the server.
 
-    Most servers refuse a history in which they are not an object, so malformed ones are wrapped in one: the beginning of
-    long ones, which would fill the model's context.
+    Most servers refuse a history in which they are not an object, so malformed ones are wrapped in one. Of long ones it
+    is the beginning, since the whole would fill the model's context.
     """
     parsed = parse_arguments(arguments)
     return _malformed(arguments) if parsed is None else parsed
