@@ -19,6 +19,7 @@ from service_kit.access.callers import current_caller
 from service_kit.access.roles import Role
 from service_kit.errors import ErrorStatuses
 from service_kit.paging import InvalidPage, decode_token, encode_token, page_size
+from service_kit.time_slice import TimeSlice
 
 STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -139,12 +140,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         """Lists sessions."""
         size = page_size(request.page_size)
         before = str(decode_token(request.page_token, b"sessions", (str,))[0]) if request.page_token else None
-        states = await self._sessions.list_page(size + 1, before, _viewer())
-        page, more = states[:size], bool(states[size:])
-        if page and not more:
-            more = bool(await self._sessions.list_page(1, page[-1].id, _viewer()))
-        token = encode_token((page[-1].id,), b"sessions") if more else ""
-        return pb.ListSessionsResponse(sessions=[state.to_message() for state in page], next_page_token=token)
+        page, sessions, time_slice = await self._sessions.list_page(size, before, _viewer()), [], TimeSlice()
+        for state in page.states:
+            sessions.append(state.to_message())
+            if time_slice.is_over():
+                await time_slice.give_way()
+        token = encode_token((page.states[-1].id,), b"sessions") if page.has_more else ""
+        return pb.ListSessionsResponse(sessions=sessions, next_page_token=token)
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:  # noqa: N802
         """Removes a session."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway_svc.conversations.memory import History
 from gateway_svc.conversations.said import Place, SaidPage
-from gateway_svc.conversations.session import SessionState
+from gateway_svc.conversations.session import SessionPage, SessionState
 from gateway_svc.messages import Message
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ class Conversations(Protocol):
         """
         ...
 
-    async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
+    async def list_page(self, size: int, before: str | None, viewer: str | None) -> SessionPage:
         """At most `size` sessions that viewer may see, without their prompts, by falling id, below the id `before`.
 
-        Fewer where they take more than service_kit.paging.MAX_PAGE_BYTES: only behind an empty list is nothing more.
-        One that cannot be read is left out, and logged.
+        Fewer where they take more than service_kit.paging.MAX_PAGE_BYTES. One that cannot be read is left out, and
+        logged.
         """
         ...
 

@@ -81,5 +81,5 @@ class Retention:
         with suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(self._notes.read_bytes())
             return int(noted["last_ms"]), int(noted["trusted_ms"])
-        newest = await self._conversations.list_page(1, None, None)
+        newest = (await self._conversations.list_page(1, None, None)).states
         return (newest[0].updated_at_ms if newest else 0), 0

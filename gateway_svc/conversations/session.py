@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from google.protobuf.json_format import MessageToDict
 from onrecord.audit.v1 import audit_pb2
@@ -100,6 +100,14 @@ class SessionState:
         )
         session.settings.ClearField("system_prompt")
         return session
+
+
+class SessionPage(NamedTuple):
+    """Some sessions of a listing."""
+
+    states: list[SessionState]
+    has_more: bool
+    """Whether others come behind them."""
 
 
 def settings_to_json(settings: pb.SessionSettings) -> dict[str, Any]:

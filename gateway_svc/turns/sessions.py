@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 from gateway_svc.conversations.history import closing_messages
 from gateway_svc.conversations.protocol import Conversations, Lease
 from gateway_svc.conversations.said import Place, SaidPage
-from gateway_svc.conversations.session import SessionState
+from gateway_svc.conversations.session import SessionPage, SessionState
 from gateway_svc.errors import Busy, Damaged
 from gateway_svc.messages import EncodedConversation, Message
 from gateway_svc.turns.events import now_ms
@@ -192,10 +192,9 @@ class Sessions:
         """A page of what was said in a session of owner's: see Conversations."""
         return await self._conversations.read_said(session_id, owner, after, size)
 
-    async def list_page(self, size: int, before: str | None, viewer: str | None = None) -> list[SessionState]:
-        """At most `size` sessions that viewer may see, the newest first, older than the session `before`.
-
-        Fewer where they are large: only behind an empty list is nothing more.
+    async def list_page(self, size: int, before: str | None, viewer: str | None = None) -> SessionPage:
+        """At most `size` sessions that viewer may see, the newest first, older than the session `before`. Fewer where
+        they are large.
         """
         return await self._conversations.list_page(size, before, viewer)
 

@@ -154,7 +154,7 @@ async def test_a_running_turn_shows_as_running_to_others_and_as_failed_when_its_
     assert await two.abandoned() == []
     await lease.close()  # without an end of its turn
     assert (await two.state(session_id, None)).status == common_pb2.SESSION_STATUS_FAILED
-    assert [state.status for state in await two.list_page(9, None, None)] == [common_pb2.SESSION_STATUS_FAILED]
+    assert [state.status for state in (await two.list_page(9, None, None)).states] == [common_pb2.SESSION_STATUS_FAILED]
     assert await two.abandoned() == [session_id]
     lease = await two.open(session_id)
     lease.state.status = common_pb2.SESSION_STATUS_IDLE
@@ -168,9 +168,11 @@ async def test_pages_are_in_the_order_of_ids_and_hold_what_the_viewer_may_see(ho
     ids = [(await made(here, owner), owner) for owner in ["ada", "bob", "", "ada", "bob", "ada"]]
     for viewer in ("ada", "bob", "eve", "", None):
         expected = [session_id for session_id, owner in reversed(ids) if viewer is None or owner in ("", viewer)]
-        found: list[str] = []
-        while page := await here.list_page(2, found[-1] if found else None, viewer):
-            found += [state.id for state in page]
+        found, has_more = list[str](), True
+        while has_more:
+            states, has_more = await here.list_page(2, found[-1] if found else None, viewer)
+            assert len(states) == min(2, len(expected) - len(found))
+            found += [state.id for state in states]
         assert found == expected
 
 
@@ -205,7 +207,7 @@ async def test_what_was_removed_is_gone(home):
         for ask in (gateway.open, gateway.remove):
             with pytest.raises(NotFound):
                 await ask(session_id)
-        assert [state.id for state in await gateway.list_page(9, None, "ada")] == [other]
+        assert [state.id for state in (await gateway.list_page(9, None, "ada")).states] == [other]
 
 
 async def test_what_was_not_used_since_is_found_the_oldest_first(home):

@@ -67,7 +67,7 @@ async def test_nothing_of_a_session_is_in_clear_and_all_of_it_comes_back(tmp_pat
     assert await read(tmp_path, session_id) == (SAID, "")
     state = await home.state(session_id, None)
     assert (state.settings.system_prompt, state.settings.labels["title"]) == ("be brief", "a title")
-    assert [listed.id for listed in await home.list_page(9, None, None)] == [session_id]
+    assert [listed.id for listed in (await home.list_page(9, None, None)).states] == [session_id]
     page = await home.read_said(session_id, "", Place(0, 0), 100)
     assert [said.line for said in page.said] == [json.loads(json.dumps(to_line(message))) for message in SAID]
     assert [session async for session in home.unused_since(2**60)] == [session_id]
@@ -113,7 +113,7 @@ async def test_keys_are_rotated_and_the_old_one_is_needed_until_all_is_encrypted
 async def test_a_session_without_its_key_costs_itself_alone_and_is_there_again_with_it(tmp_path):
     lost, kept = await made(tmp_path, KEYS), await made(tmp_path, ROTATED)
     home = FileConversations(tmp_path, keys=Keys([TWO]))
-    assert [state.id for state in await home.list_page(9, None, None)] == [kept]
+    assert [state.id for state in (await home.list_page(9, None, None)).states] == [kept]
     for ask in (
         lambda: home.open(lost),
         lambda: home.state(lost, None),
@@ -183,7 +183,7 @@ async def test_what_is_another_sessions_or_in_clear_is_none_of_an_encrypted_sess
     home = FileConversations(tmp_path, keys=KEYS)
     with pytest.raises(Damaged, match=f"^session {one} cannot be decrypted: it was changed, or is from elsewhere$"):
         await home.open(one)
-    assert [state.id for state in await home.list_page(9, None, None)] == [other]
+    assert [state.id for state in (await home.list_page(9, None, None)).states] == [other]
     forged = encode_record(3, 2, json.dumps(to_line(AssistantMessage("forged"))).encode(), 1)
     path = file_of(tmp_path, other, "conversation")
     data, (start, stop) = path.read_bytes(), records_of(path)[2]

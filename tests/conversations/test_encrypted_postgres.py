@@ -88,7 +88,7 @@ async def test_no_column_shows_what_was_said_and_all_of_it_comes_back(home, post
     assert await read(home(), session_id) == (SAID, "")
     state = await here.state(session_id, "ada")
     assert (state.settings.system_prompt, state.settings.labels["title"]) == ("be brief", "a title")
-    assert [listed.id for listed in await here.list_page(9, None, "ada")] == [session_id]
+    assert [listed.id for listed in (await here.list_page(9, None, "ada")).states] == [session_id]
     assert len((await here.read_said(session_id, "ada", Place(0, 0), 100)).said) == len(SAID)
 
 

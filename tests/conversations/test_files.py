@@ -133,7 +133,7 @@ async def test_a_session_that_lacks_what_it_is_costs_itself_alone(tmp_path, caps
         broken.append(await made(tmp_path))
         file_of(tmp_path, broken[-1], "session").write_bytes(data)
     home = FileConversations(tmp_path)
-    assert [state.id for state in await home.list_page(9, None, "")] == [whole]
+    assert [state.id for state in (await home.list_page(9, None, "")).states] == [whole]
     for session_id in broken:
         with pytest.raises(Damaged, match=session_id):
             await home.state(session_id, None)
@@ -225,7 +225,7 @@ async def test_a_full_disk_at_any_write_leaves_every_session_readable(tmp_path, 
         await lease.close()
         disk.room = 2**60
         assert await read(tmp_path, state.id) == (kept, "")
-        assert (await home.list_page(1, None, None))[0].id == state.id
+        assert (await home.list_page(1, None, None)).states[0].id == state.id
 
 
 async def test_a_listing_reads_no_file_on_the_event_loop(tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ async def test_a_listing_reads_no_file_on_the_event_loop(tmp_path, monkeypatch):
 
     await made(tmp_path)
     monkeypatch.setattr(session_file, "read", seeing)
-    assert len(await FileConversations(tmp_path).list_page(10, None, None)) == 1
+    assert len((await FileConversations(tmp_path).list_page(10, None, None)).states) == 1
     assert seen
     assert threading.get_ident() not in seen
 
@@ -256,8 +256,8 @@ async def test_a_page_looks_at_no_more_names_than_it_needs(tmp_path, monkeypatch
         return listdir(folder)
 
     monkeypatch.setattr(os, "listdir", looking)
-    assert len(await home.list_page(10, None, "ada")) == 10
-    assert len(looked) <= 2 + 10 + 1, "the folders of the owners, those of the page, and who holds sessions"
+    assert len((await home.list_page(10, None, "ada")).states) == 10
+    assert len(looked) <= 2 + 11 + 1, "the folders of the owners, of the page and one behind, and who holds sessions"
     assert not any("owner-bob" in folder for folder in looked)
 
 

@@ -75,7 +75,7 @@ async def test_what_cannot_be_read_is_set_aside_with_a_line_and_hinders_nobody(t
     older(tmp_path, "s3", line({"session": {**STATE, "id": "s3"}}))
     with capture_logs() as logs:
         home = FileConversations(tmp_path)
-    assert [state.id for state in await home.list_page(9, None, None)] == ["s3"]
+    assert [state.id for state in (await home.list_page(9, None, None)).states] == ["s3"]
     assert [entry["event"] for entry in logs] == ["session.set_aside", "sessions.moved"]
     assert (tmp_path / "sessions" / "set-aside" / f"{name}.jsonl").read_bytes() == data
 

@@ -32,7 +32,7 @@ class House:
         return Retention(self.home, self.home.remove, 30, self._folder / "retention.json")
 
     async def left(self) -> list[int]:
-        kept = {state.id for state in await self.home.list_page(9, None, None)}
+        kept = {state.id for state in (await self.home.list_page(9, None, None)).states}
         return [days for days, session_id in self.ids.items() if session_id in kept]
 
 

@@ -109,7 +109,7 @@ async def test_a_stop_refuses_new_turns_and_ends_those_that_run_or_wait(tmp_path
     assert refused.value.metadata == {"stop_id": answer.stop.id}
     with pytest.raises(Stopped):
         await house.run_as_ada(session_id=session_id)
-    assert len(await house.sessions.list_page(10, None)) == 2, "a turn that is refused leaves no session"
+    assert len((await house.sessions.list_page(10, None)).states) == 2, "a turn that is refused leaves no session"
 
     house.go.set()
     await house.stops.resume(control_pb2.ResumeRequest(stop_id=answer.stop.id, reason="over"), "root")

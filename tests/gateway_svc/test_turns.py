@@ -221,7 +221,7 @@ async def test_a_request_that_cannot_be_carried_out_is_refused_and_leaves_no_ses
         await house.run(**request_)
     assert isinstance(refusal.value, GatewayError)
     assert str(refusal.value)
-    assert await house.sessions.list_page(10, None) == []
+    assert (await house.sessions.list_page(10, None)).states == []
 
 
 async def test_a_session_whose_process_died_in_a_turn_is_shown_as_failed_and_goes_on(tmp_path):
@@ -269,8 +269,8 @@ async def test_cancelling_what_does_not_run_is_not_found(tmp_path):
 async def test_sessions_are_listed_newest_first_page_by_page(tmp_path):
     house = House(tmp_path, Runner())
     made = [(await house.turns.sessions.create(pb.SessionSettings())).id for _ in range(5)]
-    first = await house.sessions.list_page(2, None)
-    second = await house.sessions.list_page(9, first[-1].id)
+    first = (await house.sessions.list_page(2, None)).states
+    second = (await house.sessions.list_page(9, first[-1].id)).states
     assert [state.id for state in first + second] == made[::-1]
 
 
@@ -348,4 +348,4 @@ async def test_turns_that_equal_requests_ask_for_at_once_are_one(tmp_path):
     house = House(tmp_path, Runner())
     told = await asyncio.gather(*(house.run(input="hi", request_id="same") for _ in range(5)))
     assert len({events[0].turn_accepted.turn_id for events in told}) == 1
-    assert len(await house.sessions.list_page(9, None)) == 1
+    assert len((await house.sessions.list_page(9, None)).states) == 1

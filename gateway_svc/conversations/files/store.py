@@ -24,7 +24,7 @@ from gateway_svc.conversations.files.rewriting import DRAFT, rewrite
 from gateway_svc.conversations.files.saving import Saves
 from gateway_svc.conversations.memory import Memory
 from gateway_svc.conversations.said import Place, Said, SaidPage
-from gateway_svc.conversations.session import SessionState
+from gateway_svc.conversations.session import SessionPage, SessionState
 from gateway_svc.conversations.undisturbed import in_thread
 from gateway_svc.errors import Damaged, NotFound, storing
 from recording.locks import sync_folder
@@ -119,13 +119,13 @@ class FileConversations:
 
         return await asyncio.to_thread(read)
 
-    async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
+    async def list_page(self, size: int, before: str | None, viewer: str | None) -> SessionPage:
         """One listing reads its files at a time, and beside turns a third of the time: however many are asked for,
         turns find a thread and the interpreter.
         """
         took = 0.0
 
-        def read() -> list[SessionState]:
+        def read() -> SessionPage:
             nonlocal took
             began = time.monotonic()
             with storing():
@@ -248,14 +248,14 @@ class FileConversations:
         return self._keys.cipher(path.stem, owner_of(path))
 
 
-def _page(states: Iterator[SessionState], size: int) -> list[SessionState]:
-    page, size_bytes = list[SessionState](), 0
-    for state in islice(states, size):
+def _page(states: Iterator[SessionState], size: int) -> SessionPage:
+    page, page_bytes = list[SessionState](), 0
+    for state in states:
+        if len(page) == size or page_bytes > MAX_PAGE_BYTES:
+            return SessionPage(page, has_more=True)
         page.append(state)
-        size_bytes += state.settings.ByteSize() + _SUMS_BYTES
-        if size_bytes > MAX_PAGE_BYTES:
-            break
-    return page
+        page_bytes += state.settings.ByteSize() + _SUMS_BYTES
+    return SessionPage(page, has_more=False)
 
 
 def _said_page(found: Iterator[tuple[Said, int, Place]], size: int) -> SaidPage:

@@ -22,7 +22,7 @@ from gateway_svc.conversations.postgres.spending import SPENDING, PostgresSpendi
 from gateway_svc.conversations.postgres.stops import STOPS, PostgresStops
 from gateway_svc.conversations.records import SUMS
 from gateway_svc.conversations.said import Place, SaidPage
-from gateway_svc.conversations.session import SESSION_ID, SessionState
+from gateway_svc.conversations.session import SESSION_ID, SessionPage, SessionState
 from gateway_svc.conversations.stored import decode_state, encode_prompt, encode_state
 from gateway_svc.conversations.undisturbed import whole
 from gateway_svc.errors import Busy, Damaged, InvalidRequest, KeyMissing, NotFound, StoreUnavailable
@@ -239,25 +239,24 @@ class PostgresConversations:
         cipher.takes_clear = not is_encrypted(rows[0][1])
         return await said_page(self.database, cipher, session_id, after, size)
 
-    async def list_page(self, size: int, before: str | None, viewer: str | None) -> list[SessionState]:
+    async def list_page(self, size: int, before: str | None, viewer: str | None) -> SessionPage:
         page, page_bytes = list[SessionState](), 0
-        while len(page) < size and page_bytes <= MAX_PAGE_BYTES:
-            values = {"before": before, "viewer": viewer, "size": min(size - len(page), _AT_ONCE)}
+        while True:
+            values = {"before": before, "viewer": viewer, "size": min(size + 1 - len(page), _AT_ONCE)}
             rows = await self.database.ask(_LIST, values)
             if not rows:
-                break
+                return SessionPage(page, has_more=False)
             for session_id, owner, about_it, is_held in rows:
                 before = session_id
                 try:
                     state, _ = decode_state(session_id, about_it, None, self._keys.cipher(session_id, owner))
-                    page.append(_as_it_is(state, is_held))
                 except Damaged as error:
                     log.warning("session.unreadable", session_id=session_id, reason=str(error))
                     continue
+                if len(page) == size or page_bytes > MAX_PAGE_BYTES:
+                    return SessionPage(page, has_more=True)
+                page.append(_as_it_is(state, is_held))
                 page_bytes += len(about_it)
-                if page_bytes > MAX_PAGE_BYTES:
-                    break
-        return page
 
     async def remove(self, session_id: str) -> None:
         async with self._taking(session_id) as holder:
