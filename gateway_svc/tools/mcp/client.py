@@ -1,6 +1,7 @@
 """Requests to one MCP server over a link, and their answers. Only the link itself knows its state."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ ANSWERS, ANSWERS_AT_ONCE = 64, 4
 is a request of its own, which takes a millisecond of work, and a server may ask for any number of them."""
 LARGE_NOTICE_BYTES = 65_536
 """A message of this size that answers nothing is not parsed."""
+_VERSION = re.compile(r"[\w.-]{1,32}", re.ASCII)
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +62,8 @@ class Client:
         """Set once the link is lost."""
         self.stateless = False
         """Whether the server speaks the protocol without a handshake, in which each request is self-contained."""
+        self.protocol = HANDSHAKE_VERSION
+        """The version of the protocol that a handshake has agreed on."""
         self.version = ""
         """What the server says that its version is; empty when it does not."""
         self._server = server
@@ -86,11 +90,15 @@ class Client:
             return
         hello = {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": CLIENT}
         try:
-            self._take_version(await self.request("initialize", hello, seconds))
+            greeting = await self.request("initialize", hello, seconds)
         except Refusal:  # it no longer has a handshake, and answered the probe too late
             if not await self._discovers(seconds):
                 raise
         else:
+            self._take_version(greeting)
+            agreed = greeting.get("protocolVersion")
+            if isinstance(agreed, str) and _VERSION.fullmatch(agreed):
+                self.protocol = agreed
             await self.notify("notifications/initialized")
 
     async def _discovers(self, seconds: float) -> bool:

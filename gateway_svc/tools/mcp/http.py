@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 
 from gateway_svc.http_client import bound_heads, take_head, tls_context
-from gateway_svc.tools.mcp.client import HANDSHAKE_VERSION, STATELESS_VERSION, Client, ConnectionLost
+from gateway_svc.tools.mcp.client import STATELESS_VERSION, Client, ConnectionLost
 from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
 from service_kit.bounds import EVENTS, PIECES, RESPONSE, Exceeded, Tally
 from service_kit.time_slice import TimeSlice
@@ -83,7 +83,7 @@ class _Http:
             if name and name.isascii():
                 headers["mcp-name"] = name
         elif message.get("method") != "initialize":
-            headers["mcp-protocol-version"] = HANDSHAKE_VERSION
+            headers["mcp-protocol-version"] = self._client.protocol
         return headers
 
     async def _take(self, response: httpx2.Response, *, asks: bool) -> None:
