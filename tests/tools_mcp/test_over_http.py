@@ -4,9 +4,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+from onrecord.common.v1 import common_pb2
+from structlog.testing import capture_logs
+
 from gateway_svc.tools.mcp.settings import ServerSettings
 from tests.hostile.serving import Peer
 from tests.tools_mcp.played import FINE, tool
+
+SUCCEEDED, FAILED = common_pb2.OUTCOME_SUCCEEDED, common_pb2.OUTCOME_FAILED
 
 
 def response(status: int, body: Any = "", session: str = "") -> bytes:
@@ -63,4 +69,93 @@ async def test_the_head_names_the_version_that_the_handshake_agreed_on(open_desk
     async with Server() as server:
         desk = await open_desk(t=at(server))
         assert desk.names() == ["t.go"]
+        assert (await desk.run("t.go")).text == "fine"
+
+
+def refused(message: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": message}}
+
+
+GONE = {
+    "the specification": response(404),
+    "with an error": response(404, refused("Session not found")),
+    "the Python SDK": response(400, "Invalid session ID"),
+    "the TypeScript SDK": response(400, refused("Bad Request: No valid session ID provided")),
+    "its transport": response(400, refused("Bad Request: Server not initialized")),
+}
+
+
+@pytest.mark.parametrize("who", GONE)
+async def test_a_call_in_a_session_that_the_server_has_forgotten_is_made_in_a_new_one(open_desk, who):
+    async with Server(GONE[who]) as server:
+        desk = await open_desk(t=at(server))
+        result = await desk.run("t.go")
+        assert (result.text, result.outcome) == ("fine", SUCCEEDED)
+        assert (server.sessions, server.calls) == (2, 1)
+
+
+async def test_a_server_that_forgets_each_session_is_asked_twice(open_desk):
+    async with Server(*[response(404)] * 9) as server:
+        desk = await open_desk(t=at(server))
+        result = await desk.run("t.go")
+        assert (result.outcome, result.error) == (
+            FAILED,
+            "the MCP server t is not running; it is being started again",
+        )
+        assert len(server.answers) == 7
+
+
+STATUSES = {
+    307: "the MCP server t answered HTTP 307: look at its url",
+    400: "the MCP server t answered HTTP 400",
+    401: "the MCP server t answered HTTP 401: look at its headers in the MCP file",
+    403: "the MCP server t answered HTTP 403: look at its headers in the MCP file",
+    429: "the MCP server t answered HTTP 429: try again later",
+    502: "the MCP server t answered HTTP 502: try again later",
+}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+async def test_a_status_without_an_answer_is_told_with_what_to_do(open_desk, status):
+    body = {"error": "invalid_token", "error_description": "secret"} if status in (401, 403) else "<p>secret</p>"
+    async with Server(response(status, body)) as server:
+        desk = await open_desk(t=at(server))
+        result = await desk.run("t.go")
+        assert (result.outcome, result.error) == (FAILED, STATUSES[status])
+        assert (await desk.run("t.go")).text == "fine"
+        assert server.sessions == 1
+
+
+async def test_why_a_server_cannot_be_reached_is_in_the_log(open_desk):
+    class Closed(Peer):
+        def answer(self, head: str, body: bytes) -> Iterator[bytes]:
+            yield response(401, {"error": "invalid_token"})
+
+    async with Closed() as server:
+        with capture_logs() as logs:
+            await open_desk(t=ServerSettings(url=server.url))
+        reasons = {line["reason"] for line in logs if line["event"] == "mcp.failed"}
+        assert reasons == {"the server answered HTTP 401: look at its headers in the MCP file"}
+
+
+async def test_an_error_without_an_id_is_of_the_request_that_it_answers(open_desk):
+    """Not of the call that waits, when it answers our reply to what the server asked."""
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    fine = {"jsonrpc": "2.0", "id": 0, "result": {"content": FINE}}
+    events = b"HTTP/1.1 200 X\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n"
+
+    class Asking(Server):
+        def answer(self, head: str, body: bytes) -> Iterator[bytes]:
+            asked = json.loads(body) if body else {}
+            if asked.get("method") != "tools/call":
+                yield from super().answer(head, body)
+                return
+            yield events + b"data: %s\n\n" % json.dumps(ping).encode()
+            for _ in range(2_000):
+                yield b":" + b" " * 4_000 + b"\n"  # while our reply is refused
+            yield b"data: %s\n\n" % json.dumps(fine | {"id": asked["id"]}).encode()
+
+    async with Asking() as server:
+        server.reply = response(400, refused("Bad Request: no such request"))
+        desk = await open_desk(t=at(server))
         assert (await desk.run("t.go")).text == "fine"

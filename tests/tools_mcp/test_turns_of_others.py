@@ -1,7 +1,7 @@
 """Whoever else runs has turns while what an MCP server sends is read, all of which may be there at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +22,7 @@ class Counted(Client):
         super().__init__("t", lambda _method: None)
         self._beside = beside
 
-    async def take(self, line: bytes) -> bool:
+    async def take(self, line: bytes, asked: Collection[int] | None = None) -> bool:
         self._beside.done += 1
         return True
 
@@ -51,7 +51,7 @@ async def test_a_program_that_writes_slowly_is_waited_for_alone(monkeypatch: pyt
     given, reader, heard = count_ways_given(monkeypatch), asyncio.StreamReader(), asyncio.Semaphore(0)
 
     class Hearing(Client):
-        async def take(self, line: bytes) -> bool:
+        async def take(self, line: bytes, asked: Collection[int] | None = None) -> bool:
             heard.release()
             return True
 

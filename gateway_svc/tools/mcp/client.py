@@ -3,13 +3,13 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
 
-from gateway_svc.tools.mcp.wire import Refusal, Unreadable, message_id, messages_of, read_json, refusal_of
+from gateway_svc.tools.mcp.wire import BadStatus, Refusal, Unreadable, message_id, messages_of, read_json, refusal_of
 
 CLIENT = {"name": "onrecord", "version": "1"}
 HANDSHAKE_VERSION, STATELESS_VERSION = "2025-11-25", "2026-07-28"
@@ -83,7 +83,7 @@ class Client:
         """Opens the protocol: without a handshake if `probe` is set and the server can do that, else with one.
 
         Raises:
-            ConnectionLost, Refusal, Unreadable, TimeoutError: it is not an MCP server, or did not answer in time.
+            ConnectionLost, Refusal, Unreadable, BadStatus, TimeoutError: no MCP server, or no answer in time.
         """
         self._link = link
         if probe and await self._discovers(min(PROBE_SECONDS, seconds)):
@@ -104,7 +104,7 @@ class Client:
     async def _discovers(self, seconds: float) -> bool:
         """Whether the server speaks the protocol without a handshake."""
         self.stateless = True
-        with suppress(Refusal, Unreadable, TimeoutError):
+        with suppress(Refusal, Unreadable, BadStatus, TimeoutError):
             discovered = await self.request("server/discover", {}, seconds)
             versions = discovered.get("supportedVersions")
             self._take_version(discovered)
@@ -124,6 +124,7 @@ class Client:
         Raises:
             Refusal: the server's own error.
             Unreadable: its answer is malformed.
+            BadStatus: it answered with a status of HTTP alone.
             ConnectionLost: the link ended before the answer.
             TimeoutError: no answer came in time; the request was cancelled.
         """
@@ -167,9 +168,12 @@ class Client:
             raise ConnectionLost(begun=False)
         await self._link.send({"jsonrpc": "2.0", "method": method, "params": self._stamped(params or {})})
 
-    async def take(self, line: bytes) -> bool:
-        """Processes a line from the server; returns whether it was an answer. A flood of others is read slowly."""
-        if answered := await self._answers(line):
+    async def take(self, line: bytes, asked: Collection[int] | None = None) -> bool:
+        """Processes a line from the server; returns whether it was an answer. A flood of others is read slowly.
+
+        `asked` are the requests that an error without an id may answer; None: any.
+        """
+        if answered := await self._answers(line, asked):
             return answered
         self._unanswering += 1
         if self._unanswering >= LINES_A_PAUSE:
@@ -177,14 +181,14 @@ class Client:
             await asyncio.sleep(FLOOD_PAUSE_SECONDS)
         return False
 
-    async def _answers(self, line: bytes) -> bool:
+    async def _answers(self, line: bytes, asked: Collection[int] | None) -> bool:
         if len(line) > LARGE_NOTICE_BYTES and b'"id"' not in line[:4096] + line[-4096:]:
             self._count_stray()
             return False
         answered = False
         try:
             for message in messages_of(await read_json(line)):
-                answered |= self._take(message)
+                answered |= self._take(message, asked)
         except Unreadable as unreadable:
             number = next((number for number in unreadable.ids if number in self._asked), None)
             if number is None:
@@ -194,7 +198,7 @@ class Client:
                 answered = True
         return answered
 
-    def _take(self, message: dict[str, Any]) -> bool:
+    def _take(self, message: dict[str, Any], asked: Collection[int] | None) -> bool:
         method, number = message.get("method"), message_id(message)
         answers = number in self._asked and ("result" in message or "error" in message)
         if isinstance(method, str) and not answers:
@@ -203,8 +207,9 @@ class Client:
             else:
                 self._heard(method)
             return False
-        if number is None and "error" in message and len(waiting := self._asked.keys() - self._listening) == 1:
-            number = next(iter(waiting))  # the server could not read its id
+        if number is None and "error" in message:  # the server could not read its id
+            waiting = self._asked.keys() - self._listening if asked is None else self._asked.keys() & asked
+            number = next(iter(waiting)) if len(waiting) == 1 else None
         if number not in self._asked:
             self._count_stray()
             return False
@@ -236,7 +241,7 @@ class Client:
                 answer.set_exception(error)
 
     async def _cancel(self, number: int) -> None:
-        with suppress(ConnectionLost, Refusal, Unreadable, TimeoutError):
+        with suppress(ConnectionLost, Refusal, Unreadable, BadStatus, TimeoutError):
             async with asyncio.timeout(CANCEL_SECONDS):
                 await self.notify("notifications/cancelled", {"requestId": number, "reason": "cancelled"})
 
@@ -253,7 +258,7 @@ class Client:
     async def _answer(self, message: dict[str, Any]) -> None:
         async with self._answers_at_once:
             if self._link is not None:
-                with suppress(ConnectionLost, Refusal, Unreadable):
+                with suppress(ConnectionLost, Refusal, Unreadable, BadStatus):
                     await self._link.send(message)
 
     def _stamped(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gateway_svc.tools.mcp.http import reach_server
 from gateway_svc.tools.mcp.listing import Listing, list_tools, shown
 from gateway_svc.tools.mcp.process import environment, run_server
 from gateway_svc.tools.mcp.settings import ServerSettings
-from gateway_svc.tools.mcp.wire import Refusal, Unreadable
+from gateway_svc.tools.mcp.wire import BadStatus, Refusal, Unreadable
 from recording.calls import ToolResult
 
 MAX_START_SECONDS = 600.0
@@ -78,11 +78,20 @@ class McpServer:
             await asyncio.wait([self._task])
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """Calls a tool by the server's own name for it.
+        """Calls a tool by the server's own name for it; once more if the first try cannot have reached it.
 
         Raises:
             ToolError: the server is away, died, did not answer in time, or refused.
         """
+        try:
+            return await self._call(tool, arguments)
+        except ConnectionLost:
+            with suppress(ConnectionLost):
+                return await self._call(tool, arguments)
+        raise results.away(self.name)
+
+    async def _call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        """One try. Raises ConnectionLost if the call has not begun; else as call()."""
         client, seconds = await self._connected(), self.settings.timeout_seconds
         try:
             answer = await client.request("tools/call", {"name": tool, "arguments": arguments}, seconds)
@@ -91,12 +100,16 @@ class McpServer:
         except Unreadable:
             log.warning("mcp.answer_unreadable", server=self.name)
             raise results.unreadable(self.name) from None
+        except BadStatus as status:
+            raise results.without_answer(self.name, status) from None
         except TimeoutError:
             self._relist.set()  # which tells whether it is alive
             raise results.timed_out(self.name, seconds) from None
         except ConnectionLost as lost:
             client.lost.set()
-            raise (results.died if lost.begun else results.away)(self.name) from None
+            if not lost.begun:
+                raise
+            raise results.died(self.name) from None
         return results.tool_result(answer)
 
     async def _connected(self) -> Client:
@@ -177,7 +190,7 @@ class McpServer:
     async def _listen(self, client: Client, link: Link) -> None:
         """Listens for changed tools at servers that announce them only on request."""
         while client.stateless:
-            with suppress(Refusal, Unreadable, TimeoutError, ConnectionLost):
+            with suppress(Refusal, Unreadable, BadStatus, TimeoutError, ConnectionLost):
                 await client.request(
                     "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, LISTEN_SECONDS
                 )
@@ -218,6 +231,8 @@ def _reason(error: Exception) -> str:
     """The loggable part of an error: its type and the system's own words; the rest may be content."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, BadStatus):
+        return f"the server {error}"
     if isinstance(error, Refusal):
         return f"the server refused ({error.name})"
     return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

@@ -6,6 +6,7 @@ a separate GET.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -14,15 +15,17 @@ import httpx2
 
 from gateway_svc.http_client import bound_heads, take_head, tls_context
 from gateway_svc.tools.mcp.client import STATELESS_VERSION, Client, ConnectionLost
-from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, Unreadable
+from gateway_svc.tools.mcp.wire import MAX_MESSAGE_BYTES, BadStatus, Unreadable
 from service_kit.bounds import EVENTS, PIECES, RESPONSE, Exceeded, Tally
 from service_kit.time_slice import TimeSlice
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
-NOT_FOUND, NO_STREAM = 404, 405
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NO_STREAM = 400, 401, 403, 404, 405
 EVENT_STREAM = "text/event-stream"
 _DATA = b"data:"
+_NO_SESSION = re.compile(rb"session|not initialized", re.IGNORECASE)
+"""What SDKs say with status 400, in place of 404, of a session that they do not know, as after a restart."""
 
 
 class _Http:
@@ -41,7 +44,7 @@ class _Http:
                 "POST", self._url, content=content, headers=self._headers(message)
             ) as response:
                 take_head(response)
-                await self._take(response, asks="id" in message and "method" in message)
+                await self._take(response, {message["id"]} if "id" in message and "method" in message else set())
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             raise ConnectionLost(begun=False) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
@@ -59,7 +62,7 @@ class _Http:
                     if heard.status_code == NO_STREAM or _media(heard) != EVENT_STREAM:
                         return
                     async for event in _events(heard):
-                        await self._client.take(event)
+                        await self._client.take(event, ())
                         wait_s = FIRST_WAIT_SECONDS
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LAST_WAIT_SECONDS)
@@ -86,32 +89,39 @@ class _Http:
             headers["mcp-protocol-version"] = self._client.protocol
         return headers
 
-    async def _take(self, response: httpx2.Response, *, asks: bool) -> None:
-        """Processes the answer to a message.
+    async def _take(self, response: httpx2.Response, asked: set[int]) -> None:
+        """Processes the answer to a message; `asked` is its number if it is a request.
 
         Raises:
             ConnectionLost: the server no longer knows the session, or did not answer a request.
             Unreadable: its answer is malformed.
+            BadStatus: its answer to a request is a status alone.
         """
         if response.headers.get("content-encoding", "identity") != "identity":
             raise Unreadable  # no other type was requested, and it could be large
-        session = response.headers.get("mcp-session-id", "")
-        if session.isascii() and session.isprintable():
+        status, session = response.status_code, response.headers.get("mcp-session-id", "")
+        if status < 300 and session.isascii() and session.isprintable():  # a refused probe may have one too
             self._session = session or self._session
         answered, streams = False, _media(response) == EVENT_STREAM
         if streams:
             async for event in _events(response):
-                if await self._client.take(event):
+                if await self._client.take(event, asked):
                     return
         else:
-            body = await _body(response)
-            answered = bool(body.strip()) and await self._client.take(body)
-        if response.status_code == NOT_FOUND and self._session:
-            self._client.lost.set()  # its session is gone: a new one costs little
-            raise ConnectionLost(begun=False)
-        if asks and not answered:
+            body, known = await _body(response), bool(self._session)
+            gone = known and status == NOT_FOUND
+            # what a proxy says of credentials may look like an error of the protocol
+            if body.strip() and not gone and status not in (UNAUTHORIZED, FORBIDDEN):
+                unsure = known and status == BAD_REQUEST and _NO_SESSION.search(body) is not None
+                answered = await self._client.take(body, () if unsure else asked)
+                gone = unsure and not answered
+            if gone:
+                raise ConnectionLost(begun=False)  # a new session costs little
+        if asked and not answered:
+            if status >= 300:
+                raise BadStatus(status)
             # a stream without its answer was cut; a whole body without one says nothing of the connection
-            raise ConnectionLost if streams and response.status_code < 400 else Unreadable
+            raise ConnectionLost if streams else Unreadable
 
 
 def _media(response: httpx2.Response) -> str:

@@ -10,7 +10,7 @@ from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import ArgumentsError
 from gateway_svc.tools.mcp.client import METHOD_NOT_FOUND, Client
 from gateway_svc.tools.mcp.schemas import Unusable, renamed, usable
-from gateway_svc.tools.mcp.wire import Refusal, Unreadable
+from gateway_svc.tools.mcp.wire import BadStatus, Refusal, Unreadable
 from recording.calls import ToolResult
 from service_kit.time_slice import TimeSlice
 
@@ -67,13 +67,13 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
     """Lists the tools of the server of that name; `call` calls one. A server may have none, and no such method.
 
     Raises:
-        ConnectionLost, Refusal, Unreadable, TimeoutError: the server did not list its tools.
+        ConnectionLost, Refusal, Unreadable, BadStatus, TimeoutError: the server did not list its tools.
     """
     listing, cursor, seen, time_slice = Listing(), None, 0, TimeSlice()
     for _ in range(MAX_PAGES):
         try:
             page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
-        except (Refusal, Unreadable) as failure:
+        except (Refusal, Unreadable, BadStatus) as failure:
             if cursor:
                 listing.leave_out(f"{server}.#{seen + 1}", "the rest of the list cannot be read")
             elif not (isinstance(failure, Refusal) and failure.code == METHOD_NOT_FOUND):

@@ -11,7 +11,7 @@ from typing import Any
 from onrecord.common.v1 import common_pb2
 
 from gateway_svc.tools import ToolError
-from gateway_svc.tools.mcp.wire import Refusal
+from gateway_svc.tools.mcp.wire import BadStatus, Refusal
 from recording.calls import ToolResult
 
 MAX_BLOCKS = 10_000
@@ -65,6 +65,11 @@ def timed_out(server: str, seconds: float) -> ToolError:
 def unreadable(server: str) -> ToolError:
     """The server's answer violates the protocol."""
     return ToolError(f"the MCP server {server} gave an answer that cannot be read")
+
+
+def without_answer(server: str, status: BadStatus) -> ToolError:
+    """The server, or a proxy before it, answered with a status of HTTP alone."""
+    return ToolError(f"the MCP server {server} {status}")
 
 
 def refused(server: str, refusal: Refusal) -> ToolError:

@@ -32,6 +32,14 @@ KNOWN_CODES = {
 }
 """The codes that the protocol names. The model sees a server's own codes, which are recorded as `other`."""
 
+_STATUS_HINTS = {
+    400: "",
+    401: ": look at its headers in the MCP file",
+    403: ": look at its headers in the MCP file",
+    408: ": try again later",
+    413: ": the arguments are too large",
+}
+
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 _NUMBER = re.compile(rb"\s*:\s*\"?(\d{1,15})\b")
 _ID = re.compile(rb'"id"\s*:\s*"?(\d{1,15})\b')
@@ -45,6 +53,14 @@ class Unreadable(Exception):
         super().__init__("a message that cannot be read")
         self.ids = ids
         """The ids of requests that it may answer, the likeliest first."""
+
+
+class BadStatus(Exception):
+    """A status of HTTP without an answer in the protocol."""
+
+    def __init__(self, status: int) -> None:
+        hint = ": try again later" if status == 429 or status >= 500 else _STATUS_HINTS.get(status, ": look at its url")
+        super().__init__(f"answered HTTP {status}{hint}")
 
 
 class Refusal(Exception):
