@@ -125,7 +125,7 @@ CUT_SHORT: dict[str, tuple[str, bytes]] = {
     "chat: the context's end": ("length", sse(*calls(call("")), chat(finish="model_context_window_exceeded"))),
     **{
         f"chat: {reason}": ("content_filter", sse(*calls(call(CALL[0][1])), chat(finish=reason)))
-        for reason in ("content_filter", "sensitive", "refusal")
+        for reason in ("content_filter", "sensitive", "refusal", "content_filter: PROHIBITED_CONTENT")
     },
     "ollama: length": (
         "length",

@@ -318,10 +318,15 @@ async def test_a_model_is_told_of_a_call_that_could_not_be_parsed_and_goes_on(tm
 
 
 @pytest.mark.parametrize(
-    "reasons", ['"MALFORMED_FUNCTION_CALL"', '"error", "native_finish_reason": "UNEXPECTED_TOOL_CALL"']
+    "reasons",
+    [
+        '"MALFORMED_FUNCTION_CALL"',
+        '"function_call_filter: MALFORMED_FUNCTION_CALL"',
+        '"error", "native_finish_reason": "UNEXPECTED_TOOL_CALL"',
+    ],
 )
 async def test_a_model_is_told_of_a_call_that_its_end_calls_malformed(tmp_path, reasons):
-    """Gemini's, in its own words and in OpenRouter's."""
+    """Gemini's, in its own words, in those of its endpoint like OpenAI's, and in OpenRouter's."""
     malformed = Reply(b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": %b}]}\n\n' % reasons.encode())
     played = await play(tmp_path, "01-unknown-finish-reason.sse", [*[malformed] * QUICK.attempts, DONE])
     assert (played.text, played.stop, len(played.server.requests)) == ("done", "COMPLETED", QUICK.attempts + 1)

@@ -41,7 +41,7 @@ _FINISHES: dict[str, Finish] = {
 }
 """Finish reasons that count as good ends. Any other is a failure that names the reason."""
 _NOT_PARSED = frozenset(("malformed_function_call", "malformed_tool_call", "unexpected_tool_call"))
-"""Gemini's reasons where it could not parse the call that it wrote."""
+"""Gemini's reasons where it could not parse the call that it wrote, also behind `function_call_filter: `."""
 NO_REASON = (
     "it ended its answer with [DONE] and no finish_reason: what is behind it broke off. If each answer ends so, it "
     "sends none: update it, set it to send one, or put a proxy before it that does (see docs/engines/openai.md)"
@@ -113,7 +113,7 @@ class ChatAnswer(Answer):
         if finish:
             if finish not in _FINISHES:
                 native = label(choice.get("native_finish_reason"))  # OpenRouter's own reason is then `error`
-                unparsed = _NOT_PARSED.intersection((finish.lower(), native.lower()))
+                unparsed = _NOT_PARSED.intersection(word.lower().rpartition(" ")[2] for word in (finish, native))
                 kind = CallNotParsed if unparsed else EngineBrokeOff
                 raise BadEnd(f"ended its answer for the reason {presentable(native or finish)[:100]}", kind)
             self.complete = True
@@ -194,6 +194,8 @@ class ChatAnswer(Answer):
 def _reason(reason: object) -> str:
     """Why an answer ended; empty if it has not. SGLang's native format sends an object."""
     told = text(reason.get("type") if isinstance(reason, dict) else reason)
+    if told.startswith("content_filter: "):  # Gemini's, which says why
+        return "content_filter"
     return "" if told.lower() in ("", "null", "none") else told.lower() if told.lower() in _FINISHES else told
 
 
