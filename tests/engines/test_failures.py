@@ -132,9 +132,19 @@ async def test_what_passes_is_overcome_and_nobody_notices(name):
     assert len(server.requests) == 3
 
 
+SPENT = {
+    "OpenAI": {"message": "quota", "code": "insufficient_quota"},
+    "OpenAI without a card": {"message": "Your account is not active", "code": "billing_not_active"},
+    "Moonshot": {"message": "Your account is suspended", "type": "exceeded_current_quota_error"},
+    "Z.ai": {"message": "Insufficient balance or no resource package. Please recharge.", "code": "1113"},
+    "a proxy": {"message": "x", "code": 429, "metadata": {"raw": '{"error": {"message": "insufficient balance, …"}}'}},
+}
+
+
 @both
-async def test_a_quota_that_is_used_up_is_not_asked_for_again(name):
-    script = refusing(429, body='{"error": {"message": "quota", "code": "insufficient_quota"}}')
+@pytest.mark.parametrize("who", SPENT)
+async def test_a_quota_that_is_used_up_is_not_asked_for_again(name, who):
+    script = refusing(429, body=json.dumps({"error": SPENT[who]}))
     error, made, _ = await failure_of(script, name)
     assert type(error) is EngineRateLimited
     assert made == 1

@@ -94,6 +94,16 @@ TOO_LONG: dict[str, tuple[int, Any, int | None]] = {
         told("Request too large for model `m`: Limit 6000, Requested 10000", code="rate_limit_exceeded"),
         6000,
     ),
+    "OpenAI's tokens a minute": (
+        429,
+        told(
+            "Request too large for gpt-4.1-2025-04-14 (for limit gpt-4.1) on tokens per min (TPM): Limit 30000, "
+            "Requested 37313. The input or output tokens must be reduced in order to run successfully.",
+            type="tokens",
+            code="rate_limit_exceeded",
+        ),
+        30_000,
+    ),
     "Mistral": (
         400,
         {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"},

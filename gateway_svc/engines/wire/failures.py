@@ -26,9 +26,15 @@ MAX_QUOTED_CHARACTERS = 500
 _PASSING_4XX = (408, 409, 424, 425, 429, 498)
 """Request timeout, conflict, a model that failed (Bedrock, text-generation-inference), too early, too many requests, no
 capacity (Groq)."""
+_SPENT_CODES = ("insufficient_quota", "exceeded_current_quota_error", "billing_not_active")
+"""Codes for an account that has nothing left to spend: OpenAI, Moonshot, OpenAI."""
+_SPENT = re.compile(r"insufficient balance", re.IGNORECASE)
+"""The same in the words of Z.ai, and of proxies before Moonshot."""
 _STATUSES = {
+    **dict.fromkeys(_SPENT_CODES, 429),
     "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
+    "slow_down": 429,
+    "server_is_overloaded": 503,
     "server_error": 500,
     "invalid_prompt": 400,
     "context_length_exceeded": 400,
@@ -54,11 +60,13 @@ _TOO_LONG = re.compile(
     r"too many (input )?tokens|input token count|reduce the length|"
     r"max_prompt_tokens|exceeds? the (available|model's|maximum).{0,20}(context|tokens?|length)|maximum prompt length|"
     r"exceeds max length|exceeds the limit of \d|model token limit|range of input length|tokens.{0,30}must be <=|"
-    r"request too large for model|reduce your message size|context shift is disabled",
+    r"request too large for|reduce your message size|context shift is disabled",
     re.IGNORECASE,
 )
 _NOT_PARSED_STATUSES = (400, 422, 500)
 _TOO_LONG_STATUSES = (400, 422, 500)
+_LARGER_THAN_LIMIT = "request too large for"
+"""What OpenAI says with 429 of a request with more tokens than may be sent in a minute: it can never pass."""
 _CONTENT = re.compile(
     r"content[ _](filter|management|policy)|responsible ?ai|content was (filtered|blocked)|(input|content) flagged|"
     r"flagged as potentially|"
@@ -261,6 +269,8 @@ def error_class(status: int, reported: ReportedError) -> type[EngineError]:
     said = f"{reported.code} {reported.text}"
     if status == 413 or (status in _TOO_LONG_STATUSES and _TOO_LONG.search(said)):
         return ContextExceeded
+    if status == 429 and _LARGER_THAN_LIMIT in said.lower():
+        return ContextExceeded
     if status in (400, 403, 422) and (reported.code in _CONTENT_CODES or _CONTENT.search(said)):
         return ContentRefused
     if status == 429:
@@ -289,7 +299,8 @@ def is_passing(status: int, reported: ReportedError, should_retry: str = "") -> 
     if kind is CallNotParsed:  # the model may get it right the next time
         return True
     if kind in (EngineUnavailable, EngineRateLimited):
-        return reported.code != "insufficient_quota" and should_retry != "false"
+        spent = reported.code in _SPENT_CODES or _SPENT.search(reported.text)
+        return not spent and should_retry != "false"
     return kind is EngineRejected and should_retry == "true"
 
 
