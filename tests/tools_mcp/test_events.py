@@ -6,7 +6,7 @@ import httpx2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_svc.tools.mcp.http import _events
+from gateway_svc.tools.mcp.http import _events, _Place
 
 LINES = st.sampled_from(
     [b"data:", b"data: ", b"data: a", b"data:  b ", b"data:c:d", b"dat", b": data: e", b"id: 1", b"", b""]
@@ -28,9 +28,9 @@ async def test_a_cut_anywhere_changes_nothing(lines: list[tuple[bytes, bytes]], 
     for line, _ in lines:
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
-        elif not line and data:
-            expected.append(b"\n".join(data))
+        elif not line:
+            expected += [b"\n".join(data)] if any(data) else []
             data = []
-    if data:
+    if any(data):
         expected.append(b"\n".join(data))
-    assert [event async for event in _events(httpx2.Response(200, content=content()))] == expected
+    assert [event async for event in _events(httpx2.Response(200, content=content()), _Place())] == expected

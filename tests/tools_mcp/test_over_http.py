@@ -159,3 +159,50 @@ async def test_an_error_without_an_id_is_of_the_request_that_it_answers(open_des
         server.reply = response(400, refused("Bad Request: no such request"))
         desk = await open_desk(t=at(server))
         assert (await desk.run("t.go")).text == "fine"
+
+
+class Pausing(Server):
+    """It ends the stream of each call ahead of the answer, having told a place in it, and goes on where it is asked."""
+
+    def __init__(self, *rest: bytes) -> None:
+        super().__init__()
+        self.rest = [*rest]
+        self.heard: list[str] = []
+
+    def answer(self, head: str, body: bytes) -> Iterator[bytes]:
+        if b"tools/call" in body:
+            self.calls += 1
+            self.number = json.loads(body)["id"]
+            yield EVENTS + b"id: e1\nretry: 1\ndata:\n\n"
+        elif "last-event-id: " in head.lower():
+            self.heard += [line[15:] for line in head.splitlines() if line.lower().startswith("last-event-id: ")]
+            yield self.rest.pop(0).replace(b"ID", b"%d" % self.number) if self.rest else response(405)
+        else:
+            yield from super().answer(head, body)
+
+
+EVENTS = b"HTTP/1.1 200 X\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n"
+ANSWER = b'data: {"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"fine"}]}}\n\n'
+
+
+async def test_a_stream_that_ends_ahead_of_its_answer_goes_on_where_it_ended(open_desk):
+    async with Pausing(EVENTS + b"id: e2\ndata: {}\n\n", EVENTS, EVENTS + b"id: e3\n" + ANSWER) as server:
+        desk = await open_desk(t=at(server))
+        with capture_logs() as logs:
+            assert (await desk.run("t.go")).text == "fine"
+        assert (server.calls, server.sessions, server.heard) == (1, 1, ["e1", "e2", "e2"])
+        assert [line["event"] for line in logs].count("mcp.messages_skipped") <= 1
+
+
+async def test_a_stream_that_is_not_continued_leaves_its_call_open_and_it_is_not_made_again(open_desk):
+    async with Pausing() as server:
+        desk = await open_desk(t=at(server))
+        assert (await desk.run("t.go")).outcome == common_pb2.OUTCOME_INTERRUPTED
+        assert (server.calls, server.heard) == (1, ["e1"])
+
+
+async def test_a_stream_is_waited_for_no_longer_than_its_call(open_desk):
+    async with Pausing(*[EVENTS] * 1_000) as server:
+        desk = await open_desk(t=ServerSettings(url=server.url, timeout_seconds=1))
+        assert (await desk.run("t.go")).outcome == common_pb2.OUTCOME_TIMED_OUT
+        assert (server.calls, len(server.heard) < 12) == (1, True)

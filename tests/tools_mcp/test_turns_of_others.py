@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from gateway_svc.tools.mcp.client import Client
-from gateway_svc.tools.mcp.http import _body, _events
+from gateway_svc.tools.mcp.http import _body, _events, _Place
 from gateway_svc.tools.mcp.listing import list_tools
 from gateway_svc.tools.mcp.process import _Pipes
 from tests.support.others import Others, count_ways_given, each_look_takes, others
@@ -75,7 +75,7 @@ async def test_events_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     each_look_takes(monkeypatch, 0.3)
     response = httpx2.Response(200, content=in_pieces(b"data: {}\n\n" * 1_000, 65_536))
     async with others() as beside:
-        async for _ in _events(response):
+        async for _ in _events(response, _Place()):
             beside.done += 1
     assert 1 <= beside.most <= 4
 

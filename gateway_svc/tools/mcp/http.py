@@ -1,7 +1,7 @@
 """An MCP server at an address: streamable HTTP, without a proxy and without following it to another origin.
 
 Each message is a POST, answered by a JSON body or a stream of events. A server with sessions announces changed tools on
-a separate GET.
+a separate GET, and one that ends a stream ahead of its answer goes on there.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -21,11 +22,31 @@ from service_kit.time_slice import TimeSlice
 
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
-BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NO_STREAM = 400, 401, 403, 404, 405
+LEAST_WAIT_SECONDS = 0.1
+"""Before a stream is taken up again, whatever the server says."""
+OK, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NO_STREAM = 200, 400, 401, 403, 404, 405
 EVENT_STREAM = "text/event-stream"
 _DATA = b"data:"
 _NO_SESSION = re.compile(rb"session|not initialized", re.IGNORECASE)
 """What SDKs say with status 400, in place of 404, of a session that they do not know, as after a restart."""
+_EVENT_ID = re.compile(rb"[!-~]{1,256}")
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far a stream was heard, and how long to wait until it is taken up again there, as its server says."""
+
+    event_id: str = ""
+    wait_s: float = FIRST_WAIT_SECONDS
+
+    def note(self, line: bytes) -> None:
+        """Takes a line that is no data."""
+        name, _, value = line.rstrip(b"\r").partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"id" and _EVENT_ID.fullmatch(value):
+            self.event_id = value.decode()
+        elif name == b"retry" and value.isdigit() and len(value) < 8:
+            self.wait_s = max(int(value) / 1000, LEAST_WAIT_SECONDS)
 
 
 class _Http:
@@ -61,7 +82,7 @@ class _Http:
                     take_head(heard)
                     if heard.status_code == NO_STREAM or _media(heard) != EVENT_STREAM:
                         return
-                    async for event in _events(heard):
+                    async for event in _events(heard, _Place()):
                         await self._client.take(event, ())
                         wait_s = FIRST_WAIT_SECONDS
             await asyncio.sleep(wait_s)
@@ -104,9 +125,10 @@ class _Http:
             self._session = session or self._session
         answered, streams = False, _media(response) == EVENT_STREAM
         if streams:
-            async for event in _events(response):
-                if await self._client.take(event, asked):
-                    return
+            place = _Place()
+            answered = await self._hear(response, place, asked)
+            if asked and not answered and status < 300:
+                answered = await self._resume(place, asked)
         else:
             body, known = await _body(response), bool(self._session)
             gone = known and status == NOT_FOUND
@@ -122,6 +144,31 @@ class _Http:
                 raise BadStatus(status)
             # a stream without its answer was cut; a whole body without one says nothing of the connection
             raise ConnectionLost if streams else Unreadable
+
+    async def _hear(self, response: httpx2.Response, place: _Place, asked: set[int]) -> bool:
+        """Processes a stream's events up to the answer; returns whether that has come."""
+        with suppress(httpx2.HTTPError, OSError):
+            async for event in _events(response, place):
+                if await self._client.take(event, asked):
+                    return True
+        return False
+
+    async def _resume(self, place: _Place, asked: set[int]) -> bool:
+        """Goes on with a stream that ended ahead of the answer, if the server has told a place in it.
+
+        Returns whether the answer has come.
+        """
+        with suppress(httpx2.HTTPError, OSError):  # not as of a request that was never sent: the server has it
+            while place.event_id and not self._client.stateless:
+                await asyncio.sleep(place.wait_s)
+                headers = {**self._headers({}), "accept": EVENT_STREAM, "last-event-id": place.event_id}
+                async with self._http.stream("GET", self._url, headers=headers) as response:
+                    take_head(response)
+                    if response.status_code != OK or _media(response) != EVENT_STREAM:
+                        return False
+                    if await self._hear(response, place, asked):
+                        return True
+        return False
 
 
 def _media(response: httpx2.Response) -> str:
@@ -155,8 +202,8 @@ async def _body(response: httpx2.Response) -> bytes:
     return bytes(body)
 
 
-async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yields the data of each event. An event larger than MAX_MESSAGE_BYTES ends the stream."""
+async def _events(response: httpx2.Response, place: _Place) -> AsyncIterator[bytes]:
+    """Yields the data of each event, and notes the place. An event larger than MAX_MESSAGE_BYTES ends the stream."""
     parts: list[bytes] = []
     data: list[bytes] = []
     length, time_slice = 0, TimeSlice()
@@ -168,15 +215,18 @@ async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
             parts.append(end)
             if (told := _data_of(parts)) is not None:
                 data.append(told)
-            elif data and not any(part.rstrip(b"\r") for part in parts):
-                yield b"\n".join(data)
+            elif any(part.rstrip(b"\r") for part in parts):
+                place.note(b"".join(parts))
+            else:
+                if any(data):  # an event without data tells only where it stands
+                    yield b"\n".join(data)
                 data, length = [], 0
             parts = []
         parts.append(rest)
         length += len(chunk)
         if length > MAX_MESSAGE_BYTES:
             raise ConnectionLost
-    if data:
+    if any(data):
         yield b"\n".join(data)
 
 
