@@ -197,6 +197,9 @@ WITHIN: dict[str, tuple[type[EngineError], Any]] = {
     "Alibaba": (ContentRefused, told("Output data may be inappropriate.", code="data_inspection_failed")),
     "llama.cpp while it writes": (ContextExceeded, told("context shift is disabled", type="server_error")),
     "Ollama's parser": (CallNotParsed, {"error": "error parsing tool call: raw='{'"}),
+    "Ollama with Qwen": (CallNotParsed, {"error": "XML syntax error on line 7: expected element name after <"}),
+    "Ollama with Qwen 3.6": (CallNotParsed, {"error": "expected element type <function> but have <parameter>"}),
+    "Ollama with GLM": (CallNotParsed, {"error": "failed to parse XML: EOF"}),
     "vLLM": (EngineBrokeOff, told("EngineCore encountered an issue. See stack trace (above).")),
 }
 """Errors in a stream that began with status 200. None has a status of its own."""

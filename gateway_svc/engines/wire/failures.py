@@ -81,7 +81,8 @@ _PASSING = re.compile(r"overloaded|too busy|temporarily unavailable|try again la
 _NOT_PARSED = re.compile(
     r"(error parsing|failed to parse|failed to call|could not parse|error in extracting).{0,20}(tool|function)|"
     r"invalid tool call generated|generated output that could not be parsed|failed to parse input at pos|"
-    r"output that does not match the expected|tokens remaining in message header|while expecting start token",
+    r"output that does not match the expected|tokens remaining in message header|while expecting start token|"
+    r"xml syntax error|expected element type <|failed to parse xml",
     re.IGNORECASE,
 )
 _SAYING = ("message", "detail", "msg", "error_msg", "error_message")
