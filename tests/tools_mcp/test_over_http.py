@@ -206,3 +206,39 @@ async def test_a_stream_is_waited_for_no_longer_than_its_call(open_desk):
         desk = await open_desk(t=ServerSettings(url=server.url, timeout_seconds=1))
         assert (await desk.run("t.go")).outcome == common_pb2.OUTCOME_TIMED_OUT
         assert (server.calls, len(server.heard) < 12) == (1, True)
+
+
+class Moved(Server):
+    """It answers at one path only, and sends all others there."""
+
+    def __init__(self, path: str, to: str) -> None:
+        super().__init__()
+        self.path, self.to = path, to
+        self.paths = list[str]()
+
+    def answer(self, head: str, body: bytes) -> Iterator[bytes]:
+        path = head.split(" ")[1]
+        self.paths.append(path)
+        if path == self.path:
+            yield from super().answer(head, body)
+        else:
+            to = self.to.replace("HERE", self.url)
+            yield f"HTTP/1.1 307 X\r\nconnection: close\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("to", ["/mcp/", "HERE/mcp/", "mcp/"])
+async def test_a_server_that_has_moved_within_its_origin_is_followed(open_desk, to):
+    async with Moved("/mcp/", to) as server:
+        desk = await open_desk(t=at(server))
+        assert (await desk.run("t.go")).text == "fine"
+        assert server.calls == 1
+
+
+@pytest.mark.parametrize("to", ["HERE.example/mcp", "http://127.0.0.1:1/mcp", "https://[", "/elsewhere", ""])
+async def test_a_server_is_followed_to_no_other_origin_and_not_for_ever(open_desk, to):
+    async with Moved("/nowhere", to) as server:
+        with capture_logs() as logs:
+            await open_desk(t=at(server))
+        reasons = {line["reason"] for line in logs if line["event"] == "mcp.failed"}
+        assert reasons == {"the server answered HTTP 307: look at its url"}
+        assert len(server.paths) <= 2 * 4

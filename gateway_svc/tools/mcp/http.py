@@ -24,6 +24,7 @@ CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LAST_WAIT_SECONDS = 1.0, 60.0
 LEAST_WAIT_SECONDS = 0.1
 """Before a stream is taken up again, whatever the server says."""
+REDIRECTS, MAX_REDIRECTS = (307, 308), 3
 OK, BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, NO_STREAM = 200, 400, 401, 403, 404, 405
 EVENT_STREAM = "text/event-stream"
 _DATA = b"data:"
@@ -61,10 +62,7 @@ class _Http:
     async def send(self, message: dict[str, Any]) -> None:
         content = json.dumps(message, ensure_ascii=False).encode(errors="replace")
         try:
-            async with self._http.stream(
-                "POST", self._url, content=content, headers=self._headers(message)
-            ) as response:
-                take_head(response)
+            async with self._stream("POST", self._headers(message), content) as response:
                 await self._take(response, {message["id"]} if "id" in message and "method" in message else set())
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             raise ConnectionLost(begun=False) from None
@@ -76,10 +74,7 @@ class _Http:
         wait_s = FIRST_WAIT_SECONDS
         while True:
             with suppress(httpx2.HTTPError, OSError, Unreadable, ConnectionLost):
-                async with self._http.stream(
-                    "GET", self._url, headers={**self._headers({}), "accept": EVENT_STREAM}
-                ) as heard:
-                    take_head(heard)
+                async with self._stream("GET", {**self._headers({}), "accept": EVENT_STREAM}) as heard:
                     if heard.status_code == NO_STREAM or _media(heard) != EVENT_STREAM:
                         return
                     async for event in _events(heard, _Place()):
@@ -93,8 +88,23 @@ class _Http:
         if self._session:
             with suppress(httpx2.HTTPError, OSError, TimeoutError):
                 async with asyncio.timeout(1.0):
-                    async with self._http.stream("DELETE", self._url, headers=self._headers({})):
+                    async with self._stream("DELETE", self._headers({})):
                         pass  # what it answers is not read
+
+    @asynccontextmanager
+    async def _stream(
+        self, method: str, headers: Mapping[str, str], content: bytes | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        """The response to a request, which is sent again to where the server has moved within its origin."""
+        url = httpx2.URL(self._url)
+        for left in reversed(range(MAX_REDIRECTS + 1)):
+            async with self._http.stream(method, url, content=content, headers=headers) as response:
+                take_head(response)
+                elsewhere = _elsewhere(response) if left else None
+                if elsewhere is None:
+                    yield response
+                    return
+                url = elsewhere
 
     def _headers(self, message: dict[str, Any]) -> dict[str, str]:
         headers = {"accept": f"application/json, {EVENT_STREAM}", "content-type": "application/json"}
@@ -162,13 +172,24 @@ class _Http:
             while place.event_id and not self._client.stateless:
                 await asyncio.sleep(place.wait_s)
                 headers = {**self._headers({}), "accept": EVENT_STREAM, "last-event-id": place.event_id}
-                async with self._http.stream("GET", self._url, headers=headers) as response:
-                    take_head(response)
+                async with self._stream("GET", headers) as response:
                     if response.status_code != OK or _media(response) != EVENT_STREAM:
                         return False
                     if await self._hear(response, place, asked):
                         return True
         return False
+
+
+def _elsewhere(response: httpx2.Response) -> httpx2.URL | None:
+    """Where a request shall be sent again as it is, such as with a slash at the end; None: nowhere in its origin."""
+    location = response.headers.get("location")
+    if response.status_code not in REDIRECTS or not location:
+        return None
+    try:
+        url = response.url.join(location)
+    except httpx2.InvalidURL:
+        return None
+    return url if (url.scheme, url.netloc) == (response.url.scheme, response.url.netloc) else None
 
 
 def _media(response: httpx2.Response) -> str:
