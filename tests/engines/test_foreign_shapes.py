@@ -270,6 +270,8 @@ def ended(status: str = "completed", **more: object) -> dict[str, Any]:
 
 
 WHOLE = {"type": "response.function_call_arguments.done", "output_index": 0, "name": "read", "arguments": CALL[0][1]}
+PIECE = {"type": "response.function_call_arguments.delta", "delta": CALL[0][1]}
+EMPTY = {**item(arguments="{}"), "type": "response.output_item.done"}
 THOUGHT = {"type": "response.content_part.done", "output_index": 0, "part": {"type": "reasoning_text", "text": "hm"}}
 PART = {"type": "response.content_part.done", "output_index": 1, "part": {"type": "output_text", "text": "hi"}}
 RESPONSES: dict[str, tuple[bytes, object]] = {
@@ -292,6 +294,8 @@ RESPONSES: dict[str, tuple[bytes, object]] = {
         ),
         CALL,
     ),
+    "an empty object in the end": (sse(item(), WHOLE, EMPTY, ended()), CALL),
+    "an empty object behind pieces": (sse(item(), {**WHOLE, **PIECE}, EMPTY, ended()), CALL),
     "arguments encoded twice": (sse(item(), {**WHOLE, "arguments": TWICE}, ended()), CALL),
     "a text as a part alone": (sse(THOUGHT, PART, ended()), "hi"),
     "a text beside the output": (sse(ended(output_text="hi")), "hi"),

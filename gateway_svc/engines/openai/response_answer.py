@@ -72,10 +72,11 @@ class _Item:
         return max((told, self.whole or "", "".join(self.pieces)), key=len)
 
     def arguments(self) -> str:
-        """The arguments of a call."""
+        """The arguments of a call. LM Studio finishes an item with an empty object for those that it told before."""
         told = self.item.get("arguments")
         written = json.dumps(told) if isinstance(told, dict) else text(told)
-        return written.strip() or (self.whole or "").strip() or "".join(self.pieces).strip()
+        ways = [way.strip() for way in (written, self.whole or "", "".join(self.pieces))]
+        return next((way for way in ways if way not in ("", "{}")), "") or next(filter(None, ways), "")
 
 
 class ResponseAnswer(Answer):
