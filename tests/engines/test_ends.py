@@ -45,6 +45,7 @@ def data(*payloads: object) -> str:
 
 
 DELTA = {"type": "response.output_text.delta", "delta": "hi"}
+COUNTS = {"input_tokens": 5, "output_tokens": 3}
 CUT = block("delta", index=0, delta={"partial_json": '{"pa'})
 BAD: dict[str, dict[str, bytes]] = {
     "chat": {
@@ -86,6 +87,8 @@ BAD: dict[str, dict[str, bytes]] = {
         "done alone": sse(DELTA, "[DONE]"),
         "a call that is not whole by its status": sse(item(status="incomplete"), ended()),
         "a call that was begun alone": sse(item(), ended()),
+        "a call of a kind that was not offered": sse(DELTA, item(type="custom_tool_call"), ended(output=[])),
+        "a question for an approval": sse(ended(output=[{"type": "mcp_approval_request", "id": "a"}], usage=COUNTS)),
     },
     "anthropic": {
         "a pause": sse(START, *TEXT, {"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}),

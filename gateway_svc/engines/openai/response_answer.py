@@ -22,6 +22,11 @@ from gateway_svc.messages import AssistantMessage, Native
 from service_kit.bounds import ARGUMENTS, CALLS, HELD, PARTS
 
 _PLAIN_KINDS = ("message", "function_call")
+_UNOFFERED = {
+    *("custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"),
+    "mcp_approval_request",
+}
+"""Items that wait for the client, which has offered nothing of the kind: a response is not finished with one."""
 _INCOMPLETE: dict[str, Literal["length", "content_filter"]] = {
     "max_output_tokens": "length",
     "max_tokens": "length",
@@ -144,6 +149,8 @@ class ResponseAnswer(Answer):
             raise BadEnd("sent pieces of text that differ from the whole text")
         if self._finish == "stop" and not all(map(_is_whole, asked)):
             raise BadEnd("ended its answer with a call that is not whole")
+        if self._finish == "stop" and (unoffered := {item.kind() for item in output} & _UNOFFERED):
+            raise BadEnd(f"ended its answer with what was not offered to it: {', '.join(sorted(unoffered))}")
         calls = build_calls(
             (text(call.item.get("call_id")), self._names.to_own(text(call.item.get("name"))), call.arguments() or "{}")
             for call in asked
