@@ -132,6 +132,9 @@ def main() -> None:
             if MODE == "no-tools":
                 tell({"id": number, "error": {"code": -32601, "message": "Method not found"}})
                 continue
+            if MODE == "one-page":
+                tell({"id": number, "result": {"tools": [tool("go")], "nextCursor": "1"}})
+                continue
             if MODE == "pages" and "cursor" in params:
                 tell({"id": number, "error": {"code": -32602, "message": "no such cursor"}})
                 continue

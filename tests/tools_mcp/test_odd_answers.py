@@ -122,6 +122,12 @@ async def test_a_list_whose_second_page_is_refused_keeps_its_first(open_desk):
     assert desk.servers.left_out() == {"t.#2": "the rest of the list cannot be read"}
 
 
+async def test_a_list_whose_pages_do_not_go_on_is_asked_for_its_next_one_once(open_desk):
+    desk = await open_desk(t=plays("one-page"))
+    assert desk.names() == ["t.go"]
+    assert desk.servers.left_out() == {"t.#2": "name is listed twice"}
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),

@@ -70,6 +70,7 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
         ConnectionLost, Refusal, Unreadable, BadStatus, TimeoutError: the server did not list its tools.
     """
     listing, cursor, seen, time_slice = Listing(), None, 0, TimeSlice()
+    asked = set[str]()
     for _ in range(MAX_PAGES):
         try:
             page = await client.request("tools/list", {"cursor": cursor} if cursor else {}, seconds)
@@ -86,8 +87,9 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
             if time_slice.is_over():
                 await time_slice.give_way()
         cursor = page.get("nextCursor")
-        if not isinstance(cursor, str) or not cursor:
+        if not isinstance(cursor, str) or not cursor or cursor in asked:  # some servers name one page for ever
             break
+        asked.add(cursor)
     return listing
 
 
