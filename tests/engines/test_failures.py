@@ -137,6 +137,7 @@ SPENT = {
     "OpenAI without a card": {"message": "Your account is not active", "code": "billing_not_active"},
     "Moonshot": {"message": "Your account is suspended", "type": "exceeded_current_quota_error"},
     "Z.ai": {"message": "Insufficient balance or no resource package. Please recharge.", "code": "1113"},
+    "Ollama's cloud": {"message": "you (me) have reached your weekly usage limit, upgrade for higher limits"},
     "a proxy": {"message": "x", "code": 429, "metadata": {"raw": '{"error": {"message": "insufficient balance, …"}}'}},
 }
 

@@ -28,8 +28,8 @@ _PASSING_4XX = (408, 409, 424, 425, 429, 498)
 capacity (Groq)."""
 _SPENT_CODES = ("insufficient_quota", "exceeded_current_quota_error", "billing_not_active")
 """Codes for an account that has nothing left to spend: OpenAI, Moonshot, OpenAI."""
-_SPENT = re.compile(r"insufficient balance", re.IGNORECASE)
-"""The same in the words of Z.ai, and of proxies before Moonshot."""
+_SPENT = re.compile(r"insufficient balance|reached your .{0,10}usage limit", re.IGNORECASE)
+"""The same in the words of Z.ai, of proxies before Moonshot, and of Ollama's cloud, whose limits last for hours."""
 _STATUSES = {
     **dict.fromkeys(_SPENT_CODES, 429),
     "rate_limit_exceeded": 429,
