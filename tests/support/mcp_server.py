@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from mcp.server.mcpserver import Context, Image, MCPServer
+from pydantic import Field
 
 server = MCPServer("tests")
 
@@ -19,6 +21,15 @@ server = MCPServer("tests")
 def echo(text: str, note: str = "") -> str:
     """Says it again."""
     return text
+
+
+@server.tool()
+def routed(
+    region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})],
+    urgent: Annotated[bool, Field(json_schema_extra={"x-mcp-header": "Urgent"})] = False,
+) -> str:
+    """Wants its arguments in the head of a request too."""
+    return f"{region} {urgent}"
 
 
 @server.tool()

@@ -61,6 +61,10 @@ async def test_a_server_of_npm(open_desk):
 async def test_a_server_at_an_address(open_desk, http_server):
     desk = await open_desk(web=ServerSettings(url=http_server.url, headers={"Authorization": "Bearer t"}))
     assert (await desk.run("web.echo", '{"text": "hi"}')).text == "hi"
+    for region in ("eu-west1", "Zürich\n", "=?base64?eA==?=", " "):
+        told = await desk.run("web.routed", json.dumps({"region": region, "urgent": True}))
+        assert (told.text, told.error) == (f"{region} True", None)
+    assert (await desk.run("web.routed", '{"region": "eu"}')).text == "eu False"
 
 
 @pytest.mark.long

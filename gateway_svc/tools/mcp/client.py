@@ -64,6 +64,8 @@ class Client:
         """Whether the server speaks the protocol without a handshake, in which each request is self-contained."""
         self.protocol = HANDSHAKE_VERSION
         """The version of the protocol that a handshake has agreed on."""
+        self.in_head: Mapping[str, Mapping[tuple[str, ...], str]] = {}
+        """By tool: which of its arguments the server wants in a head of HTTP too."""
         self.version = ""
         """What the server says that its version is; empty when it does not."""
         self._server = server

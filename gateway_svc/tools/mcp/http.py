@@ -5,6 +5,7 @@ a separate GET, and one that ends a stream ahead of its answer goes on there.
 """
 
 import asyncio
+import base64
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +31,7 @@ EVENT_STREAM = "text/event-stream"
 _DATA = b"data:"
 _NO_SESSION = re.compile(rb"session|not initialized", re.IGNORECASE)
 """What SDKs say with status 400, in place of 404, of a session that they do not know, as after a restart."""
+_PLAIN = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 _EVENT_ID = re.compile(rb"[!-~]{1,256}")
 
 
@@ -116,6 +118,10 @@ class _Http:
             name = message.get("params", {}).get("name", "")
             if name and name.isascii():
                 headers["mcp-name"] = name
+            given = message.get("params", {}).get("arguments", {})
+            for place, header in self._client.in_head.get(name, {}).items():
+                if (value := _value_at(given, place)) is not None:
+                    headers[f"mcp-param-{header}"] = value
         elif message.get("method") != "initialize":
             headers["mcp-protocol-version"] = self._client.protocol
         return headers
@@ -178,6 +184,19 @@ class _Http:
                     if await self._hear(response, place, asked):
                         return True
         return False
+
+
+def _value_at(arguments: Any, place: tuple[str, ...]) -> str | None:
+    """An argument's value as a head has it: in base64 if it would not pass as it is. None: it has none."""
+    value = arguments
+    for name in place:
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, str | int | float):
+        return None
+    told = str(value).lower() if isinstance(value, bool) else str(value)
+    if _PLAIN.fullmatch(told) and not told.startswith("=?base64?"):
+        return told
+    return f"=?base64?{base64.b64encode(told.encode(errors='replace')).decode()}?="
 
 
 def _elsewhere(response: httpx2.Response) -> httpx2.URL | None:

@@ -9,7 +9,7 @@ from typing import Any
 from gateway_svc.tools import ToolContext
 from gateway_svc.tools.arguments import ArgumentsError
 from gateway_svc.tools.mcp.client import METHOD_NOT_FOUND, Client
-from gateway_svc.tools.mcp.schemas import Unusable, renamed, usable
+from gateway_svc.tools.mcp.schemas import Unusable, in_head, renamed, usable
 from gateway_svc.tools.mcp.wire import BadStatus, Refusal, Unreadable
 from recording.calls import ToolResult
 from service_kit.time_slice import TimeSlice
@@ -55,6 +55,8 @@ class Listing:
     left_out: dict[str, str] = field(default_factory=dict)
     """Why tools are not offered, by name, or by position if the name is unusable; the first MAX_TOLD."""
     left_out_count: int = 0
+    in_head: dict[str, dict[tuple[str, ...], str]] = field(default_factory=dict)
+    """By the server's own name of a tool: see schemas.in_head()."""
 
     def leave_out(self, name: str, reason: str) -> None:
         """Counts a tool that is not offered, and keeps the reason."""
@@ -90,6 +92,7 @@ async def list_tools(client: Client, server: str, call: Call, seconds: float) ->
         if not isinstance(cursor, str) or not cursor or cursor in asked:  # some servers name one page for ever
             break
         asked.add(cursor)
+    client.in_head = listing.in_head
     return listing
 
 
@@ -113,6 +116,7 @@ def _take(entry: Any, number: int, server: str, call: Call, listing: Listing) ->
         except Unusable as unusable:
             listing.leave_out(name, str(unusable))
             return
+        listing.in_head[named] = dict(in_head(entry["inputSchema"]))
         listing.tools[name] = McpTool(name, _description(entry), schema, partial(call, named), names)
 
 

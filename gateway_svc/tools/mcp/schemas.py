@@ -13,7 +13,9 @@ from typing import Any
 
 MAX_BYTES, MAX_DEPTH, MAX_PROPERTIES, MAX_ALTERNATIVES = 65_536, 32, 500, 100
 ALTERNATIVES = ("anyOf", "oneOf", "allOf")
-DROPPED = frozenset({"$schema", "$id", "$anchor", "$comment", "$dynamicRef", "$dynamicAnchor"})
+IN_HEAD = "x-mcp-header"
+"""By this a server wants an argument's value in a head of HTTP too."""
+DROPPED = frozenset({"$schema", "$id", "$anchor", "$comment", "$dynamicRef", "$dynamicAnchor", IN_HEAD})
 NOT_AT_THE_TOP = frozenset({*ALTERNATIVES, "not", "enum", "const", "if", "then", "else", "$ref"})
 SCHEMAS = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"})
 SCHEMAS_BY_NAME = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -24,6 +26,7 @@ TYPES |= {"map": "object", "list": "array"}
 """The names of types, and what servers write instead."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _DOES_NOT_FIT = re.compile(r"[^a-zA-Z0-9_.-]")
 
 
@@ -75,6 +78,15 @@ def renamed(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     if "required" in schema:
         shown["required"] = [fits.get(name, name) for name in schema["required"]]
     return shown, names
+
+
+def in_head(schema: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The places of the arguments whose values the server wants in a head too, and the names that they have there."""
+    for name, part in _properties(schema).items():
+        if isinstance(part, dict):
+            if isinstance(header := part.get(IN_HEAD), str) and _HEADER.fullmatch(header):
+                yield (*place, name), header
+            yield from in_head(part, (*place, name))
 
 
 def _check_depth(value: Any, depth: int) -> None:

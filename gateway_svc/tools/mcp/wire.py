@@ -28,6 +28,8 @@ KNOWN_CODES = {
     -32602: "invalid params",
     -32603: "internal error",
     -32002: "resource not found",
+    -32020: "header mismatch",
+    -32021: "missing required client capability",
     -32022: "unsupported protocol version",
 }
 """The codes that the protocol names. The model sees a server's own codes, which are recorded as `other`."""
