@@ -26,6 +26,21 @@ async def test_write_replaces_a_file_and_keeps_its_permissions(workspace: Path):
     assert (workspace / "run.sh").stat().st_mode & 0o7777 == 0o750
 
 
+async def test_what_a_file_keeps_from_others_its_draft_keeps_from_them_too(workspace: Path, monkeypatch):
+    (workspace / ".env").write_text("old", "utf-8")
+    (workspace / ".env").chmod(0o600)
+    drafts, fchmod = [], os.fchmod
+
+    def look(descriptor: int, mode: int) -> None:
+        drafts.append(os.fstat(descriptor).st_mode & 0o777)
+        fchmod(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchmod", look)
+    await run(WriteTool(), workspace, path=".env", content="new")
+    assert drafts == [0o600]
+    assert (workspace / ".env").stat().st_mode & 0o777 == 0o600
+
+
 async def test_write_does_not_keep_a_bit_that_gives_another_users_rights(workspace: Path):
     (workspace / "tool").write_text("old", "utf-8")
     (workspace / "tool").chmod(0o4755)

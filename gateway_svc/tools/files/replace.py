@@ -23,7 +23,8 @@ def replace_file(resolved: ResolvedPath, content: bytes, *, unchanged_since: os.
         raise ToolError("the file is read-only")
     draft = f".{secrets.token_hex(8)}.onrecord"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(draft, flags, 0o666, dir_fd=resolved.folder)
+    # While it is written nobody reads in the draft what the file keeps from them.
+    descriptor = os.open(draft, flags, 0o666 if before is None else 0o600, dir_fd=resolved.folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
