@@ -30,6 +30,8 @@ REPEAT_SECONDS = 60.0
 MAX_REPEATED = 1000
 """Questions that are remembered to be counted. Others have a row each time."""
 
+_IDS = {"id", "session_id", "turn_id", "parent_turn_id"}
+
 Row = TypeVar("Row", bound=Message)
 
 log = structlog.get_logger(__name__)
@@ -184,9 +186,12 @@ def filters_of(request: Message, *, with_times: bool = True, is_met: bool = True
             filters.ClearField(name)
     if text := getattr(filters, "args_contain", ""):
         filters.args_contain = _length(text)
-    if not is_met and filters is not copy and (text := getattr(filters, "id", "")):
-        filters.id = _length(text)
+    if not is_met and filters is not copy:
+        for name in _IDS & set(filters.DESCRIPTOR.fields_by_name):
+            if text := getattr(filters, name):
+                setattr(filters, name, _length(text))
     if not is_met and isinstance(filters, questions_pb2.SessionFilter):
+        filters.ids[:] = map(_length, filters.ids)
         for key, value in filters.labels.items():
             filters.labels[key] = _length(value)
     encoded = MessageToJson(copy, indent=None, preserving_proto_field_name=True).encode()

@@ -64,6 +64,11 @@ async def test_of_an_id_or_label_that_nothing_has_the_length_alone_is_kept():
             )
         ),
         question(questions_pb2.ListSessionRecordsRequest, labels={"title": "hunter2"}),
+        question(questions_pb2.ListSessionRecordsRequest, ids=["hunter2"]),
+        *(
+            question(questions_pb2.ListToolCallsRequest, **{name: "hunter2"})
+            for name in ("session_id", "turn_id", "parent_turn_id")
+        ),
     ]
     for rows in (0, 1):
         for request in asked:
