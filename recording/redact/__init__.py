@@ -22,5 +22,5 @@ __all__ = [
     "summarize_unknown_args",
 ]
 
-POLICY_VERSION = 4
+POLICY_VERSION = 5
 """Incremented with every change of what is shown; each audit row carries it."""

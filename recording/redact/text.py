@@ -23,7 +23,7 @@ _CALL_ID = re.compile(
     r"(?:call|toolu|fc|chatcmpl-tool)[_-](?!A3T|A[A-Z]{3})[A-Za-z0-9]{1,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
 # Without one of these, a text holds no password by its shape and no URL, and is read as it is written.
-_SIGN = re.compile(r"[!#@^%$&\\\"']|://")
+_SIGN = re.compile(r"[!#@^%$&\\\"']|://|[^\x00-\x7f]")
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 
 
@@ -53,24 +53,36 @@ def _beginning_whole(end: str, margin: int) -> int:
     return next((at for at in range(margin, len(end)) if end[at].isspace()), len(end))
 
 
-def redact_name(name: str, limit: int) -> str:
+def redact_name(name: str, limit: int, before: str = "") -> str:
     """Redacts a name that others chose, such as a tool's or a model's, then truncates it to limit characters.
 
     Random tokens are kept, since identifiers consist of them. Control characters are escaped, so that different names
     stay different and no name ends early.
+
+    before: what stands before the name and may say that it is a secret, such as a label's key.
     """
     if not name:
         return name
-    if len(name) > _MAX_REMEMBERED:
-        return _redacted_name(name, limit)
-    return _remembered_name(exact.version(), name, limit)
+    if len(name) + len(before) > _MAX_REMEMBERED:
+        return _redacted_name(name, limit, before)
+    return _remembered_name(exact.version(), name, limit, before)
 
 
-def _redacted_name(name: str, limit: int) -> str:
+def _redacted_name(name: str, limit: int, before: str = "") -> str:
     cut_off = [Span(max(0, _SCANNED - max(_MARGIN, exact.longest())), _SCANNED, "…")] if len(name) > _SCANNED else []
     name = name[:_SCANNED]
-    text = clean(name)  # character by character, so that what is found in it lies at the same places in the name
-    return clean(escape_controls(replace(name, exact.find(text) + patterns.find(text) + cut_off)))[:limit]
+    text = clean(before + name)  # character by character, so that what is found in it lies at the same places
+    spans = _named(text)
+    if reading := view(text):
+        spans += reading.written(_named(reading.text))
+    at = len(before)
+    in_name = [Span(max(0, start - at), end - at, mark) for start, end, mark in spans if end > at]
+    return clean(escape_controls(replace(name, in_name + cut_off)))[:limit]
+
+
+def _named(text: str) -> list[Span]:
+    """What is told in a name by its value, by a pattern or as the userinfo of a URL."""
+    return exact.find(text) + patterns.find(text) + urls.find_userinfo(text)
 
 
 def redact_call_id(call_id: str, limit: int) -> str:
@@ -81,9 +93,9 @@ def redact_call_id(call_id: str, limit: int) -> str:
 
 
 @lru_cache(maxsize=1_024)
-def _remembered_name(_version: int, name: str, limit: int) -> str:
+def _remembered_name(_version: int, name: str, limit: int, before: str) -> str:
     """Cached, since each row has the same names of engines, models, tools and sessions."""
-    return _redacted_name(name, limit)
+    return _redacted_name(name, limit, before)
 
 
 def redact(text: str) -> str:

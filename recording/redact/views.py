@@ -1,4 +1,4 @@
-"""Text as its recipient reads it: escapes decoded, shell quotes removed."""
+"""Text as its recipient reads it: escapes decoded, shell quotes and what nobody sees removed."""
 
 import re
 from bisect import bisect_right
@@ -6,11 +6,18 @@ from collections.abc import Iterable
 
 from recording.redact.spans import Span
 
+# Characters without a sign of their own, such as soft hyphens and what pages put where a long word may break.
+_UNSEEN = "\u00ad\u200b-\u200d\u2060\ufeff"
+# Those that look like one of ASCII: full-width letters, digits and signs, and hyphens that do not break.
+_ALIKE = "\uff01-\uff5e\u2010\u2011"
 # A cheap test that matches every text with escapes or quotes to remove.
-_WRITTEN_OTHERWISE = re.compile(r"\\|%[0-9A-Fa-f]{2}|[^\s\"'=(,:;|&\[{<>][\"']+[^\s\"',:;|&)\]}<>]")
+_WRITTEN_OTHERWISE = re.compile(
+    rf"\\|%[0-9A-Fa-f]{{2}}|[{_UNSEEN}{_ALIKE}]|[^\s\"'=(,:;|&\[{{<>][\"']+[^\s\"',:;|&)\]}}<>]"
+)
 _ESCAPE = re.compile(
     r"%(?P<percent>[0-7][0-9A-Fa-f])"
     r"|\\(?:u00(?P<unicode>[0-7][0-9A-Fa-f])|x(?P<hex>[0-7][0-9A-Fa-f])|0?(?P<octal>[01][0-7]{2})|(?P<space>[nrt])|\n|(?P<char>.)(?<!\\[sSwWdDbB](?=[*+?{])))"
+    rf"|(?P<alike>[{_ALIKE}])|[{_UNSEEN}]"
     r"|\$?(?:(?<![ \t])[\"']|[\"'](?![ \t]))"  # one between blanks ends what the text as it is shows
 )
 
@@ -50,7 +57,7 @@ class View:
 
 def view(text: str) -> View | None:
     """The decoded text, or None if there is nothing to decode."""
-    if not ("\\" in text or "%" in text or '"' in text or "'" in text):
+    if text.isascii() and not ("\\" in text or "%" in text or '"' in text or "'" in text):
         return None
     return View(text) if _WRITTEN_OTHERWISE.search(text) else None
 
@@ -60,6 +67,8 @@ def _decode(match: re.Match[str]) -> str:
         return chr(int(digits, 16))
     if octal := match["octal"]:
         return chr(int(octal, 8))
+    if alike := match["alike"]:
+        return "-" if alike < "\uff01" else chr(ord(alike) - 0xFEE0)
     if match["space"]:
         return " "
     return match["char"] or ""

@@ -17,6 +17,7 @@ INT64_MAX = 2**63 - 1
 MAX_LABELS = 32
 
 _MAX_IDENTIFIER = 128
+_MAX_LABEL_KEY = 64
 _MAX_ERROR_BYTES = 2_048
 _OURS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?:[0-9a-f]{16}){1,2}")
 """A UUID, or the id of a span or of a trace: no pattern redacts them."""
@@ -35,7 +36,7 @@ software = partial(redact.redact_name, limit=64)
 name = partial(redact.redact_name, limit=128)
 """Of a caller, a rule or the like."""
 
-_label_key = partial(redact.redact_name, limit=64)
+_label_key = partial(redact.redact_name, limit=_MAX_LABEL_KEY)
 _label_value = partial(redact.redact_name, limit=256)
 
 
@@ -60,7 +61,7 @@ def trace_id(text: str) -> str:
 
 def label(key: str, value: str) -> tuple[str, str]:
     """A label as rows store it. Queries for a label need the same form."""
-    return _label_key(key), _label_value(value)
+    return _label_key(key), _label_value(value, before=f"{key[:_MAX_LABEL_KEY]}=")
 
 
 def labels(given: Mapping[str, str]) -> dict[str, str]:

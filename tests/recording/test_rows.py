@@ -156,6 +156,41 @@ def test_a_secret_in_any_text_is_in_no_row(example, seed, around):
                 assert not any(pieces_of(secret, value) for secret in secrets), (type(row).__name__, name)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://bob:a1b2c3d4e5@git.example.com/o/r",
+        "postgres://app:a1b2c3d4e5@db/shop",
+        "https%3A%2F%2Fbob%3Aa1b2c3d4e5%40git.example.com",
+        "password%3Da1b2c3d4e5",
+        "p\\u0061ssword=a1b2c3d4e5",
+        "pass\u200bword=a1b2c3d4e5",
+    ],
+)
+def test_a_password_in_a_url_or_written_otherwise_is_in_no_row(text):
+    """Whoever labels a session with its repository gives the URL that they cloned."""
+    for row in rows_with(text):
+        assert not [name for name, value in strings_of(row) if "a1b2c3d4e5" in value], type(row).__name__
+
+
+@pytest.mark.parametrize("key", ["db_password", "api_key", "GITHUB_TOKEN", "gitlab.token"])
+def test_what_a_label_s_key_says_is_a_secret_is_in_no_row(key):
+    assert "a1b2c3d4e5" not in str(session_of("s", **{key: "a1b2c3d4e5"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("repository", url) for url in ("https://git.example.com/o/r?b=1#l2", "git@git.example.com:o/r.git")),
+        *(("user", name) for name in ("spiffe://example.org/ns/ci/sa/bot", "https://id.example.com#ada", "DOM\\user")),
+        *((key, "PROJ-12") for key in ("ticket-key", "key", "session", "author", "token_budget")),
+    ],
+)
+def test_a_label_that_is_no_secret_stays(key, value):
+    """Queries find it by its whole text."""
+    assert session_of("s", **{key: value}).labels == {key: value}
+
+
 def test_a_secret_of_the_process_is_in_no_row(monkeypatch):
     monkeypatch.setattr(exact, "_forms", ())
     secret = "abcdefghijklmnop"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recording.redact import redact_text
+from recording.redact import redact_name, redact_text
 from recording.redact.urls import without_values
 
 URLS = {
@@ -46,6 +46,24 @@ def test_of_a_url_the_place_is_shown(url):
 def test_urls_within_a_text_are_told_from_the_rest():
     text = "cannot fetch 'https://u:p@a.example/x?y=z', nor <ftp://b.example/#q>; a@b.example?c=d"
     assert redact_text(text) == "cannot fetch 'https://*@a.example/x?y=*', nor <ftp://b.example/#*>; a@b.example?c=d"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://proxy.example/https://u:p@a.example/x", "https://proxy.example/https://*@a.example/x"),
+        (
+            "https://p.example/https://t@a.example/https://b.example",
+            "https://p.example/https://*@a.example/https://b.example",
+        ),
+        ("amqp://u:p@a,amqp://v:q@b", "amqp://*@a,amqp://*@b"),
+        ("http=http://u:p@a;https=http://v:q@b", "http=http://*@a;https=http://*@b"),
+        ("https://web.example/2020/https://a.example/@scope", "https://web.example/2020/https://a.example/@scope"),
+    ],
+)
+def test_of_a_url_within_another_the_userinfo_is_not_shown_either(text, shown):
+    assert redact_text(text) == shown
+    assert redact_name(text, 256) == shown
 
 
 def test_what_a_command_would_put_into_a_url_is_shown_as_a_command():

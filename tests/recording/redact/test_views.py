@@ -16,6 +16,8 @@ READS = {
     '\\"k\\": \\"v\\"': '"k": "v"',
     "\\s*\\w+": "\\s*\\w+",
     "trailing\\": "trailing\\",
+    "gh\u200bp_\u00adabc\ufeff": "ghp_abc",
+    "ｇｈｐ＿a\u2011b": "ghp_a-b",
 }
 
 
@@ -48,6 +50,9 @@ def test_a_part_of_what_is_read_is_found_where_it_is_written(text):
         "gh$'\\x70_" + "a1" * 18 + "'",
         "ghp_a1a1a1\\\n" + "a1" * 15,
         "pass''word=" + "a1" * 18,
+        "pass\u200bword=" + "a1" * 18,
+        "ｐａｓｓｗｏｒｄ＝" + "a1" * 18,
+        "sk\u2011ant\u2011" + "a1" * 18,
     ],
 )
 def test_a_secret_is_found_however_it_is_quoted(written):
