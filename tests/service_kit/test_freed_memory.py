@@ -14,7 +14,7 @@ def resident():
 large, small = [], []
 for number in range(300):
     large.append(b"x" * 100_000)
-    small.append(bytes(1000))
+    small.append(bytes(10_000))  # more than has a place elsewhere
 full = resident()
 large.clear()
 freed = resident()
