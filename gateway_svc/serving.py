@@ -8,7 +8,7 @@ import structlog
 
 from gateway_svc.settings import GatewaySettings, unknown_settings
 from service_kit import event_loop
-from service_kit.run import prepare_process
+from service_kit.run import END_SIGNALS, prepare_process
 from service_kit.settings import load_settings
 from service_kit.terminal.command import BadParameter, Option
 
@@ -37,7 +37,7 @@ def worker() -> None:
     """Serve as one of the workers of a gateway. `serve --workers` starts them."""
     from gateway_svc.workers.worker import Worker
 
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*END_SIGNALS, signal.SIGCHLD))
     if (own := Worker.from_environment()) is None:
         raise BadParameter("a worker is started by `gateway-svc serve --workers N`")
     settings = load_settings(GatewaySettings)

@@ -39,6 +39,13 @@ KILL_AFTER_SECONDS = 2
 """How much longer it may go on when no Python code can run any more."""
 CHECK_SECONDS = 10.0
 
+END_SIGNALS = tuple(
+    number
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+)
+"""What has a service drain; the hangup of its terminal too, unless it was started to outlive that, as by nohup."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -84,7 +91,7 @@ def prepare_process(settings: GuardSettings) -> None:
 
 
 async def run_service(service: Service, settings: GuardSettings, guard: Guard, registry: CollectorRegistry) -> None:
-    """Serves until SIGTERM or SIGINT, then drains: NOT_SERVING, nothing new, what runs comes to its end, at most for
+    """Serves until one of END_SIGNALS, then drains: NOT_SERVING, nothing new, what runs comes to its end, at most for
     settings.drain_seconds.
 
     The log line `service.listening` tells the address. A second signal ends the process at once. Whatever hangs, the
@@ -146,7 +153,7 @@ async def run_service(service: Service, settings: GuardSettings, guard: Guard, r
 
 
 def _at_first_signal(begin: Callable[[], None], kill_after_seconds: float) -> asyncio.Future[None]:
-    """Calls begin at the first SIGTERM or SIGINT; the second has its ordinary effect: death."""
+    """Calls begin at the first of END_SIGNALS; the second has its ordinary effect, death, unless it is a hangup."""
     loop = asyncio.get_running_loop()
     signalled: asyncio.Future[None] = loop.create_future()
 
@@ -158,12 +165,13 @@ def _at_first_signal(begin: Callable[[], None], kill_after_seconds: float) -> as
     def arrived(number: int, frame: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the shell sends, and the kernel again
         # Where a call into C holds the interpreter no thread of Python's can end the process, but the kernel can.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, kill_after_seconds)
         loop.call_soon_threadsafe(begin_drain)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in END_SIGNALS:
         signal.signal(number, arrived)
     return signalled
 

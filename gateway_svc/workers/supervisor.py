@@ -23,7 +23,7 @@ from gateway_svc.workers.pages import Pages
 from gateway_svc.workers.table import Field, Table
 from gateway_svc.workers.worker import VARIABLE, new_secret
 from service_kit.observing.metrics import serve_metrics
-from service_kit.run import FORCE_AFTER_SECONDS
+from service_kit.run import END_SIGNALS, FORCE_AFTER_SECONDS
 from service_kit.server import CANNOT_LISTEN_HINT, EXIT_CANNOT_LISTEN
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
 """Before a worker that died is started again; twice as long each time that it does not live for a while."""
 GOOD_LIFE_SECONDS = 30.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS = (*END_SIGNALS, signal.SIGCHLD)
 
 
 @dataclass(slots=True)
@@ -63,12 +63,13 @@ class Supervisor:
         self._ending = False
 
     def run(self) -> int:
-        """Runs the workers until SIGTERM or SIGINT; returns the exit code. The signals must be blocked."""
+        """Runs the workers until one of END_SIGNALS; returns the exit code. The signals must be blocked."""
         self._start_due()
         while any(slot.process for slot in self.slots) or not self._ending:
             due = min((slot.due for slot in self.slots if slot.process is None), default=time.monotonic() + 1)
+            ignored = {signal.SIGCHLD, signal.SIGHUP} if self._ending else {signal.SIGCHLD}  # a hangup comes twice
             info = signal.sigtimedwait(_SIGNALS, max(0.0, min(1.0, due - time.monotonic())))
-            if info is not None and info.si_signo != signal.SIGCHLD:
+            if info is not None and info.si_signo not in ignored:
                 self._end(signal.SIGTERM)
             self._reap()
             if not self._ending:
@@ -130,7 +131,7 @@ class Supervisor:
 
 
 def supervise(settings: GatewaySettings, workers: int) -> int:
-    """Runs a gateway of so many workers until SIGTERM or SIGINT; returns the exit code.
+    """Runs a gateway of so many workers until one of END_SIGNALS; returns the exit code.
 
     Raises:
         SystemExit: with code 1 when the address cannot be had.

@@ -272,5 +272,6 @@ async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_su
         await until(lambda: has_ended(victim) and has_ended(other))
     again = pair.start_gateway(GATEWAY_WORKERS="2", TMPDIR=str(tmp_path))
     await until(lambda: again.stderr_text().count("service.listening") == 2)  # else it may try its jail
-    assert again.terminate() == 0
+    again.process.send_signal(signal.SIGHUP)  # its terminal is closed
+    assert again.process.wait(60) == 0
     assert not list(tmp_path.glob("onrecord-*")), "nothing of either is left"

@@ -31,6 +31,7 @@ def call(channel: grpc.Channel, value: str) -> Any:
 
 def wait_for(service: Service, event: str) -> None:
     while event not in service.stderr_text():
+        assert service.process.poll() is None, f"it has ended without {event}"
         time.sleep(0.01)
 
 
@@ -57,6 +58,29 @@ def test_running_calls_are_cut_when_the_grace_is_over(number):
         service.process.send_signal(number)
         assert running.exception().code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
         assert service.process.wait(30) == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ignored", [False, True], ids=["hung up", "below nohup"])
+def test_a_terminal_that_is_closed_has_it_drain_unless_hangups_are_ignored(ignored):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)  # as it inherits it
+    try:
+        service = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with service, grpc.insecure_channel(service.address) as channel:
+        running = call(channel, "sleep")
+        assert call(channel, "ready").result().value == "ready"
+        service.process.send_signal(signal.SIGHUP)
+        if ignored:
+            time.sleep(0.1)
+            assert call(channel, "more").result().value == "more"
+            return
+        wait_for(service, "service.draining")
+        service.process.send_signal(signal.SIGHUP)  # by the kernel, after the shell
+        assert service.process.wait(30) == 0
+        assert running.exception() is not None
+        assert "service.stopped" in service.stderr_text()
 
 
 @pytest.mark.long
