@@ -170,6 +170,8 @@ def _has_port(value: str, *, lowest: int) -> bool:
     host, _, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
+    elif ":" in host and is_host(host):  # gRPC takes the port for the address's last part
+        raise ValueError(f"must have its IPv6 address in brackets: [{host}]:{port}")
     return is_host(host) and re.fullmatch(r"[0-9]{1,5}", port) is not None and lowest <= int(port) <= MAX_PORT
 
 

@@ -16,6 +16,7 @@ WRONG = [
     ("localhost:http", "'localhost:http' is no address: it must be host:port with a port from 1 to 65535"),
     ("localhost:0", "'localhost:0' is no address: it must be host:port with a port from 1 to 65535"),
     ("localhost:70000", "'localhost:70000' is no address: it must be host:port with a port from 1 to 65535"),
+    ("fe80::1:50052", "'fe80::1:50052' is no address: it must have its IPv6 address in brackets: [fe80::1]:50052"),
     ("::1", "'::1' has no host: give host:port"),
     (":50052", "':50052' has no host: give host:port"),
     ("", "is empty: give host:port"),
