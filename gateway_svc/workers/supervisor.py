@@ -25,6 +25,7 @@ from gateway_svc.workers.worker import VARIABLE, new_secret
 from service_kit.observing.metrics import serve_metrics
 from service_kit.run import END_SIGNALS, FORCE_AFTER_SECONDS
 from service_kit.server import CANNOT_LISTEN_HINT, EXIT_CANNOT_LISTEN
+from service_kit.settings import refuse
 
 log = structlog.get_logger(__name__)
 
@@ -134,13 +135,16 @@ def supervise(settings: GatewaySettings, workers: int) -> int:
     """Runs a gateway of so many workers until one of END_SIGNALS; returns the exit code.
 
     Raises:
-        SystemExit: with code 1 when the address cannot be had.
+        SystemExit: with code 1 when the address cannot be had, with code 2 when no temporary folder can.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before there is any thread; a worker takes them again
     with ExitStack() as stack:
         address = stack.enter_context(_kept_port(settings.listen, settings.drain_seconds))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onrecord-")))
-        table = stack.enter_context(Table(folder / "table", workers))
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onrecord-")))
+            table = stack.enter_context(Table(folder / "table", workers))
+        except OSError as error:
+            refuse([f"TMPDIR: workers share files in a folder for temporary files, and have none: {error.strerror}"])
         supervisor = Supervisor(settings, folder, table, address)
         registry = CollectorRegistry()
         registry.register(

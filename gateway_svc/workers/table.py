@@ -44,14 +44,15 @@ class Table:
         """Opens the table of so many workers; the file is made if it is missing. slot: the row of this process.
 
         Raises:
-            OSError: the file cannot be had.
+            OSError: the file cannot be had, or there is no room for it.
         """
         self.workers = workers
         self._slot = slot
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         cells = workers * len(Field)
         size = (cells + 3 * _BUCKETS) * _CELL_BYTES
-        os.ftruncate(self._fd, size)
+        if os.fstat(self._fd).st_size < size:
+            os.posix_fallocate(self._fd, 0, size)  # a page that finds no room later is SIGBUS to who writes to it
         self._map = mmap.mmap(self._fd, size)
         whole = memoryview(self._map)
         self._rows = whole[: cells * _CELL_BYTES].cast("q")

@@ -1,5 +1,9 @@
 """What workers share: numbers that hold over all of them, and ids that every worker places alike."""
 
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,13 +14,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onrecord.gateway.v1 import approvals_pb2 as pb
 
 from gateway_svc.approvals import page_of
+from gateway_svc.settings import GatewaySettings
 from gateway_svc.workers.identity import CALLER, SECRET, IdentityInterceptor
+from gateway_svc.workers.supervisor import supervise
 from gateway_svc.workers.table import Field, Table
 from gateway_svc.workers.worker import home_of
 from service_kit.access.callers import current_caller
 from service_kit.errors import ErrorInterceptor
 from service_kit.paging import keep_key
 from service_kit.server import build_server
+from service_kit.settings import EXIT_WRONG_SETTINGS
+from tests.support.small_disk import mounted_at
 
 
 def test_a_limit_holds_over_all_workers_also_when_they_take_at_once(tmp_path: Path) -> None:
@@ -49,6 +57,42 @@ def test_a_callers_rate_is_one_over_all_workers(tmp_path: Path) -> None:
         levels = [table.take_token("ann", 1e-9, 3.0) for table in (one, other, one, other)]
         assert [level >= 1 for level in levels] == [True, True, True, False]
         assert other.take_token("bob", 1e-9, 3.0) >= 1, "another caller has its own"
+
+
+FILLED = """
+import sys
+from pathlib import Path
+from gateway_svc.workers.table import Field, Table
+from tests.support.small_disk import hog
+
+with Table(Path(sys.argv[1], "table"), 2, 0) as table:
+    hog(Path(sys.argv[1]))
+    table.set(Field.TURNS, 1)
+    table.take_token("ann", 1.0, 3.0)
+"""
+
+
+def test_a_disk_that_is_filled_later_kills_no_worker(tmp_path: Path) -> None:
+    with mounted_at(tmp_path / "disk") as disk:
+        subprocess.run([sys.executable, "-c", FILLED, str(disk)], check=True, timeout=30)
+
+
+def test_where_no_temporary_folder_can_be_made_workers_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    for name, value in {"LISTEN": "127.0.0.1:0", "OLLAMA_URL": "http://127.0.0.1:1", "OLLAMA_MODEL": "m"}.items():
+        monkeypatch.setenv(f"GATEWAY_{name}", value)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        with pytest.raises(SystemExit) as ended:
+            supervise(GatewaySettings(), 2)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert ended.value.code == EXIT_WRONG_SETTINGS
+    assert capsys.readouterr().err.startswith(
+        "TMPDIR: workers share files in a folder for temporary files, and have none"
+    )
 
 
 def test_ids_are_spread_over_the_workers_and_each_has_one_home() -> None:
