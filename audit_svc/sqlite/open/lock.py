@@ -57,8 +57,12 @@ class FileLock:
                 path.unlink()
             self._file.close()
             raise StoreRefused(f"{reason}, or choose another file with {named_by}")
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()).encode())
+        try:
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()).encode())
+        except OSError as error:
+            self._file.close()
+            raise StoreRefused(f"{path} cannot be written: {error.strerror}") from None
 
     def __enter__(self) -> Self:
         return self

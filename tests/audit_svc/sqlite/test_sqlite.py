@@ -19,6 +19,7 @@ from audit_svc.sqlite.open.connection import (
 from audit_svc.sqlite.open.lock import FileLock
 from tests.audit_svc.damaged import damage
 from tests.audit_svc.samples import audit_row, batch
+from tests.support.small_disk import hog, mounted_at
 
 
 def mode(path: Path) -> int:
@@ -128,6 +129,13 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreRefused, match="see AUDIT_DB"):
         FileLock(tmp_path / "file" / "audit.db")
+
+
+def test_a_disk_that_is_full_is_told_by_the_name_of_the_file(tmp_path):
+    with mounted_at(tmp_path / "disk") as disk:
+        hog(disk)
+        with pytest.raises(StoreRefused, match=r"audit\.db\.lock cannot be written: No space left on device"):
+            FileLock(disk / "audit.db")
 
 
 def test_a_link_to_a_database_is_the_same_database(tmp_path):
