@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -87,6 +88,8 @@ class Service:
         code = self.process.poll()
         is_told = code == -signal.SIGKILL or (code == EXIT_WRONG_SETTINGS and bool(plain))
         said = plain if is_told else list(filter(None, map(_sentence, lines)))
+        if not lines and not disk_usage(self.log.parent).free:
+            return f"{self.how()}: the disk of {self.log.parent} is full"
         told = [f"{self.how()}; its log is {self.log}", *(f"  {line}" for line in said[-_SHOWN_LINES:])]
         return "\n".join(told)
 

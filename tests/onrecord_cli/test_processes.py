@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+
+import pytest
 
 from onrecord_cli.processes import Service
 
@@ -33,3 +36,17 @@ def test_of_a_service_that_a_signal_has_ended_what_matters_of_its_log_is_shown_t
         f"the door was ended by SIGALRM (Alarm clock); its log is {service.log}",
         "  service.drain_cut_short",
     ]
+
+
+def test_of_a_service_whose_log_a_full_disk_keeps_empty_the_disk_is_named(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "ballast").write_bytes(bytes(1 << 20))
+        service = Service("ledger", ["json.tool", "nowhere"], dict(os.environ), tmp_path / "ledger.log")
+        service.wait()
+        assert service.why() == f"the ledger ended with exit code 2: the disk of {tmp_path} is full"
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
