@@ -240,4 +240,4 @@ def size(count: int) -> str:
     while value >= 1024 and len(units) > 1:
         value /= 1024
         units.pop(0)
-    return f"{count} bytes" if units[0] == "B" else f"{value:.1f} {units[0]}"
+    return printing.counted(count, "byte") if units[0] == "B" else f"{value:.1f} {units[0]}"

@@ -71,7 +71,7 @@ def choice(text: str) -> pb.EngineChoice:
 
 
 def money(usage: common_pb2.Usage) -> str:
-    known = f"${usage.known_cost_micros / 1_000_000:.6f}"
+    known = f"${usage.known_cost_micros / 1_000_000:,.6f}"
     if not usage.unpriced_requests:
         return known
     return f"at least {known}" if usage.known_cost_micros else "cost unknown"

@@ -157,7 +157,7 @@ def sessions_table(sessions: Iterable[pb.Session]) -> Table:
             common_pb2.SessionStatus.Name(session.status).removeprefix("SESSION_STATUS_").lower(),
             str(session.turns),
             str(session.tool_calls),
-            f"{session.usage.input_tokens}/{session.usage.output_tokens}",
+            f"{session.usage.input_tokens:,}/{session.usage.output_tokens:,}",
             money(session.usage),
             " ".join(f"{printable(key)}={printable(value)}" for key, value in sorted(session.settings.labels.items())),
         )

@@ -109,7 +109,7 @@ STOP = control_pb2.Stop(
 @pytest.mark.parametrize(
     ("table", "wanted"),
     [
-        (sessions_table([SESSION]), [SESSION.id[-8:], "running", "$10000.000000"]),
+        (sessions_table([SESSION]), [SESSION.id[-8:], "running", "$10,000.000000"]),
         (engines_table([ENGINE]), [ENGINE.name, ENGINE.default_model, "yes"]),
         (stops_table([STOP]), [STOP.id[-8:], "engine=ollama-of-the-north", "they loop"]),
     ],
@@ -118,6 +118,11 @@ def test_a_table_fits_80_columns_and_cuts_no_id_and_no_money(table, wanted):
     lines = re.sub(r"\x1b\[\d*m", "", on_terminal(lambda: Printer().print(table))).splitlines()
     assert max(map(len, lines)) <= 80, lines
     assert [part for part in wanted if part not in lines[1]] == []
+
+
+def test_tokens_of_a_session_are_written_as_the_ledger_writes_them():
+    session = pb.Session(usage=common_pb2.Usage(input_tokens=3_427, output_tokens=1_000_102))
+    assert "3,427/1,000,102" in [*map(str, sessions_table([session]).lines())][1]
 
 
 @pytest.mark.parametrize(

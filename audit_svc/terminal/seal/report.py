@@ -8,7 +8,7 @@ from audit_svc.seal.verify import Report
 from audit_svc.terminal.running import say
 from recording.transparency.cosignature import Cosignature
 from service_kit.terminal.command import echo
-from service_kit.terminal.printing import Printer
+from service_kit.terminal.printing import Printer, Sentence
 from service_kit.times import show_time
 
 out = Printer()
@@ -38,37 +38,44 @@ def show(report: Report, place: str, *, own_key: bool, as_json: bool) -> None:
         say("", fields, as_json=True)
         return
     for problem in report.problems:
-        out.print(f"wrong  {problem}")
+        _print(f"wrong  {problem}")
     if checkpoint:
-        out.print(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
+        _print(f"log    {checkpoint.origin}, {checkpoint.size} leaves")
         echo(f"seal   {place}")  # whole, to be copied
     if checkpoint and not report.compared:
-        out.print(f"rows   not compared: {'the log itself is wrong' if report.problems else 'that is the log alone'}")
+        _print(f"rows   not compared: {'the log itself is wrong' if report.problems else 'that is the log alone'}")
     elif checkpoint:
         said = f"{report.erased} of them without texts that were erased, " if report.erased else ""
-        out.print(
+        _print(
             f"rows   {report.rows} as they were sealed, {said}{report.removed} pruned, {report.lost} lost by restores"
         )
     for witness in told_witnesses(report.witnesses):
-        out.print(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
+        _print(f"seen   by {witness['name']}: {witness['leaves']} leaves, at {witness['at']}")
     for stamp in report.stamps[:1] + report.stamps[1:][-1:]:
-        out.print(f"time   {stamp.leaves} leaves existed at {_time_of(stamp)}, by {stamp.authority}")
+        _print(f"time   {stamp.leaves} leaves existed at {_time_of(stamp)}, by {stamp.authority}")
     if len(report.stamps) > 2:
-        out.print(f"       and {len(report.stamps) - 2} more time-stamps between: --json has all")
+        _print(f"       and {len(report.stamps) - 2} more time-stamps between: --json has all")
     if report.unchecked_stamps:
-        out.print(
+        _print(
             f"note   {report.unchecked_stamps} time-stamps were not checked: name the authority's CA by --timestamp-ca"
         )
     for kind, rows in report.unsealed.items():
-        out.print(f"note   not sealed yet: {kind} {rows}")
+        _print(f"note   not sealed yet: {kind} {rows}")
     for change in report.key_changes:
         what = "is the key beside" if change.act == "rotate" else "is the key without"
-        out.print(f"note   {change.key} {what} {change.old}, by {change.by}: {change.reason}")
+        _print(f"note   {change.key} {what} {change.old}, by {change.by}: {change.reason}")
     for restore in report.restores:
-        out.print(f"note   restored by {restore.by}: {restore.reason}")
+        _print(f"note   restored by {restore.by}: {restore.reason}")
     if own_key:
-        out.print("note   checked with the key of that place, where whoever can write could have")
-        out.print("       put another: --key takes one that you keep elsewhere")
+        _print(
+            "note   checked with the key beside it, which anyone who can write there could have replaced:"
+            " --key takes one that you keep elsewhere"
+        )
+
+
+def _print(line: str) -> None:
+    """A line that goes on below what stands behind its first word."""
+    out.print(Sentence(line, beneath=7))
 
 
 def _time_of(stamp: Stamp) -> str:

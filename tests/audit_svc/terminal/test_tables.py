@@ -11,7 +11,10 @@ from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import control_pb2
 
+from audit_svc.seal.verify import Report
 from audit_svc.terminal import producers, rows
+from audit_svc.terminal.running import size
+from audit_svc.terminal.seal.report import show
 from audit_svc.terminal.timeline import Timeline
 from audit_svc.terminal.usage_table import usage_table
 from recording.calls import Decision
@@ -272,3 +275,16 @@ def test_a_rule_of_a_file_is_told_from_a_stop(decision: Decision, said: str):
 def test_what_a_stop_refused_is_among_errors_with_who_stopped_it_and_why():
     call = questions_pb2.ToolCallRecord(tool_call=call_with(decision_of_stop(STOP)))
     assert rows.failure_of(call, lambda _: "").reason == "stopped by ada: a drill"
+
+
+def test_a_line_of_what_verify_found_goes_on_below_itself():
+    report = Report(problems=["the row of a tool call at position 7 was changed " * 3])
+    shown = on_terminal(lambda: show(report, "audit.db.seal", own_key=True, as_json=False))
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80, lines
+    assert {line[:7] for line in lines} == {"wrong  ", "note   ", " " * 7}
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "0 bytes"), (1, "1 byte"), (2, "2 bytes"), (1023, "1,023 bytes")])
+def test_a_number_of_bytes_is_in_the_singular_or_the_plural(count: int, told: str):
+    assert size(count) == told
