@@ -102,7 +102,10 @@ program = Program(
         },
     ),
     Command("service_kit.client:client_options", ""),
-    told={"down": DOWN},
+    told={
+        "down": DOWN,
+        "restore": "stop the service, put the backup in place (docs/operations.md#restore)",
+    },
 )
 
 

@@ -142,7 +142,7 @@ def _act_on_file(path: Path, act: Act) -> administration_pb2.Hold:
     try:
         return holds.act_on_file(path, act)
     except DatabaseInUse:
-        raise DatabaseInUse(f"a service has {path} open: do it through it with --target HOST:PORT") from None
+        raise DatabaseInUse(f"a service has {path} open: ask the service with --target HOST:PORT") from None
 
 
 def _check(read: Callable[[Any, str], Act], request: Any) -> None:

@@ -11,6 +11,7 @@ from onrecord.common.v1 import common_pb2
 
 from audit_svc.terminal.running import Json, refuse_both
 from service_kit.terminal.command import Argument, BadParameter, Filter, Option, Options
+from service_kit.terminal.ids import OR_LAST
 from service_kit.terminal.printing import Wide
 from service_kit.times import parse_time
 
@@ -29,7 +30,12 @@ Db = Annotated[
     Option("--db", envvar="ONRECORD_DB", help="A database or a backup to read instead, without a service."),
 ]
 SessionId = Annotated[
-    str, Argument(help="The session: its id, the first or last characters of it, or @last.", known=f"{_KNOWN}:sessions")
+    str,
+    Argument(
+        help="The session: its id, the first or last characters of it, or @last.",
+        known=f"{_KNOWN}:sessions",
+        empty=OR_LAST,
+    ),
 ]
 Session = Annotated[
     str,

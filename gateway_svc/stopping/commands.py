@@ -25,7 +25,7 @@ from service_kit.printable import printable
 from service_kit.producing.stop import scope_text, what_lifts
 from service_kit.terminal.command import Argument, BadParameter, Filled, Option
 from service_kit.terminal.failures import Failed, as_typed
-from service_kit.terminal.ids import LAST, is_whole, too_short, whole_id
+from service_kit.terminal.ids import LAST, OR_LAST, is_whole, too_short, whole_id
 from service_kit.terminal.messages import set_fields
 from service_kit.terminal.printing import Table, Wide, counted, print_fields
 from service_kit.times import show_time
@@ -33,7 +33,8 @@ from service_kit.times import show_time
 Reason = Annotated[str, Option(help="Why; told to those who are refused, and kept on the record.")]
 
 StopId = Annotated[
-    str, Argument(metavar="ID", help="The id that `stops` shows, its first or last characters, or @last.")
+    str,
+    Argument(metavar="ID", help="The id that `stops` shows, its first or last characters, or @last.", empty=OR_LAST),
 ]
 WhyResumed = Annotated[str, Option(help="Why; kept on the record.")]
 
@@ -42,7 +43,8 @@ class NotInForce(Failed):
     """The stop that is to be lifted is not in force: it was lifted before, or there was none."""
 
     def __init__(self, why: str, code: int = 1, cause: BaseException | None = None, end: str = "") -> None:
-        super().__init__(f"{why}: `audit-svc controls --kind resume` lists those that were lifted{end}", code, cause)
+        lists = "`gateway-svc stops` lists those in force, `audit-svc controls --kind resume` those that were lifted"
+        super().__init__(f"{why}: {lists}{end}", code, cause)
 
 
 def stop(

@@ -45,8 +45,16 @@ class Filter(Filled):
 class Argument(Option):
     """What is given by its place. A list takes all that are left."""
 
-    def __init__(self, help: str = "", metavar: str | None = None, known: str = "") -> None:  # noqa: A002
+    def __init__(
+        self,
+        help: str = "",  # noqa: A002
+        metavar: str | None = None,
+        known: str = "",
+        empty: str = "give a value",
+    ) -> None:
+        """empty: what is to be done where an empty text is given."""
         super().__init__(help=help, metavar=metavar, known=known)
+        self.empty = empty
 
 
 class Options:

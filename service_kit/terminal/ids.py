@@ -11,7 +11,11 @@ from typing import Annotated
 from service_kit.terminal.command import Argument, BadParameter
 
 LAST = "@last"
-SessionId = Annotated[str, Argument(help=f"The session: its id, the first or last characters of it, or {LAST}.")]
+OR_LAST = f"give an id, or {LAST}"
+"""What to do about an empty one."""
+SessionId = Annotated[
+    str, Argument(help=f"The session: its id, the first or last characters of it, or {LAST}.", empty=OR_LAST)
+]
 LEAST = 4
 """The characters that a part of an id has to have."""
 SHORT = 8
@@ -62,7 +66,7 @@ def whole_id(text: str, newest_first: Sequence[str], hint: str) -> str:
     """
     if text == LAST:
         if not newest_first:
-            raise BadParameter(f"there is none that {LAST} could be", hint)
+            raise BadParameter(f"there is none yet for {LAST} to name", hint)
         return newest_first[0]
     if text in newest_first or len(text) < LEAST:
         return text

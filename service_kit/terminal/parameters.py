@@ -91,7 +91,7 @@ class Parameters:
             told.setdefault("metavar", name.upper())
             told["nargs"] = "*" if is_list else None if is_required else "?"
             if kind is str and is_required:
-                told["type"] = _filled
+                told["type"] = _filled(option.empty)
             self._shown.add_argument(name, **told, default=None if is_required else default)
             return
         names = option.names or (f"--{name.replace('_', '-')}",)
@@ -169,10 +169,13 @@ def _member(kind: type[Enum]) -> Callable[[str], Enum]:
     return convert
 
 
-def _filled(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty: give a value")
-    return text
+def _filled(advice: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if not text:
+            raise argparse.ArgumentTypeError(f"is empty: {advice}")
+        return text
+
+    return convert
 
 
 def _path(text: str) -> Path:

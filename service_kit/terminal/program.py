@@ -130,15 +130,7 @@ class Program(NamedTuple):
                 parser.print_help(sys.stderr)
                 raise Exit(EXIT_USAGE)
             parser.parse_args(words if words[0].startswith("-") else [])
-            own = stands_for(words[0])
-            hint = (
-                (f": is {own} meant?" if own in group.commands else "")
-                or self._named_so(words[0])
-                or who_does(words[0], group.commands)
-                or meant(words[0], group.commands)
-                or who_does(own, group.commands)
-                or self._ends(path, group, words)
-            )
+            hint = next(filter(None, self._hints(path, group, words)), "")
             parser.error(f"there is no command {words[0]!r}{hint}")
         elif isinstance(chosen, Group):
             path = f"{path} {words[0]}"
@@ -170,12 +162,20 @@ class Program(NamedTuple):
             except BadParameter as error:
                 _refuse(parser, error)
 
-    def _ends(self, path: str, group: Group, words: list[str]) -> str:
-        """The end of a sentence on a word that stands for a key, or for an option."""
-        if nearest(words[0], ["help"]):
+    def _hints(self, path: str, group: Group, words: list[str]) -> Iterator[str]:
+        """What may end a sentence on a first word that is no command, the likeliest first; some are empty."""
+        typed, own = words[0], stands_for(words[0])
+        yield f": is {own} meant?" if own in group.commands else ""
+        yield self._named_so(typed)
+        yield who_does(typed, group.commands)
+        yield meant(typed, group.commands)
+        yield who_does(own, group.commands)
+        if nearest(typed, ["help"]):
             of = " ".join([path, *(word for word in words[1:2] if word in group.commands)])
-            return f": `{of} --help` tells it"
-        return f": {self.told[words[0]]}" if words[0] in self.told else ""
+            yield f": `{of} --help` tells it"
+        if nearest(typed, ["version"]):
+            yield f": `{self.name} --version` tells it"
+        yield f": {self.told[typed]}" if typed in self.told else ""
 
     def _named_so(self, name: str) -> str:
         """The end of a sentence on a name that is no command here, but one below."""
@@ -248,7 +248,7 @@ class _Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             typed = message.removeprefix("unrecognized arguments: ").split()[0]
             one = next((each.metavar for each in self._actions if not each.option_strings and each.nargs != "*"), None)
-            in_quotes = f": {one} is one argument, in quotes where it has blanks" if one else ""
+            in_quotes = f": {one} is one argument, in quotes if it has spaces" if one else ""
             message += meant(f"--{typed}", self._option_string_actions) or in_quotes
         if stderr_is_json():
             raise Failed(message, EXIT_USAGE, fields={"code": "INVALID_ARGUMENT"})

@@ -106,7 +106,7 @@ async def test_what_a_gateway_refuses_of_a_field_is_said_of_the_option(make_pair
         (("run", "go", "--model", "m" * 257), "--model is longer than 256 characters"),
         (("run", ""), "PROMPT: is empty: say what the agent should do"),
         (("run", "go", "--shadow", ""), "--shadow: is empty"),
-        (("resume", "", "--reason", "x"), "ID: is empty: give a value"),
+        (("resume", "", "--reason", "x"), "ID: is empty: give an id, or @last"),
         (("run", "go", "--session", "/" * 36), "SESSION is not the id of a session"),
         (("change", session_id, "--label", "=v"), "--label: a key has 1 to 64 characters"),
         (("change", session_id, *("--shadow", "openai") * 5), "--shadow: a session has at most 4 shadows"),

@@ -65,7 +65,7 @@ async def test_what_was_lifted_before_is_no_news_however_it_is_named(gateway):
     for name in (stop, stop[-8:]):
         again = await gateway.type("resume --reason over", name)
         assert (again.exit_code, again.stdout) == (1, "")
-        assert "`audit-svc controls --kind resume` lists those that were lifted" in again.stderr
+        assert "`gateway-svc stops` lists those in force, `audit-svc controls --kind resume` those that" in again.stderr
     assert f"the stop {stop} was already lifted" in (await gateway.type("resume --reason over", stop)).stderr
 
 

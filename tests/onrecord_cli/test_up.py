@@ -156,7 +156,7 @@ def test_what_lifts_a_stop_is_named_wherever_it_is_met(slow_home):
         assert (again.returncode, again.stdout) == (1, "")
         assert again.stderr.startswith(f"the stop {stop['id']} (everything) was already lifted, at 20")
     unknown = slow_home.run("resume", "deadbeef", "--reason", "over")
-    assert "`onrecord controls --kind resume` lists those that were lifted" in unknown.stderr
+    assert "`onrecord stops` lists those in force, `onrecord controls --kind resume` those that" in unknown.stderr
     slow_home.run("stop", "--everything", "--reason", "a drill")
     (stop,) = [json.loads(line) for line in slow_home.run("stops", "--json").stdout.splitlines()]
     told = f'everything is stopped: `onrecord resume {stop["id"]} --reason "…"` lifts it'

@@ -82,6 +82,9 @@ def test_an_unknown_option_is_named_with_the_one_that_is_meant_or_with_who_takes
         (ONRECORD, "status", "'status': use `audit-svc health` or `gateway-svc health` or `intake-svc health`"),
         (ONRECORD, "down", "'down': ^C where `onrecord up` runs ends all"),
         (GATEWAY, "down", "'down': ^C where it runs, or SIGTERM to its process, ends it"),
+        (AUDIT, "restore", "'restore': stop the service, put the backup in place (docs/operations.md#restore)"),
+        (ONRECORD, "version", "'version': `onrecord --version` tells it"),
+        (GATEWAY, "rules version", "'version': `gateway-svc --version` tells it"),
         (ONRECORD, "helps", "'helps': `onrecord --help` tells it"),
         (ONRECORD, "help", "'help': `onrecord --help` tells it"),
         (ONRECORD, "help run", "'help': `onrecord run --help` tells it"),
@@ -100,7 +103,7 @@ def test_an_unknown_command_is_named_with_the_one_that_is_meant(program: Program
         (ONRECORD, "stop everything --reason x", "everything: is --everything meant?"),
         (ONRECORD, "stop all --reason x", "all: is --everything meant?"),
         (GATEWAY, "stop tool bash --reason x", "tool bash: is --tool meant?"),
-        (ONRECORD, "run What time is it", "time is it: PROMPT is one argument, in quotes where it has blanks"),
+        (ONRECORD, "run What time is it", "time is it: PROMPT is one argument, in quotes if it has spaces"),
         (ONRECORD, "stops now", "now"),
     ],
 )
@@ -120,21 +123,22 @@ def test_a_stop_of_an_empty_name_is_refused_by_its_option(option: str):
 
 
 @pytest.mark.parametrize(
-    ("line", "argument"),
+    ("line", "said"),
     [
-        ("approve", "ID"),
-        ("deny --reason x", "ID"),
-        ("resume --reason x", "ID"),
-        ("transcript", "SESSION"),
-        ("sessions delete", "SESSION"),
-        ("sessions export", "SESSION"),
-        ("token --role caller", "NAME"),
+        ("approve", "ID: is empty: give a value"),
+        ("deny --reason x", "ID: is empty: give a value"),
+        ("resume --reason x", "ID: is empty: give an id, or @last"),
+        ("transcript", "SESSION: is empty: give an id, or @last"),
+        ("sessions delete", "SESSION: is empty: give an id, or @last"),
+        ("sessions export", "SESSION: is empty: give an id, or @last"),
+        ("token --role caller", "NAME: is empty: give a value"),
+        ("show", "SESSION: is empty: give an id, or @last"),
     ],
 )
-def test_an_empty_argument_is_refused_by_its_name(line: str, argument: str):
-    ran = invoke(GATEWAY, [*line.split(), ""])
+def test_an_empty_argument_is_refused_by_its_name(line: str, said: str):
+    ran = invoke(AUDIT if line == "show" else GATEWAY, [*line.split(), ""])
     assert ran.exit_code == 2
-    assert ran.stderr.endswith(f"argument {argument}: is empty: give a value\n")
+    assert ran.stderr.endswith(f"argument {said}\n")
 
 
 def test_what_another_program_does_is_named_with_the_options_that_point_it_here(monkeypatch):
