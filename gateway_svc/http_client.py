@@ -47,7 +47,7 @@ def check_trusted() -> None:
         path = Path(name)
         try:
             if variable == "SSL_CERT_DIR" and not path.is_dir():
-                raise SettingsError(f"{variable}: {name!r} is no folder: name one of hashed CA certificates")
+                raise SettingsError(f"{variable}: {name!r} is not a folder: name one of hashed CA certificates")
             if variable == "SSL_CERT_FILE":
                 ssl.create_default_context(cafile=name)
         except (OSError, ValueError) as error:  # a file without certificates is an SSLError, which is an OSError

@@ -52,7 +52,7 @@ def check_state(workspace: Path, state_dir: Path) -> None:
     if workspace.is_relative_to(state_dir) and not workspace.is_relative_to(own):
         raise SettingsError(f"GATEWAY_WORKSPACE: {workspace} lies in the state directory: take {own}, or {WAY_OUT}")
     if workspace != own and not workspace.is_dir():
-        what = "is no folder" if workspace.exists() else "is not there"
+        what = "is not a folder" if workspace.exists() else "is not there"
         raise SettingsError(f"GATEWAY_WORKSPACE: {workspace} {what}: make it, or name another")
 
 

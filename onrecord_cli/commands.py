@@ -47,7 +47,7 @@ class PairOptions(Options):
         """
         workspace = self.workspace.expanduser().absolute() if self.workspace else None
         if workspace and not workspace.is_dir():
-            raise BadParameter(f"{workspace} is no folder: make it, or name another", "--workspace")
+            raise BadParameter(f"{workspace} is not a folder: make it, or name another", "--workspace")
         if gateway and self.gemma and not models.has_gemma():
             raise Failed(is_missing("gemma"), EXIT_NO_MODEL)
         found = models.Found({}, [])

@@ -137,7 +137,7 @@ def refuse_wrong_target(target: str, option: str = "--target") -> None:
     try:
         check_target(target)
     except ValueError as error:
-        raise BadParameter(f"{target!r} is no address: it {error}", hint) from None
+        raise BadParameter(f"{target!r} is not an address: it {error}", hint) from None
 
 
 def current_access() -> ClientAccess:

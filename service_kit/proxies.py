@@ -21,9 +21,9 @@ def why_unusable() -> str:
         try:
             url = httpx2.URL(value if "://" in value else f"http://{value}")
         except httpx2.InvalidURL:  # whose message may show a part of a password
-            return f"{told} is no URL: give http://host:port"
+            return f"{told} is not a URL: give http://host:port"
         if url.scheme not in ("http", "https"):
-            return f"{told} is no HTTP proxy, and other kinds are not supported: give http://host:port, or unset it"
+            return f"{told} is not an HTTP proxy, and other kinds are not supported: give http://host:port, or unset it"
         if not url.host or " " in url.host or (url.port is not None and not 0 < url.port <= 65535):
             return f"{told} names no host and port: give http://host:port"
     return ""

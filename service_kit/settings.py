@@ -132,7 +132,7 @@ def unknown_variables(prefix: str, *settings: type[BaseSettings]) -> list[str]:
         for alias in [variable_of(cls, name), *_aliases(field.validation_alias)]
     }
     return [
-        f"{variable} is no setting{meant(variable, known)}"
+        f"{variable} is not a setting{meant(variable, known)}"
         for variable in sorted(set(os.environ) - known)
         if variable.startswith(prefix) and not _OF_KUBERNETES.search(variable)
     ]

@@ -19,12 +19,12 @@ def parse_toml(path: Path, content: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except tomllib.TOMLDecodeError as error:
-        raise WrongFile(path, f"is no TOML ({error})") from None
+        raise WrongFile(path, f"is not TOML ({error})") from None
     except UnicodeDecodeError:
-        raise WrongFile(path, "is no TOML (not in UTF-8)") from None
+        raise WrongFile(path, "is not TOML (not in UTF-8)") from None
     except (ValueError, RecursionError):  # as of a number of 5,000 digits
         raise WrongFile(
-            path, "is no TOML that can be read: a number has too many digits, or tables lie too deep"
+            path, "is not TOML that can be read: a number has too many digits, or tables lie too deep"
         ) from None
 
 
@@ -32,7 +32,8 @@ def first_problem(error: ValidationError) -> str:
     """What is wrong first with a table, and with which key. It quotes no value."""
     problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(map(str, problem["loc"]))
-    reason = problem["msg"].removeprefix("Value error, ")
+    told = {"extra_forbidden": "there is no such key", "missing": "is missing"}
+    reason = told.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     return f"{where}{': ' if where else ''}{reason}"
 
 

@@ -27,7 +27,7 @@ def leaves_it_to_the_locale(call: ast.Call) -> bool:
         return len(placed) <= ENCODING_AT[name]
     if name == "fdopen" or (name == "open" and not is_method):
         return "b" not in given.get("mode", [*placed, "'r'", "'r'"][1])
-    if name == "open":  # of a path, or of something that is no file
+    if name == "open":  # of a path, or of something that is not a file
         return given.get("mode", [*placed, ""][0]).strip("'+") in ("r", "w", "a", "x")
     return name in HANDLERS or "True" in (given.get("text"), given.get("universal_newlines"))
 

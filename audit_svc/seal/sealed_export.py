@@ -129,7 +129,7 @@ def check(
         report.problems.append(str(error))
         return report
     except (ValueError, KeyError, TypeError, RecursionError):
-        report.problems.append("it is no export that `audit-svc export --format sealed` wrote")
+        report.problems.append("it is not an export that `audit-svc export --format sealed` wrote")
         return report
     roots = dict.fromkeys([*_sizes(cosigned), *(kept.size for _, kept in old)], b"")
     grown, gone = _Grown(), _Gone()

@@ -35,7 +35,7 @@ class Asked:
         for name in self.request.query_params:
             if name not in known and name != TOKEN:
                 fields = f"the fields here are {', '.join(known)}" if known else "this page has no fields"
-                raise WrongAddress(f"{name} is no field of this page: {fields}")
+                raise WrongAddress(f"{name} is not a field of this page: {fields}")
 
     def text(self, name: str, default: str = "") -> str:
         """A field of the address; default where it is not there or empty."""
@@ -56,7 +56,7 @@ class Asked:
         try:
             return parse_time(given, self.now_ms)
         except (BadParameter, OverflowError) as error:
-            raise WrongAddress(f"{name}: {getattr(error, 'message', 'that is no time')}") from None
+            raise WrongAddress(f"{name}: {getattr(error, 'message', 'that is not a time')}") from None
 
     def of_gateway(self) -> Remote:
         """The gateway. Raises WrongAddress where none is named."""

@@ -150,7 +150,7 @@ class Sealing:
 
         key_id = key_of(stored)
         if key_id is None:
-            raise NotGenuine("is no encrypted record")
+            raise NotGenuine("is not an encrypted record")
         if key_id not in self._keys:
             raise UnknownKey(key_id)
         size = len(_MARK) + 1 + stored[1]

@@ -171,7 +171,9 @@ class Turns:
             told = f"no turn {request.turn_id[:64]!r} runs here or has ended within the last hour"
             raise NotFound(told, "turn", request.turn_id)
         if request.after_sequence > turn.events.last:
-            raise InvalidRequest(f"after_sequence is no event of the turn: it has {turn.events.last}", "after_sequence")
+            raise InvalidRequest(
+                f"after_sequence is beyond the turn's last event, {turn.events.last}", "after_sequence"
+            )
         structlog.contextvars.bind_contextvars(session_id=turn.session_id, turn_id=turn.turn_id)
         async with aclosing(turn.events.stream(request.after_sequence)) as events:
             async for event in events:

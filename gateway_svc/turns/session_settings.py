@@ -55,7 +55,7 @@ def masked(request: pb.UpdateSessionRequest) -> pb.SessionSettings:
         raise InvalidRequest(f"update_mask is empty: name what is to change, of {', '.join(FIELDS)}", "update_mask")
     if others := sorted(set(paths) - set(FIELDS)):
         raise InvalidRequest(
-            f"update_mask: {others[0][:64]!r} is no field of settings, which are {', '.join(FIELDS)}", "update_mask"
+            f"update_mask: {others[0][:64]!r} is not a field of settings, which are {', '.join(FIELDS)}", "update_mask"
         )
     given = pb.SessionSettings()
     given.CopyFrom(request.settings)

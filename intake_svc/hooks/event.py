@@ -107,7 +107,7 @@ def from_line(line: bytes) -> HookEvent:
         if not is_one:
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise WrongEvent("it is no event that onrecord-hook kept") from None
+        raise WrongEvent("it is not an event that onrecord-hook kept") from None
     return event
 
 

@@ -149,7 +149,7 @@ class Hooks:
             raise InvalidRequest(str(error), "") from None
         except (ValueError, RecursionError):
             self._metrics.count_hooks("not_understood")
-            raise InvalidRequest("the body is no JSON", "") from None
+            raise InvalidRequest("the body is not JSON", "") from None
         if event.kind is Kind.BEFORE and (trouble := self._record.spool.trouble()):
             raise StoreUnavailable(trouble)
         decision, answer = None, None

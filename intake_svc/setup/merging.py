@@ -175,7 +175,7 @@ def _parsed(path: Path, data: bytes) -> Any:
     try:
         value = json.loads(data)
     except ValueError:
-        raise CannotMerge(f"{path}: is no plain JSON (comments?): add by hand what `setup` prints") from None
+        raise CannotMerge(f"{path}: is not plain JSON (comments?): add by hand what `setup` prints") from None
     if not isinstance(value, dict):
         raise CannotMerge(f"{path}: should hold a JSON object")
     return value

@@ -52,7 +52,7 @@ def check_key(path: Path, content: bytes) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise WrongFile(path, "is no private key in PEM without a passphrase") from None
+        raise WrongFile(path, "is not a private key in PEM without a passphrase") from None
 
 
 def check_certificates(path: Path, content: bytes) -> None:

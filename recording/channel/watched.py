@@ -113,7 +113,7 @@ def read_file(path: Path) -> bytes:
         why = getattr(error, "strerror", None) or "no path"
         raise WrongFile(path, f"cannot be read ({why}): check the path and this user's rights") from None
     if not stat.S_ISREG(mode):
-        raise WrongFile(path, "is no regular file")
+        raise WrongFile(path, "is not a regular file")
     if mode & stat.S_IWOTH:
         raise WrongFile(path, "can be written by every user of this machine: chmod o-w")
     return content

@@ -32,7 +32,7 @@ class Checkpoint:
             if not 0 <= int(size) < _MAX_SIZE:
                 raise ValueError
         except (ValueError, binascii.Error):
-            raise BadNote("the note is no checkpoint of a log") from None
+            raise BadNote("the note is not a checkpoint of a log") from None
         return cls(origin, int(size), root)
 
     @classmethod

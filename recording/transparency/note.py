@@ -130,10 +130,10 @@ class SignatureLine(NamedTuple):
 def split_note(note: str) -> tuple[str, list[SignatureLine]]:
     """The text of a note, of which nothing is verified, and its signatures. Raises BadNote: it is no note."""
     if len(note) > MAX_NOTE_BYTES or any(char < " " and char != "\n" for char in note):
-        raise BadNote("it is no signed note")
+        raise BadNote("it is not a signed note")
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or not signatures.endswith("\n"):
-        raise BadNote("it is no signed note")
+        raise BadNote("it is not a signed note")
     return f"{text}\n", read_signatures(signatures)
 
 

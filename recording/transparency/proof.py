@@ -59,7 +59,7 @@ class Proof:
                 raise ValueError
             return cls(base64.b64decode(extra.removeprefix("extra "), validate=True), int(said), hashes, note)
         except (ValueError, binascii.Error):
-            raise BadNote("it is no proof with the row in it, as `audit-svc proof` writes") from None
+            raise BadNote("it is not a proof with the row in it, as `audit-svc proof` writes") from None
 
     def __str__(self) -> str:
         hashes = "".join(f"{base64.b64encode(each).decode()}\n" for each in self.hashes)

@@ -80,7 +80,7 @@ def compile_condition(text: str) -> Condition:
         raise WrongCondition(str(error)) from None
     for pattern in found.patterns:
         if not isinstance(_evaluate(_MATCHES, {"tool": "", "model": pattern}), bool):
-            raise WrongCondition(f"{pattern[:80]!r} is no regular expression of RE2")
+            raise WrongCondition(f"{pattern[:80]!r} is not a regular expression of RE2")
     arguments = None if found.reads_all else frozenset(found.arguments)
     return Condition(text, program, Reads(frozenset(_VARIABLES.keys() & found.names), arguments))
 
@@ -145,4 +145,4 @@ def _told(words: str) -> str:
         return f"{complaint[:MAX_COMPLAINT_CHARACTERS]} (line {line}, column {column} of the condition)"
     if "limit" in words or "recursion" in words:
         return "is too deep or too long: make several rules of it"
-    return "is no CEL"
+    return "is not CEL"

@@ -87,7 +87,7 @@ def test_secrets_are_masked_in_the_start_line(tmp_path):
     assert ran.returncode == 1
     assert "service.starting" in ran.stderr
     assert ran.stderr.count("settings.unknown") == 1
-    assert "GATEWAY_MAX_STEP is no setting: is GATEWAY_MAX_STEPS meant?" in ran.stderr
+    assert "GATEWAY_MAX_STEP is not a setting: is GATEWAY_MAX_STEPS meant?" in ran.stderr
     assert "sentinel" not in ran.stderr
     assert "hunter22" not in ran.stderr
 

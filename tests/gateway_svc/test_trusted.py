@@ -42,11 +42,11 @@ def test_a_ca_and_a_folder_of_them_pass(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        ("ALL_PROXY", "socks5://ada:hunter22@proxy.example:1080", "is no HTTP proxy"),
-        ("all_proxy", "socks4://proxy.example:1080", "is no HTTP proxy"),
-        ("HTTP_PROXY", "http://ada:hunter22@proxy.example:port", "is no URL"),
-        ("http_proxy", "http://ada:hun/ter22@proxy.example", "is no URL"),
-        ("HTTPS_PROXY", "http://[::1", "is no URL"),
+        ("ALL_PROXY", "socks5://ada:hunter22@proxy.example:1080", "is not an HTTP proxy"),
+        ("all_proxy", "socks4://proxy.example:1080", "is not an HTTP proxy"),
+        ("HTTP_PROXY", "http://ada:hunter22@proxy.example:port", "is not a URL"),
+        ("http_proxy", "http://ada:hun/ter22@proxy.example", "is not a URL"),
+        ("HTTPS_PROXY", "http://[::1", "is not a URL"),
         ("https_proxy", "http://", "names no host and port"),
         ("HTTPS_PROXY", "proxy.example:70000", "names no host and port"),
     ],
@@ -76,7 +76,7 @@ def test_a_gateway_whose_model_server_is_behind_such_a_proxy_does_not_start(tmp_
     }
     ran = run_command("gateway_svc", env, "serve", "--workers", workers)
     assert ran.returncode == 2
-    assert "ALL_PROXY: 'socks5://proxy.example:1080' is no HTTP proxy" in ran.stderr
+    assert "ALL_PROXY: 'socks5://proxy.example:1080' is not an HTTP proxy" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

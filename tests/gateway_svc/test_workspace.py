@@ -119,7 +119,7 @@ def test_a_workspace_that_is_not_there_is_refused_and_not_made(tmp_path):
     assert ran.stderr.endswith(f"GATEWAY_WORKSPACE: {workspace} is not there: make it, or name another\n")
     assert not workspace.exists()
     workspace.touch()
-    with pytest.raises(SettingsError, match="is no folder: make it, or name another"):
+    with pytest.raises(SettingsError, match="is not a folder: make it, or name another"):
         check_state(workspace, tmp_path / "state")
 
 

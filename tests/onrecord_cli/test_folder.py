@@ -127,7 +127,7 @@ def test_a_workspace_that_is_not_there_is_refused(tmp_path):
     environ = {"ONRECORD_STATE_DIR": str(tmp_path / "state")}
     ended = invoke(program, ["up", "--workspace", str(tmp_path / "none")], environ)
     assert ended.exit_code == 2
-    assert f"--workspace: {tmp_path / 'none'} is no folder" in ended.stderr
+    assert f"--workspace: {tmp_path / 'none'} is not a folder" in ended.stderr
     assert not (tmp_path / "state").exists()
 
 

@@ -41,7 +41,7 @@ BEFORE_THE_START = [
     Mistake("onrecord verify", 2, "`onrecord up` makes it"),
     Mistake("onrecord check", 2, "`onrecord up` makes it"),
     # a folder's name mistyped, for `up` and for a service that is started by hand
-    Mistake("onrecord up --workspace ~/tieds", 2, "~/tieds is no folder: make it, or name another"),
+    Mistake("onrecord up --workspace ~/tieds", 2, "~/tieds is not a folder: make it, or name another"),
     Mistake(
         "GATEWAY_OLLAMA_URL=http://127.0.0.1:9 GATEWAY_OLLAMA_MODEL=m GATEWAY_WORKSPACE=~/tieds gateway-svc serve",
         2,
@@ -51,7 +51,7 @@ BEFORE_THE_START = [
     Mistake(
         "GATEWAY_OLAMA_URL=http://127.0.0.1:9 gateway-svc serve",
         2,
-        "or put `claude` on PATH GATEWAY_OLAMA_URL is no setting: is GATEWAY_OLLAMA_URL meant?",
+        "or put `claude` on PATH GATEWAY_OLAMA_URL is not a setting: is GATEWAY_OLLAMA_URL meant?",
     ),
 ]
 """Six of the sixteen: nothing runs yet, and no model server is there."""
@@ -190,7 +190,7 @@ def test_an_hour(newcomer: Newcomer):
     home.environ["OLLAMA_HOST"] = model
 
     up = newcomer.terminal("GATEWAY_MAX_STEP=9 onrecord up --workspace ~/tides")
-    up.until("GATEWAY_MAX_STEP is no setting: is GATEWAY_MAX_STEPS meant?")
+    up.until("GATEWAY_MAX_STEP is not a setting: is GATEWAY_MAX_STEPS meant?")
     readme = lines_of_readme()
     assert len(readme) >= 8
     first = next(line for line in readme if line.startswith("onrecord run"))

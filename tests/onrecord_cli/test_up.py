@@ -46,7 +46,7 @@ def test_a_setting_that_a_service_refuses_is_told_in_its_sentence_alone(home):
     ended, *said = ran.stderr.splitlines()
     assert ended.startswith("the gateway ended with exit code 2; its log is ")
     assert len(said) == 1
-    assert said[0].startswith("  ALL_PROXY: 'socks5://proxy.example:1080' is no HTTP proxy")
+    assert said[0].startswith("  ALL_PROXY: 'socks5://proxy.example:1080' is not an HTTP proxy")
 
 
 @pytest.mark.long

@@ -57,7 +57,7 @@ def test_an_open_deployment_is_refused(tmp_path, module):
         ({"TLS_CLIENT_CA": str(ca.path)}, f"{prefix}_TLS_CLIENT_CA: needs {prefix}_TLS_CERT"),
         ({**tls, "TLS_CLIENT_CA": str(ca.path)}, f"{prefix}_TLS_CLIENT_CA: needs {prefix}_TOKENS_FILE"),
         ({"TOKENS_FILE": str(tmp_path / "none")}, "none: cannot be read"),
-        ({**tls, "TLS_KEY": str(ca.path)}, "ca.pem: is no private key"),
+        ({**tls, "TLS_KEY": str(ca.path)}, "ca.pem: is not a private key"),
     ):
         ran = run_command(module, env_of(module, tmp_path, **settings), "serve")
         assert ran.returncode == 2, (settings, ran.stderr)

@@ -77,7 +77,7 @@ def test_a_certificate_is_let_in_by_a_name_in_it():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[[callers]", "is no TOML"),
+        ("[[callers]", "is not TOML"),
         ("tokens = 1", r"may hold \[\[callers\]\] tables and nothing else"),
         (f'[[callers]]\nroles = ["reader"]\nsha256 = "{HASH}"', "caller 1: name"),
         (f'[[callers]]\nname = "a/b"\nroles = ["reader"]\nsha256 = "{HASH}"', "caller 1: name"),
@@ -87,8 +87,8 @@ def test_a_certificate_is_let_in_by_a_name_in_it():
         (f'[[callers]]\nname = "a"\nroles = ["reader"]\nsha256 = "{HASH}"\ncertificate = "a"', "caller 1: give either"),
         (f'[[callers]]\nname = "a"\nroles = ["reader"]\nsha256 = "{HASH}"\n{EXPIRED}', "caller 1: put expires ahead"),
         (f'[[callers]]\nname = "a"\nroles = ["reader"]\ncertificate = "a"\n{EXPIRED}', "caller 1: put expires ahead"),
-        (f"expires = {'9' * 5_000}", "is no TOML that can be read"),
-        ("a = " + "[" * 100_000, "is no TOML"),
+        (f"expires = {'9' * 5_000}", "is not TOML that can be read"),
+        ("a = " + "[" * 100_000, "is not TOML"),
         ("callers = [1]", "caller 1: "),
         (f'[[callers]]\nname = "a"\nroles = ["reader"]\nsha256 = "{HASH}"\nrole = "x"', "caller 1: role"),
         (f'[[callers]]\nname = "a"\nroles = ["reader"]\nexpires = 2027-01-01\nsha256 = "{HASH}"', "caller 1: expires"),

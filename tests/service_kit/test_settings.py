@@ -136,8 +136,8 @@ def test_a_variable_that_is_no_setting_is_told_with_the_nearest_name(monkeypatch
     for name in ("ODD_LISTEN", "ODD_KEY", "ODD_API_KEY", "ODD_LISTN", "ODD_XYZXYZ", "OTHER_LISTN"):
         monkeypatch.setenv(name, "a secret")
     assert unknown_variables("ODD_", Odd) == [
-        "ODD_LISTN is no setting: is ODD_LISTEN meant?",
-        "ODD_XYZXYZ is no setting",
+        "ODD_LISTN is not a setting: is ODD_LISTEN meant?",
+        "ODD_XYZXYZ is not a setting",
     ]
 
 

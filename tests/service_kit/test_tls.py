@@ -121,7 +121,7 @@ def test_wrong_files_are_told_by_name(ca, tmp_path):
     for files, told in (
         (ServerFiles(tmp_path / "missing", pair.key), "missing: cannot be read"),
         (ServerFiles(text, pair.key), "text: holds no certificate"),
-        (ServerFiles(pair.certificate, text), "text: is no private key"),
+        (ServerFiles(pair.certificate, text), "text: is not a private key"),
         (ServerFiles(pair.certificate, other.key), "other.key: is not the key of"),
         (ServerFiles(pair.certificate, pair.key, text), "text: holds no certificate"),
     ):

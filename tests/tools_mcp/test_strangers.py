@@ -32,7 +32,7 @@ def plays(mode: str, *options: str, **more: Any) -> ServerSettings:
 
 LEFT_OUT = {
     "noschema": {"t.bad": "no schema"},
-    "nan": {"t.bad": "schema is no JSON"},
+    "nan": {"t.bad": "schema is not JSON"},
     "deep": {"t.bad": "schema too deep"},
     "array": {"t.bad": "schema describes no object"},
 }

@@ -303,7 +303,7 @@ def test_a_time_or_a_group_that_makes_no_sense_is_refused(pages, query):
 def test_a_field_that_a_page_does_not_have_is_refused_by_its_name(pages, address):
     answer = pages.read(address)
     assert answer.status == 400
-    assert f"{re.split('[?=]', address)[1]} is no field of this page" in words(answer.text)
+    assert f"{re.split('[?=]', address)[1]} is not a field of this page" in words(answer.text)
 
 
 def test_who_asks_for_a_label_as_in_a_command_is_told_the_fields(pages):

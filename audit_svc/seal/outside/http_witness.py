@@ -59,7 +59,7 @@ async def ask(client: httpx2.AsyncClient, witness: NamedWitness, seal: SealReade
             except Damaged:
                 raise
             except AuditError as error:
-                raise NotCosigned(f"what it answers is no cosignature by its key: {error}") from None
+                raise NotCosigned(f"what it answers is not a cosignature by its key: {error}") from None
             return question.size
         if status == _CONFLICT and media_type == SIZE_TYPE and body.strip().isdecimal():
             old_size = int(body[:20])

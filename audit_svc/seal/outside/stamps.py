@@ -107,7 +107,7 @@ def check(answer: bytes, note: bytes, authorities: Sequence[Certificate], nonce:
             VerifierBuilder(roots=list(authorities), nonce=nonce).build().verify_message(found, note)
             at, authority = found.tst_info.gen_time, _signer(found)
     except (ValueError, TypeError, VerificationError) as error:
-        raise BadStamp(f"its answer is no time-stamp that holds: {_in_short(error)}") from None
+        raise BadStamp(f"its answer is not a time-stamp that holds: {_in_short(error)}") from None
     return Stamp(_checkpoint(note).size, at, authority)
 
 
@@ -174,7 +174,7 @@ def _checkpoint(note: bytes) -> Checkpoint:
     try:
         return Checkpoint.parse(split_note(note.decode())[0])
     except (UnicodeDecodeError, BadNote) as error:
-        raise BadStamp(f"what was stamped is no checkpoint ({error})") from None
+        raise BadStamp(f"what was stamped is not a checkpoint ({error})") from None
 
 
 def _in_short(error: Exception) -> str:

@@ -59,10 +59,10 @@ class FoundDatabase:
         self._files = (self.resolved, self.beside("-wal"))
         self._before = self._identities()
         if path.exists() and not path.is_file():
-            raise StoreRefused(f"{path} cannot be read: it is no file")
+            raise StoreRefused(f"{path} cannot be read: it is not a file")
         header, in_use = _look(path)
         if header[: len(HEADER)] != HEADER:
-            raise StoreRefused(f"{path} is no SQLite database")
+            raise StoreRefused(f"{path} is not an SQLite database")
         self.state: State = "in use" if in_use else "with a WAL" if self._before[1].size else "whole"
         """Whether another process has it open, and else what belongs to it."""
         if not in_use and _identity(self.beside("-journal")).size:

@@ -36,7 +36,7 @@ class FileLock:
             if reason := why_unwritable(written_paths(database)):
                 raise StoreRefused(f"{reason}, or choose another database with {named_by}")
             if database.exists() and not database.is_file():
-                raise StoreRefused(f"{database} is no file: choose another database with {named_by}")
+                raise StoreRefused(f"{database} is not a file: choose another database with {named_by}")
             is_new = not path.exists()
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)
         except OSError as error:

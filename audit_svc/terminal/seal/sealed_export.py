@@ -51,6 +51,6 @@ def verify(
     except OSError as error:
         raise SealError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        report = Report(problems=[f"{path} is no export: it is not UTF-8"])
+        report = Report(problems=[f"{path} is not an export: it is not UTF-8"])
     report.problems += problems
     return report

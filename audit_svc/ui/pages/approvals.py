@@ -36,7 +36,7 @@ async def answer(asked: Asked) -> Response:
         try:
             hmac = bytes.fromhex(form.get("digest", ""))
         except ValueError:
-            raise WrongAddress("digest is no digest: open the page again, and answer there") from None
+            raise WrongAddress("digest is not a digest: open the page again, and answer there") from None
         digest = common_pb2.ArgsDigest(key_id=form["key_id"], hmac_sha256=hmac)
     request = approvals_pb2.AnswerToolCallRequest(
         tool_call_id=form["tool_call_id"], verdict=verdict, reason=form.get("reason", ""), args_digest=digest

@@ -46,7 +46,7 @@ def usable(schema: Any) -> dict[str, object]:
         if len(json.dumps(schema, allow_nan=False)) > MAX_BYTES:
             raise Unusable("schema too large")
     except (ValueError, RecursionError):  # NaN and Infinity, which JSON does not have
-        raise Unusable("schema is no JSON") from None
+        raise Unusable("schema is not JSON") from None
     _check_depth(schema, MAX_DEPTH)
     merged = _merged(_plain(schema))
     kind = merged.get("type", "object")

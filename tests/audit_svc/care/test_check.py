@@ -167,8 +167,8 @@ def other(path: Path) -> None:
     ("make", "said"),
     [
         (nothing, "there is no file"),
-        (garbage, "is no SQLite database"),
-        (empty, "is no SQLite database"),
+        (garbage, "is not an SQLite database"),
+        (empty, "is not an SQLite database"),
         (folder, "cannot be read"),
         (other, "no ledger of audit-svc"),
     ],

@@ -213,7 +213,7 @@ def test_a_command_on_what_is_no_ledger_ends_with_its_exit_code_and_one_sentence
     if words[0] == "check" and dry_run:
         pytest.skip("it reads nothing")
     words = tuple(str(tmp_path / word) if word == "copy.db" else word for word in words)
-    for path, said in ((tmp_path / "none.db", "there is no file"), (garbage, "is no SQLite database")):
+    for path, said in ((tmp_path / "none.db", "there is no file"), (garbage, "is not an SQLite database")):
         done = command(path, *words, *dry_run)
         code = 2 if words[0] == "check" else 1  # of which nothing can be said
         assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (code, "", 1)

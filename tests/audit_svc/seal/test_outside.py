@@ -151,7 +151,7 @@ async def test_the_signature_of_another_witness_or_of_another_checkpoint_is_not_
         lambda text: world.witness.cosigner.cosign(f"{text}more\n", 1),
     ):
         world.witness.answer = lambda body, sign=sign: (200, {}, sign(split_note(body.partition("\n\n")[2])[0]))
-        with pytest.raises(NotCosigned, match="no cosignature by its key"):
+        with pytest.raises(NotCosigned, match="not a cosignature by its key"):
             await world.ask()
     assert world.reader.head().cosigned == []
 
@@ -187,7 +187,7 @@ async def test_a_witness_that_goes_and_comes_back_is_told_and_asked_again(world)
 async def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(world, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example:1080")
     async with told(world) as holders:
-        await until(lambda: "ALL_PROXY: 'socks5://proxy.example:1080' is no HTTP proxy" in holders.why_troubled())
+        await until(lambda: "ALL_PROXY: 'socks5://proxy.example:1080' is not an HTTP proxy" in holders.why_troubled())
         monkeypatch.delenv("ALL_PROXY")
         await until(lambda: world.witness.size == 3 and not holders.why_troubled())
 

@@ -35,10 +35,10 @@ def _pipe(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (_text, "no SQLite database"),
-        (_short, "no SQLite database"),
+        (_text, "not an SQLite database"),
+        (_short, "not an SQLite database"),
         (_database, "but no ledger of audit-svc: look where the ledger is"),
-        (_pipe, "no file"),
+        (_pipe, "not a file"),
     ],
 )
 def test_a_command_leaves_it_as_it_is(

@@ -225,7 +225,7 @@ def test_a_folder_in_the_place_of_the_database_is_refused(place: Place, command:
 @pytest.mark.long
 def test_a_file_of_another_schema_or_none_is_refused(place: Place):
     (place.folder / "noise.db").write_bytes(b"not a database, " * 1000)
-    assert "no SQLite database" in place.run("calls", "--db", "noise.db").stderr
+    assert "not an SQLite database" in place.run("calls", "--db", "noise.db").stderr
     shutil.copy(place.folder / "audit-backup.db", place.folder / "older.db")
     assert place.run("migrate", "down", "--to", "12", "--db", "older.db").returncode == 0
     ran = place.run("calls", "--db", "older.db")

@@ -43,5 +43,5 @@ def test_rows_and_kept_lines_have_none(agent, event):
 def test_a_line_that_another_program_wrote_is_refused_where_it_may_hold_content(field):
     event = read_event("claude", {"hook_event_name": "PreToolUse", "session_id": "s", "tool_name": "Bash"}, 1)
     said = json.loads(event.to_line()) | {field: CANARY}
-    with pytest.raises(ValueError, match="no event"):
+    with pytest.raises(ValueError, match="not an event"):
         from_line(json.dumps(said).encode())
