@@ -270,7 +270,9 @@ async def test_a_worker_that_is_killed_is_started_again_and_none_outlives_its_su
         victim, other = children_of(service.pid)
         service.kill()
         await until(lambda: has_ended(victim) and has_ended(other))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as it inherits it: this run may be one of nohup's
     again = pair.start_gateway(GATEWAY_WORKERS="2", TMPDIR=str(tmp_path))
+    signal.signal(signal.SIGHUP, before)
     await until(lambda: again.stderr_text().count("service.listening") == 2)  # else it may try its jail
     again.process.send_signal(signal.SIGHUP)  # its terminal is closed
     assert again.process.wait(60) == 0

@@ -227,7 +227,7 @@ async def test_a_server_sees_what_programs_need_and_what_the_file_names_and_no_k
 @pytest.mark.long
 async def test_a_server_loads_no_code_from_the_workspace(open_desk, tmp_path):
     """Python puts the folder that it runs in ahead of all others."""
-    (tmp_path / "mcp_server_time.py").write_text("raise SystemExit(1)")
+    (tmp_path / "mcp_server_time.py").write_text("raise SystemExit(1)", encoding="utf-8")
     desk = await open_desk(time=ServerSettings(command=sys.executable, args=("-m", "mcp_server_time")), t=of_tests())
     assert "time.get_current_time" in desk.names()
     folder = json.loads((await desk.run("t.environment")).text)["PWD_NOW"]

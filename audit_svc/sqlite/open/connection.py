@@ -107,7 +107,7 @@ def open_for_writing(path: Path, *, create: bool = False, check: bool = True) ->
         if check:
             refuse_damage(path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
+        raise StoreRefused(f"{path} is damaged or not an SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
         raise StoreRefused(f"{path} cannot be opened for writing ({error}): check the disk and the rights") from None
     return connection
@@ -133,7 +133,7 @@ def open_for_reading(path: Path, uri: str = "", *, private_wal: bool = False) ->
         connection.pragma("query_only", True)
         connection.pragma("cache_size", -_CACHE_KIB)
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise StoreRefused(f"{path} is damaged or no SQLite database ({error}): restore a backup") from None
+        raise StoreRefused(f"{path} is damaged or not an SQLite database ({error}): restore a backup") from None
     except apsw.Error as error:
         if not path.exists():
             raise NoFile(path) from None

@@ -79,7 +79,7 @@ def _why_another_kind(database: Path) -> str:
     """What else a file is, and what to do; empty for a ledger, and for what is not there or empty."""
     with suppress(OSError), database.open("rb") as file:
         if file.read(len(HEADER)) not in (b"", HEADER):
-            return f"{database} is damaged or no SQLite database: restore a backup"
+            return f"{database} is damaged or not an SQLite database: restore a backup"
     uri = f"file:{quote(str(database))}?immutable=1"  # makes no files beside it
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     with suppress(apsw.Error), closing(apsw.Connection(uri, flags=flags)) as found:  # damage is told when it is opened

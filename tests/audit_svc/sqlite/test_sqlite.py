@@ -115,7 +115,7 @@ def test_a_database_that_others_could_read_is_closed_to_them(database):
 
 def test_a_file_that_is_no_database_is_refused(database):
     database.write_bytes(b"not a database, but long enough to look like one" * 100)
-    with pytest.raises(StoreRefused, match=r"damaged or no SQLite database.*: restore a backup"):
+    with pytest.raises(StoreRefused, match=r"damaged or not an SQLite database.*: restore a backup"):
         open_for_writing(database)
 
 
