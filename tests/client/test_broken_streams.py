@@ -6,10 +6,12 @@ import grpc
 import pytest
 from onrecord.client import AsyncGateway, Gateway, TurnFailed
 from onrecord.gateway.v1 import gateway_pb2 as pb
+from onrecord.gateway.v1 import gateway_pb2_grpc
 
 from demo.script import Call, Refusal, Script, Step
 from tests.e2e.conftest import make_pair
 from tests.faults.proxy import Proxy
+from tests.support.grpc_server import started
 from tests.support.processes import processes_of
 
 __all__ = ["make_pair"]
@@ -98,3 +100,35 @@ async def test_a_gateway_that_was_started_again_tells_how_the_turn_ended(make_pa
     async with asyncio.timeout(30):
         while processes_of(f"--bind\0.\0{pair.workspace}"):
             await asyncio.sleep(0.1)
+
+
+class _Cut(gateway_pb2_grpc.GatewayServiceServicer):
+    """A gateway that is gone when its client has read the last event, and that knows nothing of the turn thereafter."""
+
+    async def RunTurn(self, request, context):  # noqa: N802 - the names of RPCs are the proto's
+        yield pb.TurnEvent(sequence=1, turn_accepted=pb.TurnAccepted(session_id="session", turn_id="turn"))
+        yield pb.TurnEvent(sequence=2, turn_finished=pb.TurnFinished(stop_reason=pb.STOP_REASON_COMPLETED))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+
+    async def AttachTurn(self, request, context):  # noqa: N802
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no such turn")
+        yield
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_turn_whose_last_event_came_has_ended_well_whatever_becomes_of_its_stream(kind):
+    server = grpc.aio.server()
+    gateway_pb2_grpc.add_GatewayServiceServicer_to_server(_Cut(), server)  # type: ignore[abstract] # the rest is not called
+
+    def run(address: str) -> pb.TurnFinished | None:
+        with Gateway(address) as gateway:
+            return gateway.run("go").wait().finished
+
+    async with started(server) as address:
+        if kind == "sync":
+            finished = await asyncio.to_thread(run, address)
+        else:
+            async with AsyncGateway(address) as gateway:
+                finished = (await gateway.run("go").wait()).finished
+    assert finished is not None
+    assert finished.stop_reason == pb.STOP_REASON_COMPLETED

@@ -317,6 +317,40 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_clie
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("overtaken_by", ["another answer", "other rules"])
+async def test_a_decision_that_was_overtaken_does_not_end_the_turn_for_its_client(make_pair, kind, overtaken_by):
+    pair = await make_pair(SCRIPT)
+    rules = pair.workspace.parent / "rules.toml"
+    rules.write_text('[[rules]]\nname = "first"\ntools = ["bash"]\nverdict = "ask"\n')
+    pair.start_audit()
+    address = pair.start_gateway(GATEWAY_RULES_FILE=str(rules)).address
+
+    def overtake(call: pb.ToolCallStarted) -> bool:
+        if overtaken_by == "another answer":
+            with Gateway(address) as somebody_else:
+                somebody_else.answer(call, Decision(allow=False, reason="not today"))
+        else:
+            rules.write_text(rules.read_text().replace("first", "second"))
+            time.sleep(3)
+        return True
+
+    async def overtake_async(call: pb.ToolCallStarted) -> bool:
+        return await asyncio.to_thread(overtake, call)
+
+    def run() -> str:
+        with Gateway(address) as gateway:
+            return gateway.run("go", decide=overtake).wait().answer
+
+    if kind == "sync":
+        assert await asyncio.to_thread(run) == "Done."
+    else:
+        async with AsyncGateway(address) as gateway:
+            assert (await gateway.run("go", decide=overtake_async).wait()).answer == "Done."
+    assert not (pair.workspace / "ran").exists()
+
+
+@pytest.mark.long
 async def test_it_comes_in_with_mtls_and_a_token(make_pair, tmp_path):
     guarded = Guarded(await make_pair(Script(steps=(Step(text="Done."),))), tmp_path)
     guarded.start()

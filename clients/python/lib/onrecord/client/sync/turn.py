@@ -68,6 +68,8 @@ class Turn(TurnState):
                     return event
                 return None
             except grpc.RpcError as error:
+                if self.finished is not None:  # nothing follows, and who asks anew may be told of no such turn
+                    return None
                 failures += 1
                 seconds = wait_before(error, failures, again=bool(self.turn_id or self._request.request_id))
                 if seconds is None:
