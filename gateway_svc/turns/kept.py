@@ -143,12 +143,11 @@ class KeptTurns:
         return self._running.get(turn_id) or self._ended.get(turn_id)
 
     def of_session(self, session_id: str) -> KeptTurn | None:
-        """The running turn of a session, or else the one that ended last."""
+        """The running turn of a session, else the one that waits longest, else the one that ended last."""
         self._forget_old()
-        for turn in self._running.values():
-            if turn.session_id == session_id and turn.begun:
-                return turn
-        return next((turn for turn in reversed(self._ended.values()) if turn.session_id == session_id), None)
+        here = [turn for turn in self._running.values() if turn.session_id == session_id]
+        ended = (turn for turn in reversed(self._ended.values()) if turn.session_id == session_id)
+        return next((turn for turn in here if turn.begun), None) or next(iter(here), None) or next(ended, None)
 
     def forget_session(self, session_id: str) -> None:
         """Forgets the turns of a session that have ended."""

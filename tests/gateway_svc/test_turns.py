@@ -160,6 +160,30 @@ async def test_a_waiting_turn_can_be_cancelled_and_its_session_goes_on(tmp_path)
     assert len(await house.run(input="third", session_id=session_id)) == 4
 
 
+async def test_cancelling_a_session_means_the_turn_that_waits_where_none_of_it_runs(tmp_path):
+    """And not one that has ended: who cancels has heard that the newer one was accepted."""
+    go = asyncio.Event()
+
+    async def work(turn: Turn) -> None:
+        await go.wait()
+
+    house = House(tmp_path, Runner(work=work), capacity=Capacity(running=1))
+    session_id = (await house.turns.sessions.create(pb.SessionSettings())).id
+    go.set()
+    ended, *_ = await house.run(input="first", session_id=session_id)
+    go.clear()
+    elsewhere = asyncio.create_task(house.run(input="takes the place"))
+    await until(lambda: any(turn.begun for turn in house.turns._kept.running()))
+    waiting = [asyncio.create_task(house.run(input=text, session_id=session_id)) for text in ("second", "third")]
+    await until(lambda: house.sessions.asking_for(session_id) == 2)
+    cancelled = house.turns.cancel(pb.CancelTurnRequest(session_id=session_id))
+    accepted, finished = await waiting[0]
+    assert accepted.turn_accepted.turn_id == cancelled != ended.turn_accepted.turn_id
+    assert finished.turn_finished.stop_reason == pb.STOP_REASON_CANCELLED
+    go.set()
+    assert len(await elsewhere) == len(await waiting[1]) == 4
+
+
 async def test_a_turn_cancelled_before_its_first_line_still_tells_its_end(tmp_path):
     house = House(tmp_path, Runner())
     stream = house.turns.run(pb.RunTurnRequest(input="hi"))

@@ -1316,7 +1316,7 @@ Global___SummarizeUsageResponse: _TypeAlias = SummarizeUsageResponse  # noqa: Y0
 
 @_typing.final
 class UsageGroup(_message.Message):
-    """UsageGroup is what one group took."""
+    """UsageGroup is what one group took. A row adds at most 2^36-1 to each sum."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -863,7 +863,7 @@ class CancelTurnRequest(_message.Message):
     turn_id: _builtins.str
     """TurnAccepted.turn_id."""
     session_id: _builtins.str
-    """The session whose running turn is meant."""
+    """The session whose running turn is meant, or the one that waits longest where none runs."""
     def __init__(
         self,
         *,
@@ -1028,8 +1028,8 @@ class UpdateSessionRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The fields of settings that are changed, such as "max_cost_micros" or "labels"; one that is named and not set is taken
-        away. A map or a list is replaced as a whole; engine without model takes the engine's default model. INVALID_ARGUMENT
-        when empty, or when it names what is no field of settings.
+        away. A map or a list is replaced as a whole; another engine without model takes that engine's default model.
+        INVALID_ARGUMENT when empty, or when it names what is no field of settings.
         """
 
     def __init__(
