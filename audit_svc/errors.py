@@ -18,6 +18,7 @@ AuditError
 ├── ClockJumped             the clock shows a time that cannot be believed without being confirmed   FAILED_PRECONDITION
 ├── Unsupported             this store does not do it: the message says what does   UNIMPLEMENTED
 ├── QueueFull               more rows wait for the disk than the ledger holds ready  RESOURCE_EXHAUSTED, RetryInfo
+├── Overloaded              as many are there as may be: one must end first          RESOURCE_EXHAUSTED, RetryInfo
 ├── TailBehind              a tail reads too slowly, and has not asked to skip        RESOURCE_EXHAUSTED
 ├── DiskFull                the disk has no room for a commit                        RESOURCE_EXHAUSTED, RetryInfo
 ├── Damaged                 a part of the database that was needed cannot be read    DATA_LOSS
@@ -135,6 +136,10 @@ class Unsupported(AuditError):
 
 class QueueFull(AuditError):
     """More rows wait for the disk than the ledger holds ready; trying again later helps."""
+
+
+class Overloaded(AuditError):
+    """As many are there as may be. The message says what is to end first."""
 
 
 class TailBehind(AuditError):

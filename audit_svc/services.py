@@ -25,6 +25,7 @@ from audit_svc.errors import (
     Held,
     InvalidRequest,
     NotFound,
+    Overloaded,
     QueueFull,
     RowVersionTooNew,
     StoreRefused,
@@ -112,6 +113,7 @@ STATUSES: Mapping[type[Exception], grpc.StatusCode] = {
     Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Damaged: grpc.StatusCode.DATA_LOSS,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TailBehind: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -125,7 +127,9 @@ def rules() -> Rules:
 
 def error_interceptor() -> ErrorInterceptor:
     """Gives the ledger's errors their status codes."""
-    return ErrorInterceptor(STATUSES, retry_after_seconds={QueueFull: 0.25, DiskFull: 5.0, NotSealed: 1.0})
+    return ErrorInterceptor(
+        STATUSES, retry_after_seconds={QueueFull: 0.25, Overloaded: 1.0, DiskFull: 5.0, NotSealed: 1.0}
+    )
 
 
 class LedgerServices:

@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 
 from gateway_svc.conversations.session import SessionState
-from gateway_svc.errors import InvalidRequest, NotFound, Overloaded, ShuttingDown
+from gateway_svc.errors import Damaged, InvalidRequest, NotFound, Overloaded, ShuttingDown
 from gateway_svc.stopping.stop import stopped
 from gateway_svc.stopping.stops import Stops
 from gateway_svc.stopping.turns import StoppableTurn
@@ -163,7 +163,8 @@ class Turns:
         if request.after_sequence < 0:
             raise InvalidRequest("after_sequence is negative: send 0 for all events", "after_sequence")
         turn = self._kept.find(request.turn_id)
-        if turn is None and (known := self._requests.of_turn(request.turn_id, viewer)):
+        known = self._requests.of_turn(request.turn_id, viewer) if turn is None else None
+        if known is not None and await self._has_session(known):
             for event in self._requests.told_again(known, request.after_sequence):
                 yield event
             return
@@ -188,7 +189,9 @@ class Turns:
             StoreUnavailable: it cannot be looked for now.
         """
         known = await self._requests.of_gone(request.turn_id, viewer)
-        return None if known is None else list(self._requests.told_again(known, request.after_sequence))
+        if known is None or not await self._has_session(known):
+            return None
+        return list(self._requests.told_again(known, request.after_sequence))
 
     def cancel(self, request: pb.CancelTurnRequest, viewer: str | None = None) -> str:
         """Cancels a turn by its id, or the running one of a session that viewer may know of, and returns its id.
@@ -212,6 +215,20 @@ class Turns:
             raise NotFound(f"no {told} runs here or has ended within the last hour", resource, wanted)
         turn.cancel()
         return turn.turn_id
+
+    async def _has_session(self, known: Request) -> bool:
+        """Whether the session of a request is still there: who deletes it deletes the events of its turns.
+
+        Raises:
+            StoreUnavailable: it cannot be looked for now.
+        """
+        try:
+            await self._sessions.get(known.session_id)
+        except NotFound:
+            return False
+        except Damaged:
+            pass
+        return True
 
     async def cancel_all(self) -> None:
         """Cancels all turns and waits for their end."""

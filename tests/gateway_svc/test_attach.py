@@ -251,6 +251,23 @@ async def test_after_a_restart_its_caller_alone_hears_of_a_turn_and_what_it_has_
         house.turns.cancel(cancel, "bob")
 
 
+async def test_a_deleted_session_takes_the_events_of_its_named_turns_along_and_none_runs_again(tmp_path):
+    runner = Runner()
+    house = House(tmp_path, runner)
+    first, *_ = await house.run(input="hi", request_id="r-1")
+    names = first.turn_accepted
+    await house.turns.sessions.delete(names.session_id)
+    for _ in range(2):
+        with pytest.raises(NotFound) as gone:
+            await attach(house, names.turn_id)
+        assert (gone.value.resource, gone.value.id) == ("turn", names.turn_id)
+        again = await house.run(input="hi", request_id="r-1")
+        assert [event.WhichOneof("event") for event in again] == ["turn_accepted", "turn_finished"]
+        kill(house)
+        house = House(tmp_path, runner)
+    assert len(runner.seen) == 1
+
+
 class TakenOver(Unshared):
     """Claims of which another gateway takes the first over before its turn begins."""
 

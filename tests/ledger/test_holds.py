@@ -6,9 +6,9 @@ import pytest
 from onrecord.audit.v1 import administration_pb2, audit_pb2, questions_pb2
 from onrecord.common.v1 import common_pb2
 
-from audit_svc.errors import AlreadyExists, Held, InvalidRequest, NotFound
+from audit_svc.errors import AlreadyExists, Held, InvalidRequest, NotFound, Overloaded
 from audit_svc.ledger.erasing import Erasure
-from audit_svc.ledger.holds import Act, Scope, filter_message, filter_text, placing_of
+from audit_svc.ledger.holds import MAX_HOLDS, Act, Scope, filter_message, filter_text, placing_of
 from audit_svc.ledger.protocol import Ledger
 from audit_svc.ledger.pruning import Progress
 from audit_svc.ledger.steps import HOUR_MS
@@ -149,6 +149,15 @@ def test_a_hold_that_cannot_be_is_refused(fields, field):
     with pytest.raises(InvalidRequest) as refused:
         placing_of(administration_pb2.PlaceHoldRequest(**fields), "ada")
     assert refused.value.field == field
+
+
+async def test_a_hold_beyond_their_number_can_be_placed_once_another_is_lifted(ledger):
+    for number in range(MAX_HOLDS):
+        await place(ledger, calls(), f"case {number}")
+    with pytest.raises(Overloaded, match="lift one first"):
+        await place(ledger, calls(), "one more")
+    await ledger.act_on_hold(Act("case 0", "ada", "closed"))
+    await place(ledger, calls(), "one more")
 
 
 @pytest.mark.parametrize("held", [hold for hold, *_ in HOLDS])

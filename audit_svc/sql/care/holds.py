@@ -7,7 +7,7 @@ from typing import Any
 
 from onrecord.audit.v1 import administration_pb2
 
-from audit_svc.errors import AlreadyExists, InvalidRequest, NotFound
+from audit_svc.errors import AlreadyExists, NotFound, Overloaded
 from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.holds import MAX_HOLDS, MAX_LISTED, Act, Scope, filter_message, filter_text
 from audit_svc.sql.database import Connection
@@ -31,7 +31,7 @@ def perform(connection: Connection, act: Act) -> administration_pb2.Hold:
     Raises:
         AlreadyExists: a hold of that name is in place.
         NotFound: none is.
-        InvalidRequest: as many are in place as may be.
+        Overloaded: as many are in place as may be.
     """
     found: Any = connection.execute(
         f"SELECT filter FROM hold_log h WHERE name = ? AND {_LAST_PLACED}",  # noqa: S608 - a text of ours
@@ -45,7 +45,7 @@ def perform(connection: Connection, act: Act) -> administration_pb2.Hold:
         if found is not None:
             raise AlreadyExists("a hold of that name is in place", "hold", act.name)
         if len(_in_place(connection)) >= MAX_HOLDS:
-            raise InvalidRequest(f"{MAX_HOLDS} holds are in place, and no more may be: lift one first")
+            raise Overloaded(f"{MAX_HOLDS} holds are in place, and no more may be: lift one first")
         said, text = "placed", filter_text(act.filter)
     connection.execute(
         "INSERT INTO hold_log (act, name, filter, acted_by, reason, recorded_at) VALUES (?, ?, ?, ?, ?, ?)",

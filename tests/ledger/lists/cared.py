@@ -7,11 +7,11 @@ from typing import Any, BinaryIO
 
 from onrecord.audit.v1 import administration_pb2, audit_pb2
 
-from audit_svc.errors import AlreadyExists, AlreadyRunning, AmbiguousId, Held, NotFound, Unsupported
+from audit_svc.errors import AlreadyExists, AlreadyRunning, AmbiguousId, Held, NotFound, Overloaded, Unsupported
 from audit_svc.ledger.clock import wall_ms
 from audit_svc.ledger.erased import ERASED
 from audit_svc.ledger.erasing import ErasedCounts, ErasingProgress, Erasure
-from audit_svc.ledger.holds import Act, Scope
+from audit_svc.ledger.holds import MAX_HOLDS, Act, Scope
 from audit_svc.ledger.pruning import Progress, PrunedCounts
 from tests.audit_svc.samples import row_of
 from tests.ledger.lists.rows import Key, Rows, began, holds, texts
@@ -96,6 +96,8 @@ class Cared(Rows):
             return found
         if found:
             raise AlreadyExists("a hold of that name is in place", "hold", act.name)
+        if sum(not hold.lifted_by for hold in self._holds) >= MAX_HOLDS:
+            raise Overloaded(f"{MAX_HOLDS} holds are in place, and no more may be: lift one first")
         at = wall_ms()
         hold = administration_pb2.Hold(
             name=act.name, filter=act.filter, placed_by=act.by, placed_at_ms=at, reason=act.reason

@@ -85,7 +85,7 @@ class AdministrationServiceServicer:
 
     def PlaceHold(self, request, context):
         """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
-        hold of that name is in place. Rows that are recorded later are held too.
+        hold of that name is in place, RESOURCE_EXHAUSTED where 100 holds are. Rows that are recorded later are held too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class AdministrationServiceStub:
     """
     PlaceHold: _grpc.UnaryUnaryMultiCallable[_administration_pb2.PlaceHoldRequest, _administration_pb2.PlaceHoldResponse]
     """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
-    hold of that name is in place. Rows that are recorded later are held too.
+    hold of that name is in place, RESOURCE_EXHAUSTED where 100 holds are. Rows that are recorded later are held too.
     """
     LiftHold: _grpc.UnaryUnaryMultiCallable[_administration_pb2.LiftHoldRequest, _administration_pb2.LiftHoldResponse]
     """LiftHold ends a hold; that is a sealed entry too. NOT_FOUND where no hold of that name is in place."""
@@ -77,7 +77,7 @@ class AdministrationServiceAsyncStub(AdministrationServiceStub):
     """
     PlaceHold: _aio.UnaryUnaryMultiCallable[_administration_pb2.PlaceHoldRequest, _administration_pb2.PlaceHoldResponse]  # type: ignore[assignment]
     """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
-    hold of that name is in place. Rows that are recorded later are held too.
+    hold of that name is in place, RESOURCE_EXHAUSTED where 100 holds are. Rows that are recorded later are held too.
     """
     LiftHold: _aio.UnaryUnaryMultiCallable[_administration_pb2.LiftHoldRequest, _administration_pb2.LiftHoldResponse]  # type: ignore[assignment]
     """LiftHold ends a hold; that is a sealed entry too. NOT_FOUND where no hold of that name is in place."""
@@ -127,7 +127,7 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.PlaceHoldResponse, _abc.Awaitable[_administration_pb2.PlaceHoldResponse]]:
         """PlaceHold keeps rows from being pruned and erased, until the hold is lifted; it is a sealed entry. ALREADY_EXISTS where a
-        hold of that name is in place. Rows that are recorded later are held too.
+        hold of that name is in place, RESOURCE_EXHAUSTED where 100 holds are. Rows that are recorded later are held too.
         """
 
     @_abc_1.abstractmethod

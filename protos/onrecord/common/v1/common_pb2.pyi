@@ -246,7 +246,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BUDGET_UNKNOWN: _ErrorReason.ValueType  # 23
     """The ledger does not tell what a label has spent, and the gateway is strict."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
-    """The gateway runs as many turns as it takes."""
+    """The gateway runs as many turns as it takes, or as many stops, holds, watches or calls are there as may be."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 25
     """The gateway is shutting down."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 26
@@ -348,7 +348,7 @@ ERROR_REASON_ENGINE_NOT_CONFIGURED: ErrorReason.ValueType  # 22
 ERROR_REASON_BUDGET_UNKNOWN: ErrorReason.ValueType  # 23
 """The ledger does not tell what a label has spent, and the gateway is strict."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
-"""The gateway runs as many turns as it takes."""
+"""The gateway runs as many turns as it takes, or as many stops, holds, watches or calls are there as may be."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 25
 """The gateway is shutting down."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 26

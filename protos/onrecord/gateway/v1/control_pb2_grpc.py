@@ -60,7 +60,7 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListStops(self, request, context):
-        """ListStops lists the stops in force, the oldest first; there are never more than 100.
+        """ListStops lists the stops in force, the oldest first: at most 100, and one of everything besides.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class ControlServiceStub:
     other that is not in force. UNAVAILABLE when that cannot be written: the stop stays in force.
     """
     ListStops: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListStopsRequest, _control_pb2.ListStopsResponse]
-    """ListStops lists the stops in force, the oldest first; there are never more than 100."""
+    """ListStops lists the stops in force, the oldest first: at most 100, and one of everything besides."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -70,7 +70,7 @@ class ControlServiceAsyncStub(ControlServiceStub):
     other that is not in force. UNAVAILABLE when that cannot be written: the stop stays in force.
     """
     ListStops: _aio.UnaryUnaryMultiCallable[_control_pb2.ListStopsRequest, _control_pb2.ListStopsResponse]  # type: ignore[assignment]
-    """ListStops lists the stops in force, the oldest first; there are never more than 100."""
+    """ListStops lists the stops in force, the oldest first: at most 100, and one of everything besides."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """ControlService stops agents. Each act is a ControlRow of the ledger."""
@@ -107,6 +107,6 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListStopsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListStopsResponse, _abc.Awaitable[_control_pb2.ListStopsResponse]]:
-        """ListStops lists the stops in force, the oldest first; there are never more than 100."""
+        """ListStops lists the stops in force, the oldest first: at most 100, and one of everything besides."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
