@@ -30,7 +30,7 @@ async def serve() -> AsyncIterator[Serve]:
         async def start(files: ServerFiles) -> str:
             server = build_server([sample_interceptor()])
             add_sample(server)
-            return await stack.enter_async_context(started(server, "localhost:0", server_credentials(files)))
+            return await stack.enter_async_context(started(server, credentials=server_credentials(files)))
 
         yield start
 
@@ -47,7 +47,8 @@ def files_of(pair: Pair, ca: Authority | None = None) -> ServerFiles:
 async def call(address: str, ca: Authority, pair: Pair | None = None) -> str:
     """Calls on a connection of its own, and says how the handshake went."""
     files = ClientFiles(ca.path, pair.certificate, pair.key) if pair else ClientFiles(ca.path)
-    options = [("grpc.use_local_subchannel_pool", 1)]
+    # By its address, since another test's server may have the port of localhost's other address.
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", "localhost")]
     async with grpc.aio.secure_channel(address, channel_credentials(files)(), options) as channel:
         method: Any = channel.unary_unary(f"/{NAME}/Repeat", StringValue.SerializeToString, StringValue.FromString)
         try:
