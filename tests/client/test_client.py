@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -292,6 +292,23 @@ async def test_a_ledger_whose_end_is_cancelled_leaves_nothing_running(tmp_path):
         os.close(held)
 
 
+async def answer_of(kind: str, address: str, decide: Callable[[pb.ToolCallStarted], bool]) -> str:
+    """What a turn whose calls are decided on so ends with, by the client with asyncio or by the one without."""
+
+    def run() -> str:
+        with Gateway(address) as gateway:
+            return gateway.run("go", decide=decide).wait().answer
+
+    if kind == "sync":
+        return await asyncio.to_thread(run)
+
+    async def decide_async(call: pb.ToolCallStarted) -> bool:
+        return await asyncio.to_thread(decide, call)
+
+    async with AsyncGateway(address) as gateway:
+        return (await gateway.run("go", decide=decide_async).wait()).answer
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_client(make_pair, kind):
@@ -301,19 +318,7 @@ async def test_a_decision_that_comes_too_late_does_not_end_the_turn_for_its_clie
         time.sleep(1)
         return True
 
-    async def decide_async(call: pb.ToolCallStarted) -> bool:
-        await asyncio.sleep(1)
-        return True
-
-    def run() -> str:
-        with Gateway(address) as gateway:
-            return gateway.run("go", decide=decide).wait().answer
-
-    if kind == "sync":
-        assert await asyncio.to_thread(run) == "Done."
-    else:
-        async with AsyncGateway(address) as gateway:
-            assert (await gateway.run("go", decide=decide_async).wait()).answer == "Done."
+    assert await answer_of(kind, address, decide) == "Done."
 
 
 @pytest.mark.long
@@ -335,18 +340,7 @@ async def test_a_decision_that_was_overtaken_does_not_end_the_turn_for_its_clien
             time.sleep(3)
         return True
 
-    async def overtake_async(call: pb.ToolCallStarted) -> bool:
-        return await asyncio.to_thread(overtake, call)
-
-    def run() -> str:
-        with Gateway(address) as gateway:
-            return gateway.run("go", decide=overtake).wait().answer
-
-    if kind == "sync":
-        assert await asyncio.to_thread(run) == "Done."
-    else:
-        async with AsyncGateway(address) as gateway:
-            assert (await gateway.run("go", decide=overtake_async).wait()).answer == "Done."
+    assert await answer_of(kind, address, overtake) == "Done."
     assert not (pair.workspace / "ran").exists()
 
 

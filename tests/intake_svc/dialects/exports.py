@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from onrecord.audit.v1 import audit_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
@@ -126,3 +127,8 @@ def spans_with(export: Export, key: str, value: str):
         for span in scope.spans
         if any(item.key == key and item.value.string_value == value for item in span.attributes)
     ]
+
+
+def counts(row: audit_pb2.CostRow) -> tuple[int, int, int, int]:
+    """The tokens of a request: input, output, cached and reasoning."""
+    return (row.input_tokens, row.output_tokens, row.cached_input_tokens, row.reasoning_tokens)
