@@ -1,7 +1,7 @@
 """Batches: checked requests, without the rows that can never be stored."""
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from onrecord.audit.v1 import audit_pb2
@@ -57,10 +57,37 @@ class Batch:
     """What agents number themselves, each stream as a producer of its own: see stream_id()."""
     is_ahead: bool = False
     """Whether a row began after the batch arrived, by more than clocks usually differ."""
+    is_last: bool = True
+    """Whether its numbers have come, all of them, with its rows: not those of a part that others follow."""
 
     def __len__(self) -> int:
         """The number of rows to store."""
         return len(self.tool_calls) + len(self.model_requests) + len(self.sessions) + len(self.controls)
+
+    def in_parts(self, most_rows: int) -> "list[Batch]":
+        """Batches with its rows, in their order, of at most so many each. The last has what is not of a row alone."""
+        if len(self) <= most_rows:
+            return [self]
+        *first, last = (self._part(begin, most_rows) for begin in range(0, len(self), most_rows))
+        return [
+            *(replace(part, rejections=(), session_numbers=(), size_bytes=0, is_last=False) for part in first),
+            last,
+        ]
+
+    def _part(self, first: int, most_rows: int) -> "Batch":
+        def part_of(rows: ValidRows) -> ValidRows:
+            nonlocal first
+            part = rows.part(max(first, 0), max(first + most_rows, 0))
+            first -= len(rows)
+            return part
+
+        return replace(
+            self,
+            sessions=part_of(self.sessions),
+            tool_calls=part_of(self.tool_calls),
+            model_requests=part_of(self.model_requests),
+            controls=part_of(self.controls),
+        )
 
 
 def count_rows(request: audit_pb2.RecordRequest) -> int:

@@ -61,6 +61,10 @@ class ValidRows:
         """The values of the rows from first to before last."""
         return self.values[first * self.width : last * self.width]
 
+    def part(self, first: int, last: int) -> "ValidRows":
+        """The rows from first to before last."""
+        return replace(self, values=self.span(first, last), positions=self.positions[first:last])
+
     def only(self, wanted: Callable[[Values], bool]) -> "ValidRows":
         """The rows for which wanted is true."""
         kept = [(position, row) for position, row in zip(self.positions, self.rows(), strict=True) if wanted(row)]

@@ -145,7 +145,7 @@ class Inserts:
             stored.append(self._write_sessions(batch, refused, bounds[-1], now_ms))
             if batch.queries:
                 self._connection.executemany(_INSERT_QUERY, map(_QUERY_VALUES, batch.queries))
-            if batch.numbers:
+            if batch.numbers and batch.is_last:
                 received.add(batch.recorded_by, *batch.numbers)
             for numbers in batch.session_numbers:
                 received.add(batch.recorded_by, *numbers)

@@ -14,7 +14,7 @@ import pytest
 from onrecord.audit.v1 import audit_pb2, questions_pb2
 
 from audit_svc.errors import DiskFull, QueueFull, StoreUnavailable
-from audit_svc.ledger.group_commit import COMMIT_ROWS
+from audit_svc.ledger.group_commit import COMMIT_ROWS, PART_ROWS
 from audit_svc.ledger.observer import StoreObserver
 from audit_svc.ledger.query import query_of
 from audit_svc.sqlite.open import migrate
@@ -64,11 +64,15 @@ def test_what_queues_while_a_commit_is_under_way_is_committed_together(commits, 
     assert len(commits) <= 2
 
 
-def test_a_commit_takes_no_further_batch_beyond_its_limit(commits, writer, database):
+def test_commits_of_a_line_grow_up_to_their_limit(connection, database, open_writer):
+    observer = mock.Mock(spec=StoreObserver)
+    writer = open_writer(connection, observer=observer)
     with held(database):
-        responses = [writer.record(batch(*[audit_row() for _ in range(COMMIT_ROWS // 4)])) for _ in range(9)]
-    assert all(response.result().stored == COMMIT_ROWS // 4 for response in responses)
-    assert len(commits) == 3
+        responses = [writer.record(batch(*[audit_row() for _ in range(PART_ROWS)])) for _ in range(26)]
+    assert all(response.result().stored == PART_ROWS for response in responses)
+    commits = [sum(response.stored for response in call.args[0]) for call in observer.committed.call_args_list]
+    assert max(commits) == COMMIT_ROWS
+    assert commits[:3] == [PART_ROWS, 2 * PART_ROWS, 4 * PART_ROWS]
 
 
 def test_a_single_batch_waits_for_the_commit_under_way_and_for_no_row_of_a_stream_besides(
@@ -82,6 +86,45 @@ def test_a_single_batch_waits_for_the_commit_under_way_and_for_no_row_of_a_strea
     assert all(response.result().range.last == 0 for response in responses)
     commits = [[response.stored for response in call.args[0]] for call in observer.committed.call_args_list]
     assert [1] in commits[:2]
+
+
+def test_a_large_batch_is_committed_in_parts_and_answered_once_and_a_single_one_goes_between(
+    connection, database, open_writer
+):
+    observer = mock.Mock(spec=StoreObserver)
+    writer = open_writer(connection, observer=observer)
+    rows = [audit_row() for _ in range(4 * PART_ROWS)]
+    rows[1].id = rows[-2].id = ""
+    rows[-1].CopyFrom(rows[0])
+    with held(database):
+        whole = writer.record(dataclasses.replace(batch(*rows, last=len(rows)), of_stream=True))
+        one = writer.record(batch(audit_row()))
+        others = writer.record(dataclasses.replace(batch(*rows), of_stream=True))
+    assert one.result().stored == 1
+    response = whole.result()
+    assert (response.range.last, response.stored, response.duplicates) == (len(rows), len(rows) - 3, 1)
+    assert [refused.index for refused in response.rejections] == [1, len(rows) - 2]
+    assert not others.result().HasField("range")
+    assert others.result().duplicates == len(rows) - 2
+    commits = [[len(call.args[0]), sum(r.stored for r in call.args[0])] for call in observer.committed.call_args_list]
+    between = commits.index([1, 1])
+    assert between < 2
+    assert commits[between + 1][0] == 1
+
+
+def test_a_batch_of_which_a_part_fails_is_answered_with_the_failure_and_its_numbers_have_not_come(
+    connection, database, open_writer, reading
+):
+    writer = open_writer(connection)
+    whole = batch(*[audit_row() for _ in range(PART_ROWS + 2)], last=PART_ROWS + 2)
+    bad = dataclasses.replace(whole.tool_calls, values=[*whole.tool_calls.values])
+    bad.values[-bad.width + 16] = "no number"
+    with pytest.raises(apsw.ConstraintError):
+        writer.record(dataclasses.replace(whole, tool_calls=bad)).result()
+    assert count(reading) == PART_ROWS
+    assert reading.execute("SELECT * FROM producers").fetchall() == []
+    again = writer.record(whole).result()
+    assert (again.stored, again.duplicates, again.range.last) == (2, PART_ROWS, PART_ROWS + 2)
 
 
 @pytest.mark.long
