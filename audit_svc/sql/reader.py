@@ -61,7 +61,8 @@ class Reader:
         self._observer = observer
         self._throttle = throttle
         self._connections = list(connections)
-        self._idle: asyncio.Queue[ReadConnection] = asyncio.Queue()
+        # The last used is the next, since what it has read and prepared is at hand.
+        self._idle: asyncio.Queue[ReadConnection] = asyncio.LifoQueue()
         for connection in connections:
             self._idle.put_nowait(connection)
         # Those that take long leave half of the connections to those that do not.
@@ -104,7 +105,10 @@ class Reader:
             self._interrupt(connection, running)
             raise
         finally:
-            answer.add_done_callback(lambda done: self._give_back(connection, done))
+            if answer.done():
+                self._give_back(connection, answer)
+            else:
+                answer.add_done_callback(lambda done: self._give_back(connection, done))
 
     def _interrupt(self, connection: ReadConnection, running: Future[T]) -> None:
         # Nobody else has connection before this loop has been told that the question is done.

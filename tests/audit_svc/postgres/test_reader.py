@@ -67,6 +67,12 @@ async def test_closing_ends_what_runs(migrated, postgres_database):
     await running(migrated, 0)
 
 
+async def test_questions_one_after_another_have_one_connection_which_stays_warm(reader):
+    pid = "SELECT pg_backend_pid()"
+    pids = [await reader.ask(lambda database: database.execute(pid).fetchall()) for _ in range(5)]
+    assert len({str(one) for one in pids}) == 1
+
+
 async def test_a_connection_that_was_lost_is_opened_again_and_its_question_answered(reader, migrated):
     for _ in range(2):
         assert await reader.ask(one) == [(1,)]
