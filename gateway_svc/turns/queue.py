@@ -32,6 +32,7 @@ from recording.calls import GATEWAY_ENDED
 from service_kit.access.calls import Count, OwnCount
 from service_kit.errors import code_name
 from service_kit.producing.stop import Subject
+from service_kit.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
@@ -339,6 +340,8 @@ class Turns:
         # The session first: a turn that waits for another turn of its session holds no slot.
         async with self._sessions.hold(turn.session_id, patient=True) as session, self._places:
             turn.begun = True
+            if (time_slice := TimeSlice()).is_over():  # turns that arrived together get their sessions together
+                await time_slice.give_way()
             await self._on_session.run(session, turn, request)
 
     def _end(self, turn: KeptTurn, task: asyncio.Task[None]) -> None:

@@ -32,6 +32,7 @@ from gateway_svc.turns.shadows import Shadow, Shadows
 from gateway_svc.turns.turn import Runner, Turn
 from gateway_svc.watching.telemetry import Telemetry, TurnTelemetry
 from recording.calls import Scope
+from service_kit.time_slice import TimeSlice
 
 NOTES = {
     common_pb2.SESSION_STATUS_CANCELLED: "(The turn was cancelled.)",
@@ -147,6 +148,8 @@ class SessionTurns:
         state.turns += 1
         session.append(UserMessage(request.input))
         await self.save(session, common_pb2.SESSION_STATUS_RUNNING)
+        if (time_slice := TimeSlice()).is_over():  # those that were saved together go on together
+            await time_slice.give_way()
         telemetry = self._telemetry.begin_turn(runner.name, state.id, running.turn_id)
         running.trace_id = telemetry.trace_id
         structlog.contextvars.bind_contextvars(trace_id=telemetry.trace_id)
