@@ -133,14 +133,15 @@ class GroupCommit(ABC, Generic[C]):
             QueueFull: too many rows are waiting.
             StoreClosed: the writer was closed.
         """
+        with self._changed:
+            self._check_open()
+            self._room.take(batch)
         # Counted here, on the caller's thread, while the writer is busy with the batches before.
         parts = [_Queued(part, Usage(part.tool_calls, part.model_requests)) for part in batch.in_parts(PART_ROWS)]
         for part in parts:
             part.response.set_running_or_notify_cancel()
         with self._changed:
-            if self._closing:
-                raise StoreClosed("the ledger is shutting down")
-            self._room.take(batch)
+            self._check_open()
             self._lines[batch.of_stream].extend(parts)
             self._changed.notify()
         return _together([part.response for part in parts])
@@ -168,8 +169,7 @@ class GroupCommit(ABC, Generic[C]):
         job = _Job(work)
         job.answer.set_running_or_notify_cancel()
         with self._changed:
-            if self._closing:
-                raise StoreClosed("the ledger is shutting down")
+            self._check_open()
             self._jobs.append(job)
             self._changed.notify()
         return job.answer
@@ -194,6 +194,10 @@ class GroupCommit(ABC, Generic[C]):
             self._changed.notify()
         self._thread.join()
         self._release()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise StoreClosed("the ledger is shutting down")
 
     def _run(self) -> None:
         try:
