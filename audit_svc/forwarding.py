@@ -13,14 +13,13 @@ import grpc
 from google.protobuf.message import Message
 
 from audit_svc.errors import NotWriter
+from recording.channel.details import has_details
 from recording.channel.options import DIRECT, MAX_MESSAGE_BYTES
 from service_kit.access.callers import current_caller
 from service_kit.handlers import CallDetails, Context, Handler, HandlerInterceptor
 
 PASSED_ON = "onrecord-passed-on"
 """Metadata of a call that another replica passed on: it is not passed on again."""
-_DETAILS = "grpc-status-details-bin"
-"""Every status of ours has it."""
 _KEPT = ("authorization", "traceparent", "tracestate")
 _OPTIONS = [
     *DIRECT,
@@ -117,7 +116,7 @@ class ForwardingInterceptor(HandlerInterceptor):
         finally:
             feeding.cancel()
             call.cancel()
-        if _DETAILS not in {key for key, _ in failed.trailing_metadata() or ()}:
+        if not has_details(failed):
             # Not the writer has said so, but gRPC of its connection.
             raise NotWriter("the replica that writes cannot be reached now: try again", address)
         await context.abort(failed.code(), failed.details() or "", tuple(failed.trailing_metadata() or ()))

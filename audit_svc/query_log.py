@@ -54,7 +54,6 @@ class QueryLog:
         row = administration_pb2.QueryRow(
             caller=caller_name(),
             method=request.DESCRIPTOR.name.removesuffix("Request"),
-            filters=filters_of(request),
             status="OK",
             times=1,
             created_at_ms=time.time_ns() // 1_000_000,
@@ -71,9 +70,7 @@ class QueryLog:
             raise
         finally:
             row.duration_ms = round((time.monotonic() - started) * 1000)
-            if not row.rows:
-                row.filters = filters_of(request, is_met=False)
-            self._add_or_count((row.caller, row.method, row.status, filters_of(request, with_times=False)), row)
+            self._add_or_count(row, request)
 
     async def page(
         self,
@@ -103,9 +100,12 @@ class QueryLog:
         except TimeoutError:
             log.warning("queries.not_logged", reason=f"the store has written nothing for {CLOSE_SECONDS:g} s")
 
-    def _add_or_count(self, question: tuple[str, ...], row: administration_pb2.QueryRow) -> None:
+    def _add_or_count(self, row: administration_pb2.QueryRow, request: Message) -> None:
         self._end_repeated(time.monotonic())
+        question = row.caller, row.method, row.status, filters_of(request, with_times=False)
         repeated = self._asked.get(question)
+        if repeated is None or repeated.row is None:
+            row.filters = filters_of(request, is_met=row.rows > 0)
         if repeated is not None:
             repeated.add(row)
             return

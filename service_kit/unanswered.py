@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import grpc
 
 _LOOK_SECONDS = 2.0
-_DETAILS = "grpc-status-details-bin"
-"""What only services send: their own errors have an ErrorInfo in it (service_kit.errors)."""
 
 _NO_GRPC = ("http1.x server", "Failed parsing HTTP/2")
 """What gRPC says of a web server, and of anything else."""
@@ -87,7 +85,10 @@ def is_cut(error: "grpc.RpcError") -> bool:
 
 
 def _is_services_own(call: Any) -> bool:
-    return any(key == _DETAILS for key, _ in call.trailing_metadata() or ())
+    """Only services have details: their own errors have an ErrorInfo (service_kit.errors)."""
+    from recording.channel.details import has_details
+
+    return has_details(call)
 
 
 def _another(target: str, peer: Peer) -> str:

@@ -6,10 +6,9 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
+from recording.channel.details import info_of
 from service_kit import client
 from service_kit.client import current_access
 from service_kit.health import DETAIL_KEY
@@ -95,10 +94,7 @@ class Remote:
 
     async def _not_answered(self, error: grpc.aio.AioRpcError) -> NotAnswered:
         code, details = error.code(), error.details() or ""
-        status = rpc_status.from_call(error)  # type: ignore[arg-type] # which has what a call has
-        info = error_details_pb2.ErrorInfo()
-        reason = info.reason if status and any(detail.Unpack(info) for detail in status.details) else ""
         why = await asyncio.to_thread(why_unanswered, self.target, self.peer, error)
         if code is grpc.StatusCode.UNAVAILABLE:
             await self._follow()
-        return NotAnswered(self.name, code, why or details, reason)
+        return NotAnswered(self.name, code, why or details, info_of(error).reason)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
 from onrecord.gateway.v1 import gateway_pb2_grpc
 
+from recording.channel.details import details_of
 from recording.channel.token import Metadata
 from service_kit.client import open_channel
 from service_kit.printable import json_text
@@ -89,11 +90,10 @@ async def awaited(call: Any) -> Any:
 def in_options(error: grpc.aio.AioRpcError) -> str:
     """What a gateway says of a field of the request, said of the option that it was typed as."""
     details, fields = error.details() or "", ["session_id"]
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            refused = error_details_pb2.BadRequest()
-            parts = status_pb2.Status.FromString(value).details if isinstance(value, bytes) else ()
-            fields += [each.field for part in parts if part.Unpack(refused) for each in refused.field_violations]
+    refused = error_details_pb2.BadRequest()
+    for detail in details_of(error):
+        if detail.Unpack(refused):
+            fields += [each.field for each in refused.field_violations]
     for field in fields:
         path = _PATH.fullmatch(field)
         if path and path[2] in _TYPED and details.startswith(field):

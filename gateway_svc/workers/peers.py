@@ -11,6 +11,7 @@ from gateway_svc.errors import ShuttingDown
 from gateway_svc.servicer import CONTROL
 from gateway_svc.workers.identity import identity
 from gateway_svc.workers.worker import Worker
+from recording.channel.details import has_details
 from recording.channel.options import DIRECT
 
 REACH_SECONDS = 10.0
@@ -18,7 +19,6 @@ REACH_SECONDS = 10.0
 STOP = "onrecord-stop-bin"
 """Metadata of StopAgents between workers: the stop that was made."""
 _STOP_AGENTS, _RESUME = (f"/{CONTROL}/{name}" for name in ("StopAgents", "Resume"))
-_DETAILS = "grpc-status-details-bin"
 
 
 class Peer:
@@ -89,9 +89,7 @@ class Peer:
 
     def _told(self, error: grpc.aio.AioRpcError) -> Exception:
         """What the worker said; what gRPC says of a connection that broke is no answer of a worker."""
-        if _DETAILS in dict(error.trailing_metadata() or ()):
-            return error
-        return self._gone()
+        return error if has_details(error) else self._gone()
 
     def _gone(self) -> ShuttingDown:
         return ShuttingDown(f"worker {self.slot} of this gateway does not answer: it is being started again")

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from onrecord.audit.v1 import audit_pb2
 from onrecord.common.v1 import common_pb2
 
 from recording import redact
+from recording.channel.details import details_of, info_of
 from recording.channel.options import CLIENT_OPTIONS, is_local
 from recording.channel.tls import ClientFiles, channel_credentials
 from recording.channel.token import Metadata, token_metadata, watch_token
@@ -26,7 +26,6 @@ M = TypeVar("M", bound=Message)
 RecordCall = grpc.aio.StreamStreamCall[bytes, audit_pb2.RecordResponse]
 
 _SERVICE = f"/{audit_pb2.DESCRIPTOR.services_by_name['AuditService'].full_name}"
-_STATUS_DETAILS = "grpc-status-details-bin"
 _MAX_RETRY_SECONDS = 300.0
 _TOO_NEW = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_ROW_VERSION_TOO_NEW).removeprefix("ERROR_REASON_")
 _DRAINS = common_pb2.ErrorReason.Name(common_pb2.ERROR_REASON_STORE_CLOSED).removeprefix("ERROR_REASON_")
@@ -158,7 +157,7 @@ def encode_request(covered: audit_pb2.SequenceRange, batch: Batch) -> bytes:
 def retry_after_seconds(error: BaseException | None) -> float:
     """How long the service asks to wait before a retry; 0 if it does not say."""
     retry = error_details_pb2.RetryInfo()
-    if any(detail.Unpack(retry) for detail in _details(error)):
+    if any(detail.Unpack(retry) for detail in details_of(error)):
         return min(float(retry.retry_delay.ToMilliseconds()) / 1000, _MAX_RETRY_SECONDS)
     return 0.0
 
@@ -178,18 +177,11 @@ def refusal_hint(error: BaseException) -> str | None:
 
 def ledger_row_version(error: BaseException | None) -> int | None:
     """The newest version of rows that the ledger knows, if it ended a call because a batch is newer; else None."""
-    info = error_details_pb2.ErrorInfo()
-    for detail in _details(error):
-        if detail.Unpack(info) and info.reason == _TOO_NEW:
-            told = info.metadata["row_version"]
-            return int(told) if told.isdecimal() else 0
-    return None
-
-
-def reason_of(error: BaseException) -> str:
-    """The reason that a status gives (google.rpc.ErrorInfo), such as NOT_SEALED; empty if it gives none."""
-    info = error_details_pb2.ErrorInfo()
-    return next((info.reason for detail in _details(error) if detail.Unpack(info)), "")
+    info = info_of(error)
+    if info.reason != _TOO_NEW:
+        return None
+    told = info.metadata["row_version"]
+    return int(told) if told.isdecimal() else 0
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -201,9 +193,7 @@ def is_planned_end(error: BaseException) -> bool:
     """Whether the service ended a call because it drains, or because the connection had reached its maximum age."""
     if not isinstance(error, grpc.aio.AioRpcError) or not is_unavailable(error):
         return False
-    info = error_details_pb2.ErrorInfo()
-    draining = any(detail.Unpack(info) and info.reason == _DRAINS for detail in _details(error))
-    return draining or (error.details() or "") in _ENDS_OF_GRPC
+    return info_of(error).reason == _DRAINS or (error.details() or "") in _ENDS_OF_GRPC
 
 
 def was_cut(error: BaseException) -> bool:
@@ -216,12 +206,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"[:300]
     return f"{type(error).__name__}: {error}"[:300]
-
-
-def _details(error: BaseException | None) -> list[any_pb2.Any]:
-    """What a status has beside its text (google.rpc.Status)."""
-    metadata = error.trailing_metadata() if isinstance(error, grpc.aio.AioRpcError) else ()
-    for key, value in metadata or ():
-        if key == _STATUS_DETAILS and isinstance(value, bytes):
-            return list(status_pb2.Status.FromString(value).details)
-    return []

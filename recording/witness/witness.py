@@ -16,7 +16,8 @@ from pathlib import Path
 import grpc
 from onrecord.audit.v1 import audit_pb2, proof_pb2
 
-from recording.delivery.connection import Connection, Target, describe, reason_of
+from recording.channel.details import info_of
+from recording.delivery.connection import Connection, Target, describe
 from recording.locks import lock_file
 from recording.log import get_logger
 from recording.rows.control import control_row
@@ -228,7 +229,7 @@ class Witness:
         try:
             return await get_checkpoint(link, before)
         except grpc.aio.AioRpcError as error:
-            if reason_of(error) not in _NO_SEAL:
+            if info_of(error).reason not in _NO_SEAL:
                 raise
             if before is not None:
                 self._doubt(Contradiction("gone", f"it had a log of {before.size} leaves, and has none any more"))

@@ -65,18 +65,13 @@ def about_cause(cause: BaseException | None) -> dict[str, Any]:
     if cause is None:
         return {}
     import grpc  # programs alone need it, and only where something failed
-    from google.rpc import error_details_pb2, status_pb2
 
+    from recording.channel.details import info_of
     from service_kit.errors import about
 
     if not isinstance(cause, grpc.RpcError):
         return about(cause)
     answer: Any = cause
-    told: dict[str, Any] = {"code": answer.code().name}
-    for key, value in answer.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            info = error_details_pb2.ErrorInfo()
-            for detail in status_pb2.Status.FromString(value).details:
-                if detail.Unpack(info):
-                    told |= {"reason": info.reason, "metadata": dict(info.metadata)}
-    return told
+    info = info_of(cause)
+    about_info = {"reason": info.reason, "metadata": dict(info.metadata)} if info.reason else {}
+    return {"code": answer.code().name, **about_info}

@@ -4,13 +4,13 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 from onrecord.common.v1 import common_pb2
 from onrecord.gateway.v1 import approvals_pb2
 from onrecord.gateway.v1 import gateway_pb2 as pb
+
+from recording.channel.details import info_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +137,8 @@ def ignore_too_late() -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        if error.code() not in _TOO_LATE and _reason_of(error) != "POLICY_CHANGED":
+        if error.code() not in _TOO_LATE and info_of(error).reason != "POLICY_CHANGED":
             raise
 
 
 _TOO_LATE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS)
-
-
-def _reason_of(error: Any) -> str:
-    """The reason in the google.rpc.ErrorInfo of a grpc.RpcError; empty if it has none."""
-    packed = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
-    info = error_details_pb2.ErrorInfo()
-    details = status_pb2.Status.FromString(packed[0]).details if packed else ()
-    return next((info.reason for detail in details if detail.Unpack(info)), "")
