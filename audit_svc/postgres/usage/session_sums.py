@@ -16,8 +16,9 @@ from audit_svc.sql.usage.session_recount import forget_sums
 from audit_svc.sql.usage.session_usage import LEAST_ROWS, rows_next, sum_some
 from audit_svc.sql.usage.usage_tables import usage_tables
 
-STEP_SECONDS, ROWS_A_STEP = 0.05, 2000
-"""The processor time that a step may take here, and its rows at most: the way to the server and back is long."""
+STEP_SECONDS, ROWS_A_STEP = 0.05, 500
+"""The processor time that a step may take here, and its rows at most: batches wait for the server, which takes 30 ms or
+more for them."""
 
 
 def _sums_of(name: str, calls: str, requests: str, grouped: str = "") -> str:
