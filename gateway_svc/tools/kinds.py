@@ -11,7 +11,7 @@ from gateway_svc import tools
 from gateway_svc.discovery import discover
 from gateway_svc.programs import NO_JAIL
 from gateway_svc.tools import Surroundings, Tool, ToolKind
-from gateway_svc.tools.jail.sandbox import JailSettings, find_sandbox
+from gateway_svc.tools.jail.sandbox import DOES_WITHOUT, JailSettings, find_sandbox
 from gateway_svc.tools.workers import Workers
 from recording.show import Show
 from service_kit.settings import check_disk, load_settings
@@ -55,7 +55,7 @@ def build_tools(names: Collection[str], call_seconds: float, hide: Collection[Pa
     jail_settings = load_settings(JailSettings)
     check_disk(jail_settings)
     jail = find_sandbox(jail_settings.sandbox, visible=jail_settings.visible, hide=list(hide))
-    without = jail_settings.sandbox == "off"
+    without = jail_settings.sandbox in DOES_WITHOUT
     surroundings = Surroundings(jail, Workers(), call_seconds)
     built: list[Tool] = []
     left_out: dict[str, str] = {}

@@ -49,7 +49,7 @@ class Pair:
             "GATEWAY_AUDIT_TARGET": self.audit_address or "127.0.0.1:1",
             "GATEWAY_STATE_DIR": str(self.state_dir),
             "GATEWAY_WORKSPACE": str(self.workspace),
-            "GATEWAY_BASH_SANDBOX": "auto" if shutil.which("bwrap") else "off",
+            "GATEWAY_BASH_SANDBOX": "auto" if shutil.which("bwrap") else "off_as_root",
             "GATEWAY_OLLAMA_URL": self.model.ollama_url,
             "GATEWAY_OLLAMA_MODEL": "scripted",
             "GATEWAY_OPENAI_URL": self.model.openai_url,

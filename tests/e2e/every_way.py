@@ -107,7 +107,7 @@ class Stage:
             **mcp_file(folder, timeout_seconds=250),
             "GATEWAY_TOKENS_FILE": str(folder / "callers.toml"),
             "GATEWAY_TOOLS": "bash,webfetch,write=ask",
-            "GATEWAY_BASH_SANDBOX": "off",
+            "GATEWAY_BASH_SANDBOX": "off_as_root",
             "GATEWAY_MAX_PARALLEL_TOOLS": "2",
             "GATEWAY_ANTHROPIC_URL": "http://127.0.0.1:1",
             "GATEWAY_OPENAI_URL": slow.openai_url,

@@ -54,7 +54,7 @@ def is_dead(pid: int) -> bool:
 async def test_nothing_dead_is_left_and_a_second_signal_ends_the_gateway_at_once(make_pair):
     orphans, endless = (Call(name="bash", arguments={"command": command}) for command in (ORPHANS, "sleep 300"))
     pair = await make_pair(Script(steps=(Step(tool_calls=(orphans,)), Step(tool_calls=(endless,))), check=False))
-    env = pair.gateway_env({"GATEWAY_BASH_SANDBOX": "off", "GATEWAY_DRAIN_SECONDS": "100"})
+    env = pair.gateway_env({"GATEWAY_BASH_SANDBOX": "off_as_root", "GATEWAY_DRAIN_SECONDS": "100"})
     with contain("gateway_svc", env) as (service, first):
         gateway = await pair.gateway(service)
         turn = gateway.RunTurn(pb.RunTurnRequest(input="go"))

@@ -19,7 +19,7 @@ COMMAND = "echo $$ > shell; setsid sh -c 'echo $$ > escaped; exec sleep 600' & s
 @pytest.mark.long
 async def test_what_a_killed_gateway_had_begun_ends_when_the_next_one_starts(make_pair):
     pair = await make_pair(Script(steps=(Step(tool_calls=(Call(name="bash", arguments={"command": COMMAND}),)),)))
-    first = pair.start_gateway(GATEWAY_BASH_SANDBOX="off")
+    first = pair.start_gateway(GATEWAY_BASH_SANDBOX="off_as_root")
     gateway = await pair.gateway(first)
     turn = gateway.RunTurn(pb.RunTurnRequest(input="go"))
     files = [pair.workspace / name for name in ("shell", "escaped")]
@@ -53,7 +53,7 @@ async def test_what_a_killed_gateway_had_begun_ends_when_the_next_one_starts(mak
 async def test_show_says_what_is_known_of_a_turn_whose_gateway_was_killed(make_pair, steps, why):
     pair = await make_pair(Script(steps=steps, check=False))
     pair.start_audit()
-    first = pair.start_gateway(GATEWAY_BASH_SANDBOX="off")
+    first = pair.start_gateway(GATEWAY_BASH_SANDBOX="off_as_root")
     gateway = await pair.gateway(first)
     turn = gateway.RunTurn(pb.RunTurnRequest(input="go"))
     session = (await turn.read()).turn_accepted.session_id

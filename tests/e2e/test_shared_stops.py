@@ -39,7 +39,7 @@ class End:
 
     @classmethod
     async def of(cls, pair: Pair, url: str, name: str, **env: str) -> "End":
-        service = start(pair, url, name, GATEWAY_BASH_SANDBOX="off", **env)
+        service = start(pair, url, name, GATEWAY_BASH_SANDBOX="off_as_root", **env)
         return cls(service, await pair.channel(service.address))
 
     async def stops(self) -> list[control_pb2.Stop]:

@@ -62,7 +62,7 @@ async def test_fifty_commands_one_of_which_ignores_signals_are_gone_when_the_ans
     calls = [bash(IGNORES), *(bash(SLEEPS) for _ in range(BASHES // 5 - 1))]
     pair = await make_pair(Script(steps=(Step(tool_calls=tuple(calls)),)))
     pair.start_audit()
-    service = pair.start_gateway(GATEWAY_BASH_SANDBOX="off", GATEWAY_MAX_PARALLEL_TOOLS="10")
+    service = pair.start_gateway(GATEWAY_BASH_SANDBOX="off_as_root", GATEWAY_MAX_PARALLEL_TOOLS="10")
     gateway, stub = await pair.gateway(service), await control(pair, service)
     (pair.workspace / "pids").mkdir()
     turns = [asyncio.create_task(run_turn(gateway)) for _ in range(5)]
@@ -97,7 +97,7 @@ async def test_fifty_commands_one_of_which_ignores_signals_are_gone_when_the_ans
 async def test_a_stop_at_one_of_two_gateways_on_a_state_directory_ends_what_the_other_runs(make_pair):
     pair = await make_pair(Script(steps=(Step(tool_calls=(bash(SLEEPS),)),)))
     pair.start_audit()
-    first, second = (pair.start_gateway(GATEWAY_BASH_SANDBOX="off") for _ in range(2))
+    first, second = (pair.start_gateway(GATEWAY_BASH_SANDBOX="off_as_root") for _ in range(2))
     gateway, stub, other = await pair.gateway(second), await control(pair, first), await control(pair, second)
     (pair.workspace / "pids").mkdir()
     running = asyncio.create_task(run_turn(gateway))

@@ -19,7 +19,7 @@ from tests.tools_mcp import played
 async def test_a_turn_and_the_list_of_engines_say_whether_commands_are_unconfined(make_pair, tools):
     pair = await make_pair(Script(steps=(Step(text="Done."),)))
     pair.start_audit()
-    gateway = await pair.gateway(pair.start_gateway(GATEWAY_BASH_SANDBOX="off", GATEWAY_TOOLS=tools))
+    gateway = await pair.gateway(pair.start_gateway(GATEWAY_BASH_SANDBOX="off_as_root", GATEWAY_TOOLS=tools))
     events = await run_turn(gateway, engine="ollama")
     unconfined = tools == "read,bash"
     assert events[1].turn_started.unconfined is unconfined

@@ -35,7 +35,7 @@ async def test_a_file_in_the_folder_of_engines_is_an_engine(tmp_path):
             "GATEWAY_COMPLETION_MODEL": "gemma",
             "GATEWAY_LISTEN": f"unix:{tmp_path}/socket",
             "GATEWAY_STATE_DIR": str(tmp_path / "state"),
-            "GATEWAY_BASH_SANDBOX": "off",
+            "GATEWAY_BASH_SANDBOX": "off_as_root",
         }
         folder = str(Path(__file__).parent / "plugged")
         gateway = await asyncio.create_subprocess_exec(sys.executable, "-c", GATEWAY, folder, env=env)

@@ -82,7 +82,7 @@ class GatewayWorld(World):
                 "GATEWAY_WORKSPACE": str(self._workspace),
                 "GATEWAY_OLLAMA_URL": self._model.ollama_url,
                 "GATEWAY_OLLAMA_MODEL": "scripted",
-                "GATEWAY_BASH_SANDBOX": "off",
+                "GATEWAY_BASH_SANDBOX": "off_as_root",
                 "GATEWAY_DRAIN_SECONDS": "60",
                 **settings,
             },

@@ -35,7 +35,7 @@ print(sorted(name for name in sys.modules if re.match(f"recording.(?!{others})",
 
 
 def settings(monkeypatch, tmp_path, **env: str) -> GatewaySettings:
-    for name, value in {"GATEWAY_STATE_DIR": str(tmp_path), "GATEWAY_BASH_SANDBOX": "off", **env}.items():
+    for name, value in {"GATEWAY_STATE_DIR": str(tmp_path), "GATEWAY_BASH_SANDBOX": "off_as_root", **env}.items():
         monkeypatch.setenv(name, value)
     chosen = GatewaySettings()
     chosen.workspace.mkdir(parents=True, exist_ok=True)

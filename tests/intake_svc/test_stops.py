@@ -21,7 +21,7 @@ def gateway(folder: Path, address: str) -> Service:
         "GATEWAY_AUDIT_TARGET": "127.0.0.1:1",
         "GATEWAY_STATE_DIR": str(folder / "gateway"),
         "GATEWAY_WORKSPACE": str(folder / "workspace"),
-        "GATEWAY_BASH_SANDBOX": "off",
+        "GATEWAY_BASH_SANDBOX": "off_as_root",
         "GATEWAY_OLLAMA_URL": "http://127.0.0.1:1",
         "GATEWAY_OLLAMA_MODEL": "m",
     }

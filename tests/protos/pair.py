@@ -17,7 +17,7 @@ def started_pair(folder: Path, **audit: str) -> Iterator[tuple[Service, Service]
             "GATEWAY_LISTEN": "127.0.0.1:0",
             "GATEWAY_STATE_DIR": str(folder / "gateway"),
             "GATEWAY_WORKSPACE": str(folder / "workspace"),
-            "GATEWAY_BASH_SANDBOX": "off",
+            "GATEWAY_BASH_SANDBOX": "off_as_root",
             "GATEWAY_AUDIT_TARGET": ledger.address,
             "GATEWAY_OLLAMA_URL": "http://127.0.0.1:9",
             "GATEWAY_OLLAMA_MODEL": "scripted",

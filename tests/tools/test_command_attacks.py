@@ -252,4 +252,4 @@ def test_a_sandbox_that_is_there_is_found(jails: Mapping[str, Sandbox]):
         done = False
     assert ("bubblewrap" in jails) == done
     assert ("landlock" in jails) == (confine.version() > 0 and platform.machine() in ARCHITECTURES)
-    assert find_sandbox("off") is None
+    assert find_sandbox("off_as_root") is None

@@ -90,6 +90,7 @@ def test_without_a_jail_nothing_is_offered_that_starts_programs(no_jail):
 
 def test_a_deployment_that_says_so_does_without_the_jail(no_jail, monkeypatch):
     monkeypatch.setenv("GATEWAY_BASH_SANDBOX", "off")
+    monkeypatch.setattr(sandbox, "in_container", lambda: True)
     offered = kinds.build_tools(["read", "bash"], 600, [])
     assert ([tool.name for tool in offered.tools], offered.jail) == (["read", "bash"], "none")
     assert kinds.build_tools(["read"], 600, []).jail == ""
@@ -101,3 +102,5 @@ def test_root_outside_a_container_does_not_do_without_the_jail(no_jail, monkeypa
     monkeypatch.setattr("os.geteuid", lambda: 0)
     with pytest.raises(SettingsError, match="runs as root outside a container"):
         kinds.build_tools(["bash"], 600, [])
+    monkeypatch.setenv("GATEWAY_BASH_SANDBOX", "off_as_root")
+    assert kinds.build_tools(["bash"], 600, []).jail == "none"

@@ -108,7 +108,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         env = {
             "GATEWAY_LISTEN": "127.0.0.1:0", "GATEWAY_AUDIT_TARGET": ledger.address,
             "GATEWAY_STATE_DIR": str(folder / "state"), "GATEWAY_WORKSPACE": str(folder / "workspace"),
-            "GATEWAY_BASH_SANDBOX": "off", "GATEWAY_OLLAMA_URL": printed[0], "GATEWAY_OLLAMA_MODEL": "scripted",
+            "GATEWAY_BASH_SANDBOX": "off_as_root", "GATEWAY_OLLAMA_URL": printed[0], "GATEWAY_OLLAMA_MODEL": "scripted",
             "GATEWAY_DEFAULT_ENGINE": "ollama", "GATEWAY_TOKENS_FILE": str(folder / "callers"),
             "GATEWAY_TOOLS": "read,bash=ask", "GATEWAY_APPROVAL_BY_OTHERS": "true",
         }  # fmt: skip

@@ -16,7 +16,8 @@ from gateway_svc.tools.jail.probe import Sandbox as Sandbox
 from service_kit.setting_types import PathList
 from service_kit.settings import Settings
 
-SandboxMode = Literal["auto", "required", "bubblewrap", "landlock", "off"]
+SandboxMode = Literal["auto", "required", "bubblewrap", "landlock", "off", "off_as_root"]
+DOES_WITHOUT = ("off", "off_as_root")
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ class JailSettings(Settings):
     sandbox: SandboxMode = Field(
         "auto",
         description="bubblewrap, else Landlock; `required`, `bubblewrap` and `landlock` do not start without any, or"
-        " that one; `off` does without",
+        " that one; `off` does without, `off_as_root` also where commands own the machine",
     )
     visible: PathList = Field(default_factory=list, description="more paths that commands may read in the sandbox")
 
@@ -49,13 +50,14 @@ def find_sandbox(
     Raises:
         SettingsError: none works that the mode asks for, or root would do without.
     """
-    if mode == "off":
-        if _root_of_the_machine():
+    if mode in DOES_WITHOUT:
+        if mode == "off" and _root_of_the_machine():
             raise SettingsError(
                 "GATEWAY_BASH_SANDBOX is off, and the gateway runs as root outside a container, so that commands"
-                " would own the machine: run it as another user, in a container, or with bubblewrap"
+                " would own the machine: run it as another user, in a container, or with bubblewrap; on a machine that"
+                " is the agents' own set off_as_root"
             )
-        log.warning("sandbox.off", reason="GATEWAY_BASH_SANDBOX is off")
+        log.warning("sandbox.off", reason=f"GATEWAY_BASH_SANDBOX is {mode}")
         return None
     shown, hidden = ([path.resolve() for path in paths] for paths in (visible, hide))
     reasons: list[str] = []
